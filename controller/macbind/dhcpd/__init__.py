@@ -1,0 +1,1 @@
+"""ISC dhcpd: its configuration, its lease file and its OMAPI port."""

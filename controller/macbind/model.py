@@ -1,0 +1,202 @@
+"""The values everything else is about: allocations, host reservations, leases.
+
+All are frozen; text and bytes exist only at the edges. The name of a host reservation is decided here because
+it is the fence between generations: it carries our prefix, the address and the generation of the allocation,
+so that a late message about a former holder can never touch its successor.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network
+
+from macbind.addressing import AddressPlan, AddressRange, MacAddress
+from macbind.errors import InvalidRequest
+from macbind.options import DhcpOptions
+
+HOST_PREFIX = "macbind-"
+MAX_NAME = 128
+NO_OPTIONS = DhcpOptions()
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
+_HOST_NAME = re.compile(re.escape(HOST_PREFIX) + r"(\d+\.\d+\.\d+\.\d+)-g([1-9]\d*)")
+
+
+def check_name(text: str, what: str = "name") -> str:
+    """Returns ``text`` if it may name an allocation or a group.
+
+    Raises:
+        InvalidRequest: It is empty, too long or has other characters.
+    """
+    if len(text) > MAX_NAME or not _NAME.fullmatch(text):
+        raise InvalidRequest(
+            f"{text!r} cannot be a {what}.",
+            hint=f"Use 1 to {MAX_NAME} letters, digits and . _ : @ / + -, beginning with a letter or digit.",
+        )
+    return text
+
+
+class State(StrEnum):
+    """Where an allocation stands; computed by comparing the registry with what each dhcpd has confirmed."""
+
+    PENDING = "pending"
+    """Allocated; a required dhcpd has yet to confirm the host reservation. Do not start the machine."""
+    BOUND = "bound"
+    """Every required dhcpd has confirmed. The machine may start."""
+    RELEASING = "releasing"
+    """Released; a dhcpd has yet to confirm that reservation and lease are gone. Not reusable."""
+    COOLING = "cooling"
+    """Gone from every dhcpd; rests until its cool-down ends or the pool runs short."""
+
+
+class PoolMode(StrEnum):
+    """How a pool's addresses become known to dhcpd."""
+
+    LIVE = "live"
+    """One host reservation per allocation, over OMAPI: only allocated machines are served."""
+    STATIC = "static"
+    """Every address has its reservation in the configuration file; OMAPI only clears leases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A network dhcpd serves.
+
+    Attributes:
+        network: The network.
+        options: Options of every machine on it.
+        lease_time_s: How long a client may use an address before it asks again, in seconds.
+        dynamic: Ranges dhcpd hands out by itself to machines we do not know; never part of a pool.
+    """
+
+    network: IPv4Network
+    options: DhcpOptions = NO_OPTIONS
+    lease_time_s: int = 600
+    dynamic: tuple[AddressRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A named set of addresses that ``allocate`` takes from.
+
+    Attributes:
+        name: Its name.
+        plan: Which addresses, and which MAC each has.
+        subnet: The subnet it lies on.
+        dhcpds: Names of the dhcpds that must confirm before an allocation is bound.
+        mode: How dhcpd learns of its addresses.
+        options: Options of its machines on top of the subnet's.
+        cooldown_s: How long a released address rests, in seconds; cut short when the pool runs out.
+    """
+
+    name: str
+    plan: AddressPlan
+    subnet: Subnet
+    dhcpds: tuple[str, ...]
+    mode: PoolMode = PoolMode.LIVE
+    options: DhcpOptions = NO_OPTIONS
+    cooldown_s: float = 0.0
+
+    def needs_host(self, address: IPv4Address) -> bool:
+        """Whether an allocation of this address needs a host reservation made over OMAPI.
+
+        In static mode the addresses the pool hands out are reserved in the configuration file, and touching
+        those over OMAPI would leave tombstones that mask the file for ever.
+        """
+        return self.mode is PoolMode.LIVE or address not in self.plan
+
+    def reservation(
+        self, address: IPv4Address, mac: MacAddress, generation: int, options: DhcpOptions
+    ) -> HostReservation:
+        """The host reservation that makes an allocation real in dhcpd."""
+        extra = options.over(self.options).beyond(self.subnet.options)
+        return HostReservation(host_name(address, generation), mac, address, " ".join(extra.statements()))
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """One address with its MAC, held under a name.
+
+    Attributes:
+        address: The IPv4 address.
+        mac: Its MAC: the pool's scheme applied to the address, unless pinned to a foreign one.
+        name: The holder's key; unique among all live allocations.
+        pool: Name of the pool.
+        generation: Grows with every operation on an address, never repeats for it.
+        state: Whether dhcpd has confirmed it.
+        group: Allocations made together share a group.
+        options: DHCP options of this machine on top of its pool's.
+        domain: The libvirt domain it is for, if known.
+        pinned: Made by ``reserve``: only ``unreserve`` ends it.
+        created_at: When it was allocated (UTC).
+        expires_at: When it is released by itself (UTC), if ever.
+        released_at: When it was released (UTC); such an allocation is only waiting to disappear.
+    """
+
+    address: IPv4Address
+    mac: MacAddress
+    name: str
+    pool: str
+    generation: int
+    state: State
+    created_at: datetime
+    group: str | None = None
+    options: DhcpOptions = NO_OPTIONS
+    domain: str | None = None
+    pinned: bool = False
+    expires_at: datetime | None = None
+    released_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostReservation:
+    """A ``host`` object of dhcpd.
+
+    Attributes:
+        name: The object's name; ours are made by :func:`host_name`.
+        mac: The hardware address it matches (Ethernet).
+        address: The fixed address; None for a host without one.
+        statements: dhcpd statements for this machine only. OMAPI never shows them again, so they are not
+            part of what can be observed: equal names mean equal statements, because every change of an
+            allocation makes a new generation and thereby a new name.
+    """
+
+    name: str
+    mac: MacAddress
+    address: IPv4Address | None
+    statements: str = ""
+
+    @property
+    def owner(self) -> tuple[IPv4Address, int] | None:
+        """Address and generation if the host is ours, else None."""
+        match = _HOST_NAME.fullmatch(self.name)
+        return (IPv4Address(match[1]), int(match[2])) if match else None
+
+    def serves_as(self, other: HostReservation) -> bool:
+        """Whether dhcpd treats a machine the same by this object as by ``other``."""
+        return (self.name, self.mac, self.address) == (other.name, other.mac, other.address)
+
+
+def host_name(address: IPv4Address, generation: int) -> str:
+    """The name of the host reservation that makes this generation of an address real."""
+    return f"{HOST_PREFIX}{address}-g{generation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """dhcpd's record of a dynamic address.
+
+    Attributes:
+        address: The leased address.
+        state: ``active``, ``free``, ``expired``, ``released``, ``abandoned``, ``backup``, ``reset`` or
+            ``bootp``.
+        mac: The client, if the record names an Ethernet address.
+        ends: When it ends (UTC); None for a lease that never ends.
+    """
+
+    address: IPv4Address
+    state: str
+    mac: MacAddress | None = None
+    ends: datetime | None = None

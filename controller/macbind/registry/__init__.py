@@ -1,0 +1,1 @@
+"""The truth: which address is held by whom, in SQLite or PostgreSQL."""

@@ -27,7 +27,7 @@ _BARE = re.compile(r"[0-9a-f]{12}")
 
 
 @total_ordering
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class MacAddress:
     """An Ethernet hardware address, ordered by its 48-bit value.
 
@@ -55,7 +55,7 @@ class MacAddress:
         if _DOTTED.fullmatch(low) or _BARE.fullmatch(low):
             return cls(int(low.replace(".", ""), 16))
         raise InvalidAddress(
-            f"'{text}' is not a MAC address.", hint="Write six bytes in hexadecimal, as 00:16:3e:01:01:03."
+            f"{text!r} is not a MAC address.", hint="Write six bytes in hexadecimal, as 00:16:3e:01:01:03."
         )
 
     @classmethod
@@ -70,6 +70,9 @@ class MacAddress:
 
     def __str__(self) -> str:
         return bytes(self).hex(":")
+
+    def __repr__(self) -> str:
+        return f"MacAddress.parse({str(self)!r})"
 
     def __lt__(self, other: MacAddress) -> bool:
         return self.value < other.value
@@ -106,7 +109,7 @@ def parse_address(text: str) -> IPv4Address:
         return IPv4Address(text.strip())
     except AddressValueError as error:
         raise InvalidAddress(
-            f"'{text}' is not an IPv4 address.", hint="Write four decimal numbers, as 10.1.1.3."
+            f"{text!r} is not an IPv4 address.", hint="Write four decimal numbers, as 10.1.1.3."
         ) from error
 
 
@@ -122,7 +125,7 @@ def parse_network(text: str) -> IPv4Network:
         hint = "Write address and prefix length, as 10.1.0.0/16."
         with suppress(ValueError):  # not a network in any reading: the general hint stands
             hint = f"Did you mean {IPv4Network(text.strip(), strict=False)}?"
-        raise InvalidAddress(f"'{text}' is not an IPv4 network.", hint=hint) from error
+        raise InvalidAddress(f"{text!r} is not an IPv4 network.", hint=hint) from error
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -231,7 +234,7 @@ class MacScheme:
         compact = re.sub("[:.-]", "", prefix.strip().lower())
         if not re.fullmatch("[0-9a-f]{4}|[0-9a-f]{6}", compact):
             raise InvalidAddress(
-                f"'{prefix}' is not a MAC prefix.", hint="Write two or three bytes, as 00:16:3e or 0a:58."
+                f"{prefix!r} is not a MAC prefix.", hint="Write two or three bytes, as 00:16:3e or 0a:58."
             )
         raw = bytes.fromhex(compact)
         if raw[0] & 1:

@@ -69,9 +69,9 @@ class MacbindError(Exception):
                 f"The service answered with an error this client does not know: {data!r}.",
                 hint="Use a client of the same version as the service.",
             )
-        return kind(
-            str(data.get("message", "")), hint=str(data.get("hint", "")), **dict(data.get("details") or {})
-        )
+        error = kind(str(data.get("message", "")), hint=str(data.get("hint", "")))
+        error.details = dict(data.get("details") or {})
+        return error
 
 
 class ConfigError(MacbindError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 from macbind.addressing import AddressPlan, AddressRange, MacAddress
 from macbind.errors import InvalidRequest
@@ -21,7 +22,7 @@ HOST_PREFIX = "macbind-"
 MAX_NAME = 128
 NO_OPTIONS = DhcpOptions()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
-_HOST_NAME = re.compile(re.escape(HOST_PREFIX) + r"(\d+\.\d+\.\d+\.\d+)-g([1-9]\d*)")
+_HOST_NAME = re.compile(re.escape(HOST_PREFIX) + r"([0-9.]{7,15})-g([1-9][0-9]*)")
 
 
 def check_name(text: str, what: str = "name") -> str:
@@ -172,7 +173,10 @@ class HostReservation:
     def owner(self) -> tuple[IPv4Address, int] | None:
         """Address and generation if the host is ours, else None."""
         match = _HOST_NAME.fullmatch(self.name)
-        return (IPv4Address(match[1]), int(match[2])) if match else None
+        try:
+            return (IPv4Address(match[1]), int(match[2])) if match else None
+        except ValueError:  # not an address, e.g. macbind-999.1.1.1-g1: somebody else's
+            return None
 
     def serves_as(self, other: HostReservation) -> bool:
         """Whether dhcpd treats a machine the same by this object as by ``other``."""
@@ -200,3 +204,98 @@ class Lease:
     state: str
     mac: MacAddress | None = None
     ends: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUsage:
+    """A pool in numbers of addresses; ``free`` is what ``allocate`` can take without cutting a rest short."""
+
+    pool: str
+    size: int
+    free: int
+    allocated: int
+    pinned: int
+    releasing: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change: who did what to which address, and when (UTC)."""
+
+    at: datetime
+    actor: str
+    action: str
+    address: IPv4Address | None
+    generation: int | None
+    name: str | None
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The answer to a release.
+
+    Attributes:
+        allocations: What was released; every dhcpd has confirmed that it is gone.
+        already_gone: Whether there was nothing (left) to release.
+    """
+
+    allocations: tuple[Allocation, ...]
+    already_gone: bool
+
+
+class DhcpdState(StrEnum):
+    """How macbind gets on with a dhcpd."""
+
+    CONNECTING = "connecting"
+    """Not connected yet, or again."""
+    COMPARING = "comparing"
+    """Connected; every reservation is being compared with the registry."""
+    SERVING = "serving"
+    """Connected; dhcpd holds what the registry says."""
+    UNAVAILABLE = "unavailable"
+    """It does not answer, or refuses us; macbind keeps trying."""
+    STANDBY = "standby"
+    """Another controller writes to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DhcpdStatus:
+    """One dhcpd as its writer sees it.
+
+    Attributes:
+        name: Its name in the configuration.
+        state: How macbind gets on with it.
+        since: Since when (UTC).
+        backlog: Addresses it has yet to confirm.
+        problem: Why it is not serving, or what it refused last; empty if all is well.
+        compared_at: When all reservations were last compared with it (UTC).
+    """
+
+    name: str
+    state: DhcpdState
+    since: datetime
+    backlog: int = 0
+    problem: str = ""
+    compared_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The service at a glance.
+
+    Attributes:
+        version: macbind's version.
+        started_at: When the service started (UTC).
+        registry: Where the registry lives, without secrets.
+        dhcpds: One entry per configured dhcpd.
+        pools: One entry per configured pool.
+        findings: Sentences about what an admin should look at; empty if all is well.
+    """
+
+    version: str
+    started_at: datetime
+    registry: str
+    dhcpds: tuple[DhcpdStatus, ...]
+    pools: tuple[PoolUsage, ...]
+    findings: tuple[str, ...] = ()

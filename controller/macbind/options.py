@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
+from typing import Any, ClassVar
 
 from macbind.addressing import parse_address, parse_network
 from macbind.errors import InvalidAddress, InvalidOption
@@ -47,13 +47,13 @@ class StaticRoute:
         match = re.fullmatch(r"\s*(\S+)\s+via\s+(\S+)\s*", text)
         if match is None:
             raise InvalidOption(
-                f"'{text}' is not a static route.", hint="Write it as '10.9.0.0/16 via 10.1.0.2'."
+                f"{text!r} is not a static route.", hint="Write it as '10.9.0.0/16 via 10.1.0.2'."
             )
         try:
             return cls(parse_network(match[1]), parse_address(match[2]))
         except InvalidAddress as error:
             raise InvalidOption(
-                f"The static route '{text}' is not usable: {error.message}", hint=error.hint
+                f"The static route {text!r} is not usable: {error.message}", hint=error.hint
             ) from error
 
     def __str__(self) -> str:
@@ -96,6 +96,8 @@ class DhcpOptions:
         static_routes: Classless static routes. A client that gets these ignores ``routers`` (RFC 3442), so
             the first router is sent as the default route among them.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     hostname: str | None = None
     routers: tuple[IPv4Address, ...] = ()
@@ -176,19 +178,27 @@ class DhcpOptions:
                     option=name,
                 ) from error
 
-        def several(name: str) -> tuple[IPv4Address, ...]:
+        def text(name: str) -> str | None:
+            value = values.get(name)
+            if value is None or isinstance(value, str):
+                return value
+            raise InvalidOption(f"{name}: {value!r} is not a text.", hint="Put it in quotes.", option=name)
+
+        def several(name: str) -> list[Any]:
             value = values.get(name) or ()
-            return tuple(address(name, text) for text in ([value] if isinstance(value, str) else value))
+            return list(value) if isinstance(value, list | tuple) else [value]
 
         next_server = values.get("next_server")
         return cls(
-            hostname=values.get("hostname"),
-            routers=several("routers"),
-            domain_name_servers=several("domain_name_servers"),
-            domain_name=values.get("domain_name"),
+            hostname=text("hostname"),
+            routers=tuple(address("routers", one) for one in several("routers")),
+            domain_name_servers=tuple(
+                address("domain_name_servers", one) for one in several("domain_name_servers")
+            ),
+            domain_name=text("domain_name"),
             next_server=None if next_server is None else address("next_server", next_server),
-            filename=values.get("filename"),
-            static_routes=tuple(StaticRoute.parse(str(text)) for text in values.get("static_routes") or ()),
+            filename=text("filename"),
+            static_routes=tuple(StaticRoute.parse(str(one)) for one in several("static_routes")),
         )
 
     def to_dict(self) -> dict[str, Any]:

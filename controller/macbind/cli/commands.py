@@ -1,0 +1,463 @@
+"""The commands. Each parses, calls the client (or, for ``serve`` and ``render``, the module), and prints.
+
+Heavy modules are imported inside the commands that need them, so that the others start quickly.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from macbind import __version__
+from macbind.cli.output import EXIT_CODES, Group, Output, table, when
+from macbind.errors import InvalidAddress, InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from macbind.client import Client
+    from macbind.config import Settings
+    from macbind.model import Allocation, Released
+    from macbind.options import DhcpOptions
+
+_EPILOG = "Exit codes: 0 done; 2 the command line is not understood; " + "; ".join(
+    f"{code} {meaning}" for _, code, meaning in EXIT_CODES
+)
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _json(ctx: typer.Context, value: bool) -> bool:
+    ctx.ensure_object(Output).json = value
+    return value
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"macbind {__version__}")
+        raise typer.Exit
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_json)]
+Socket = Annotated[
+    Path | None,
+    typer.Option("--socket", envvar="MACBIND_SOCKET", help="The service's socket.", show_default=False),
+]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=300, help="Seconds to wait for dhcpd.")]
+Config = Annotated[
+    Path, typer.Option("--config", "-c", envvar="MACBIND_CONFIG", help="The configuration file.")
+]
+Hostname = Annotated[str | None, typer.Option("--hostname", help="Host name sent by DHCP.")]
+Routers = Annotated[list[str] | None, typer.Option("--router", help="Default gateway; may be repeated.")]
+Dns = Annotated[list[str] | None, typer.Option("--dns", help="DNS server; may be repeated.")]
+DomainName = Annotated[str | None, typer.Option("--domain-name", help="DNS domain.")]
+NextServer = Annotated[str | None, typer.Option("--next-server", help="Boot (TFTP) server.")]
+Filename = Annotated[str | None, typer.Option("--filename", help="Boot file.")]
+Routes = Annotated[
+    list[str] | None, typer.Option("--route", help="Static route, 'NETWORK via GATEWAY'; may be repeated.")
+]
+
+_DEFAULT_CONFIG = Path("/etc/macbind/macbind.toml")
+
+
+@app.callback()
+def macbind(
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Binds IP addresses to the MACs of virtual machines, and makes it so in ISC dhcpd."""
+    ctx.ensure_object(Output)
+
+
+# -- changes -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def allocate(
+    ctx: typer.Context,
+    pool: Annotated[str, typer.Argument(help="The pool to take from.")],
+    name: Annotated[str | None, typer.Argument(help="The key to find it again; made up if left out.")] = None,
+    group: Annotated[str | None, typer.Option("--group", "-g", help="A group to release it with.")] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", min=1, help="So many, all or none; named GROUP-1, GROUP-2 …"),
+    ] = None,
+    address: Annotated[str | None, typer.Option("--address", "-a", help="This address and no other.")] = None,
+    ttl: Annotated[
+        float | None, typer.Option("--ttl", help="Released by itself after so many seconds.")
+    ] = None,
+    domain: Annotated[str | None, typer.Option("--domain", help="The libvirt domain it is for.")] = None,
+    hostname: Hostname = None,
+    router: Routers = None,
+    dns: Dns = None,
+    domain_name: DomainName = None,
+    next_server: NextServer = None,
+    filename: Filename = None,
+    route: Routes = None,
+    timeout: Timeout = 10.0,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Take the first unoccupied address; when it is printed, the machine may be started."""
+    options = _options(hostname, router, dns, domain_name, next_server, filename, route)
+    if count is not None and (group is None or name is not None or address is not None):
+        raise InvalidRequest(
+            "--count needs --group, and neither NAME nor --address.",
+            hint="For example: macbind allocate farm --group speck-7 --count 3.",
+        )
+    with _client(socket, timeout) as client:
+        if count is not None and group is not None:
+            made = client.allocate_group(pool, group, count, options=options, domain=domain, ttl_s=ttl)
+        else:
+            made = [
+                client.allocate(
+                    pool, name, address=address, options=options, group=group, domain=domain, ttl_s=ttl
+                )
+            ]
+    if json:
+        ctx.obj.value(made if count is not None else made[0])
+    else:
+        _print(made)
+
+
+@app.command()
+def release(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of allocations.", metavar="NAME...")
+    ] = None,
+    group: Annotated[str | None, typer.Option("--group", "-g", help="All allocations of a group.")] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", "-a", help="The allocation of an address.")
+    ] = None,
+    timeout: Timeout = 10.0,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Release allocations; when this returns, their addresses can be allocated again."""
+    if sum(bool(given) for given in (names, group, address)) != 1:
+        raise InvalidRequest(
+            "Say what to release: NAME..., --group or --address.",
+            hint="For example: macbind release build-7.",
+        )
+    with _client(socket, timeout) as client:
+        if group:
+            done = [(f"group {group}", client.release_group(group))]
+        elif address:
+            done = [(address, client.release(address=address))]
+        else:
+            done = [(name, client.release(name)) for name in names or ()]
+    _print_released(ctx.obj, done, json)
+
+
+@app.command()
+def reserve(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    address: Annotated[str, typer.Argument(help="An address of a pool's subnet.")],
+    mac: Annotated[str | None, typer.Option("--mac", "-m", help="A foreign MAC, e.g. of a printer.")] = None,
+    hostname: Hostname = None,
+    router: Routers = None,
+    dns: Dns = None,
+    domain_name: DomainName = None,
+    next_server: NextServer = None,
+    filename: Filename = None,
+    route: Routes = None,
+    timeout: Timeout = 10.0,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Pin an address: allocate passes it by, and only unreserve ends it."""
+    options = _options(hostname, router, dns, domain_name, next_server, filename, route)
+    with _client(socket, timeout) as client:
+        made = client.reserve(name, address, mac=mac, options=options)
+    if json:
+        ctx.obj.value(made)
+    else:
+        _print([made])
+
+
+@app.command()
+def unreserve(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The pinned reservation's name.")],
+    timeout: Timeout = 10.0,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """End a pinned reservation."""
+    with _client(socket, timeout) as client:
+        done = client.unreserve(name)
+    _print_released(ctx.obj, [(name, done)], json)
+
+
+# -- questions -----------------------------------------------------------------------------------------------
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    pool: Annotated[str | None, typer.Option("--pool", "-p", help="Only of this pool.")] = None,
+    group: Annotated[str | None, typer.Option("--group", "-g", help="Only of this group.")] = None,
+    released: Annotated[
+        bool, typer.Option("--released", help="Also released ones that are not gone yet.")
+    ] = False,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """List allocations in the order of their addresses."""
+    with _client(socket) as client:
+        found = list(client.list(pool=pool, group=group, released=released))
+    if json:
+        ctx.obj.value(found)
+    else:
+        _print(found)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    what: Annotated[str, typer.Argument(help="A name, an address or a MAC.", metavar="NAME|ADDRESS|MAC")],
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Show one allocation and its history."""
+    with _client(socket) as client:
+        found = _find(client, what)
+        history = list(client.history(address=found.address, limit=20))
+    if json:
+        ctx.obj.value({"allocation": found, "history": history})
+        return
+    facts = {
+        "name": found.name,
+        "address": found.address,
+        "mac": found.mac,
+        "pool": found.pool,
+        "group": found.group,
+        "state": found.state,
+        "pinned": "yes" if found.pinned else "no",
+        "generation": found.generation,
+        "domain": found.domain,
+        "created": when(found.created_at),
+        "expires": when(found.expires_at),
+    }
+    facts |= found.options.to_dict()
+    for key, value in facts.items():
+        if value is not None:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            typer.echo(f"{key + ':':<21} {text}")
+    typer.echo("history:")
+    for entry in history:
+        reason = f" ({entry.detail['reason']})" if "reason" in entry.detail else ""
+        typer.echo(f"  {when(entry.at)}  {entry.action:<9} {entry.name or '':<20} by {entry.actor}{reason}")
+
+
+@app.command()
+def pools(ctx: typer.Context, socket: Socket = None, json: Json = False) -> None:
+    """Show how full the pools are."""
+    with _client(socket) as client:
+        usage = list(client.pools())
+    if json:
+        ctx.obj.value(usage)
+        return
+    table(
+        ["POOL", "SIZE", "FREE", "ALLOCATED", "PINNED", "RELEASING"],
+        [(one.pool, one.size, one.free, one.allocated, one.pinned, one.releasing) for one in usage],
+        "No pools.",
+    )
+
+
+@app.command()
+def status(ctx: typer.Context, socket: Socket = None, json: Json = False) -> None:
+    """Show how service, dhcpds and pools are; exit 1 if something needs an admin."""
+    with _client(socket) as client:
+        now = client.status()
+    if json:
+        ctx.obj.value(now)
+    else:
+        typer.echo(f"macbind {now.version}, up since {when(now.started_at)}, registry {now.registry}")
+        table(
+            ["DHCPD", "STATE", "SINCE", "BACKLOG", "COMPARED"],
+            [
+                (one.name, one.state, when(one.since), one.backlog, when(one.compared_at))
+                for one in now.dhcpds
+            ],
+            "No dhcpd.",
+        )
+        table(
+            ["POOL", "SIZE", "FREE", "ALLOCATED"],
+            [(one.pool, one.size, one.free, one.allocated) for one in now.pools],
+            "No pools.",
+        )
+        for finding in now.findings:
+            typer.echo(f"! {finding}")
+    if now.findings:
+        raise typer.Exit(1)
+
+
+# -- running -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(config: Config = _DEFAULT_CONFIG) -> None:
+    """Run the service beside dhcpd, until SIGTERM."""
+    settings = _load(config)
+    from macbind.daemon import serve as run
+
+    run(settings)
+
+
+@app.command()
+def render(
+    ctx: typer.Context,
+    config: Config = _DEFAULT_CONFIG,
+    dhcpd: Annotated[
+        str | None, typer.Option("--dhcpd", help="Only this dhcpd; all of them by default.")
+    ] = None,
+    stdout: Annotated[
+        bool, typer.Option("--stdout", help="Print what would be written, and write nothing.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if a file is not up to date.")
+    ] = False,
+    group: Annotated[
+        str | None, typer.Option("--group", help="Group that may read a new key file: macbind's.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write dhcpd's configuration and key from the pools, after dhcpd itself has tested them."""
+    settings = _load(config)
+    from macbind.dhcpd import render as renderer
+
+    names = [dhcpd] if dhcpd is not None else list(settings.dhcpds)
+    if stdout:
+        for name in names:
+            typer.echo(renderer.render(settings, name), nl=False)
+        return
+    if check:
+        _check(ctx.obj, settings, names, json)
+        return
+    results = [renderer.write(settings, name, key_group=_gid(group)) for name in names]
+    if json:
+        ctx.obj.value(results)
+        return
+    for name, result in zip(names, results, strict=True):
+        typer.echo(f"{result.path}: {'written' if result.changed else 'up to date'}")
+        if result.key_created:
+            typer.echo(f"{settings.dhcpds[name].key_file}: new key")
+        if result.restart_needed:
+            typer.echo(f"dhcpd '{name}' has no reload: restart it now (systemctl restart isc-dhcp-server).")
+
+
+def _check(output: Output, settings: Settings, names: list[str], as_json: bool) -> None:
+    from macbind.dhcpd import render as renderer
+
+    stale = []
+    for name in names:
+        text = renderer.render(settings, name)
+        renderer.check(text)
+        path = settings.dhcpds[name].config_file
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(str(path))
+    if as_json:
+        output.value({"stale": stale})
+    for one in stale:
+        typer.echo(f"{one} is not up to date: run `macbind render`.", err=True)
+    if stale:
+        raise typer.Exit(1)
+
+
+# -- helpers -------------------------------------------------------------------------------------------------
+
+
+def _client(socket: Path | None, timeout_s: float = 10.0) -> Client:
+    from macbind.client import Client
+
+    return Client(socket, timeout_s=timeout_s)
+
+
+def _load(path: Path) -> Settings:
+    from macbind.config import load
+
+    return load(path)
+
+
+def _gid(group: str | None) -> int | None:
+    if group is None:
+        return None
+    import grp
+
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise InvalidRequest(f"There is no group '{group}'.", hint="Create it with addgroup.") from None
+
+
+def _options(
+    hostname: str | None,
+    routers: list[str] | None,
+    dns: list[str] | None,
+    domain_name: str | None,
+    next_server: str | None,
+    filename: str | None,
+    routes: list[str] | None,
+) -> DhcpOptions:
+    from macbind.options import DhcpOptions
+
+    values: dict[str, Any] = {
+        "hostname": hostname,
+        "routers": routers,
+        "domain_name_servers": dns,
+        "domain_name": domain_name,
+        "next_server": next_server,
+        "filename": filename,
+        "static_routes": routes,
+    }
+    return DhcpOptions.parse({key: value for key, value in values.items() if value})
+
+
+def _find(client: Client, what: str) -> Allocation:
+    from macbind.addressing import MacAddress, parse_address
+
+    address = mac = None
+    with suppress(InvalidAddress):
+        address = parse_address(what)
+    with suppress(InvalidAddress):
+        mac = MacAddress.parse(what)
+    if address is None and mac is None:
+        return client.get(what)
+    for one in client.list(address=address, mac=mac, released=True):
+        return one
+    raise NotFound(f"{address or mac} is not allocated.", hint="`macbind list` shows all.")
+
+
+def _print(found: list[Allocation]) -> None:
+    table(
+        ["ADDRESS", "MAC", "NAME", "POOL", "GROUP", "STATE"],
+        [
+            (one.address, one.mac, one.name, one.pool, one.group, f"{one.state}{' pinned' * one.pinned}")
+            for one in found
+        ],
+        "No allocations.",
+    )
+
+
+def _print_released(output: Output, done: list[tuple[str, Released]], as_json: bool) -> None:
+    if as_json:
+        output.value([result for _, result in done])
+        return
+    for what, result in done:
+        if result.already_gone:
+            typer.echo(f"{what}: nothing to release, it is gone already")
+        for one in result.allocations:
+            typer.echo(f"{one.address} ({one.name}) released")

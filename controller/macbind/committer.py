@@ -1,0 +1,120 @@
+"""Group commit: what many callers ask for at once becomes one transaction.
+
+One disk flush then serves all who asked while the previous one was on its way. Nobody waits for company: a
+single request is committed at once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from macbind.errors import MacbindError, RequestError, ServiceUnavailable
+from macbind.registry.store import Registry
+from macbind.registry.transaction import Transaction
+
+_T = TypeVar("_T")
+
+MAX_BATCH = 256
+"""Requests per transaction; bounds how long the first of them waits for the last."""
+
+
+@dataclass(slots=True)
+class _Job:
+    actor: str
+    work: Callable[[Transaction], Any]
+    future: Future[Any]
+
+
+class Committer:
+    """Runs jobs against the registry, as many per transaction as are waiting.
+
+    A job may run more than once (after a failed transaction), each time on a registry that shows nothing of
+    its earlier run.
+
+    Args:
+        registry: The registry.
+        after_commit: Called after each transaction that may have changed something.
+    """
+
+    def __init__(self, registry: Registry, after_commit: Callable[[], None]) -> None:
+        self._registry, self._after_commit = registry, after_commit
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Commits what was submitted and ends the thread."""
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+
+    def submit(self, actor: str, work: Callable[[Transaction], _T]) -> Future[_T]:
+        """Runs ``work`` in a transaction; its result is ready once that is durable.
+
+        Args:
+            actor: Who asked, for the audit log.
+            work: Changes the registry; a RequestError from it undoes this job only.
+        """
+        future: Future[_T] = Future()
+        if self._closed:
+            future.set_exception(
+                ServiceUnavailable("macbind is shutting down.", hint="Ask again in a moment.")
+            )
+        else:
+            self._jobs.put(_Job(actor, work, future))
+        return future
+
+    def _run(self) -> None:
+        while (first := self._jobs.get()) is not None:
+            jobs, last = [first], False
+            while len(jobs) < MAX_BATCH and not last:
+                try:
+                    following = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    last = True
+                else:
+                    jobs.append(following)
+            self._commit(jobs)
+            if last:
+                return
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        outcomes: list[tuple[_Job, Any, BaseException | None]] = []
+        try:
+            with self._registry.write(jobs[0].actor) as txn:
+                for job in jobs:
+                    txn.actor = job.actor
+                    outcomes.append((job, *self._attempt(txn, job, alone=len(jobs) == 1)))
+        except Exception as error:  # noqa: BLE001  # every waiting caller must be told, whatever it was
+            if len(jobs) > 1:  # one of them may be the reason: try each by itself
+                for job in jobs:
+                    self._commit([job])
+                return
+            outcomes = [(jobs[0], None, error)]
+        self._after_commit()
+        for job, result, failure in outcomes:
+            if failure is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(failure)
+
+    @staticmethod
+    def _attempt(txn: Transaction, job: _Job, *, alone: bool) -> tuple[Any, MacbindError | None]:
+        if alone:
+            return job.work(txn), None
+        try:
+            with txn.db.begin_nested():
+                return job.work(txn), None
+        except RequestError as error:
+            return None, error

@@ -1,0 +1,367 @@
+"""An OMAPI session without a socket: bytes in, replies out; requests in, bytes out.
+
+Built on pypureomapi's message classes and buffers. This file owns the *window*, the one thing that keeps
+dhcpd 4.4.3-P1 alive under load: the bytes of all requests in flight, and the bytes of all replies they can
+cause, each stay below :data:`WINDOW_BYTES`, and a window is answered completely before the next is sent.
+dhcpd's connection buffers hold 4048 bytes. A signed word that straddles the end of one aborts the process
+(``dst_api.c: REQUIRE(dctxp != NULL && *dctxp == NULL)``), and input that fills one exactly stops it from
+serving anybody until more bytes arrive.
+
+It must not know sockets, clocks, threads or files; :mod:`macbind.dhcpd.client` adds those.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from ipaddress import IPv4Address
+
+import pypureomapi as wire
+
+from macbind.addressing import MacAddress
+from macbind.errors import DhcpdRefused, DhcpdUnavailable, InvalidOption
+from macbind.model import HostReservation, Lease
+
+WINDOW_BYTES = 3900
+"""Less than dhcpd's 4048-byte buffers by a margin for values that are longer than estimated."""
+
+_ETHERNET = struct.pack("!I", 1)
+_TRUE = struct.pack("!I", 1)
+_LONG_AGO = struct.pack("!I", 1)
+"""One second after 1970: a lease end that has passed whatever dhcpd's clock says. (0 means "never".)"""
+
+
+class ResultCode(IntEnum):
+    """dhcpd's result codes that have a fate of their own (isc-dhcp includes/omapip/result.h)."""
+
+    SUCCESS = 0
+    NO_PERMISSION = 6
+    EXISTS = 18
+    NOT_FOUND = 23
+    IO_ERROR = 26
+    NOT_IMPLEMENTED = 27
+    INVALID_ARGUMENT = 393219
+    SEVERAL_MATCH = 393222
+    KEY_CONFLICT = 393223
+    PARSE_ERROR = 393224
+    NO_KEY = 393225
+    INVALID_KEY = 393227
+    UNKNOWN_ATTRIBUTE = 393248
+
+    @staticmethod
+    def describe(code: int) -> str:
+        """The code as a person reads it, e.g. ``IO_ERROR (26)``."""
+        try:
+            return f"{ResultCode(code).name} ({code})"
+        except ValueError:
+            return f"result {code}"
+
+
+class Algorithm(StrEnum):
+    """HMAC algorithms dhcpd accepts for ``omapi-key`` (isc-dhcp common/parse.c)."""
+
+    MD5 = "hmac-md5"
+    SHA1 = "hmac-sha1"
+    SHA224 = "hmac-sha224"
+    SHA256 = "hmac-sha256"
+    SHA384 = "hmac-sha384"
+    SHA512 = "hmac-sha512"
+
+
+class _Authenticator(wire.OmapiAuthenticatorBase):  # type: ignore[misc]  # pypureomapi is untyped
+    """Signs with any of dhcpd's algorithms; pypureomapi itself knows MD5 only."""
+
+    def __init__(self, name: str, algorithm: Algorithm, secret: bytes) -> None:
+        super().__init__()
+        self._digest = algorithm.removeprefix("hmac-")
+        self._name, self._secret = name.encode(), secret
+        # The wire wants the full name with its trailing dot; the configuration file the short one.
+        self.algorithm = f"{algorithm}.SIG-ALG.REG.INT.".encode()
+        self.authlen = len(self.sign(b""))
+
+    def auth_object(self) -> dict[bytes, bytes]:
+        return {b"name": self._name, b"algorithm": self.algorithm}
+
+    def sign(self, message: bytes) -> bytes:
+        return hmac.digest(self._secret, message, self._digest)
+
+
+@dataclass(slots=True)
+class Request:
+    """One message to dhcpd and the largest reply it can reasonably cause, in bytes (unsigned)."""
+
+    message: wire.OmapiMessage
+    reply_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """dhcpd's answer.
+
+    Attributes:
+        result: 0, or why it refused (see :class:`ResultCode`).
+        handle: The object's handle, valid for the next message only: it may name another object after a
+            restart of dhcpd.
+        values: The object's attributes as dhcpd sends them.
+    """
+
+    result: int
+    handle: int = 0
+    values: dict[bytes, bytes] = field(default_factory=dict)
+
+
+def find_host(mac: MacAddress) -> Request:
+    """Looks up the host reservation of a MAC; MAC and name are the only reliable keys."""
+    message = wire.OmapiMessage.open(b"host")
+    message.obj += [(b"hardware-address", bytes(mac)), (b"hardware-type", _ETHERNET)]
+    return Request(message, 200)
+
+
+def find_host_by_name(name: str) -> Request:
+    """Looks up the host reservation of a name."""
+    message = wire.OmapiMessage.open(b"host")
+    message.obj.append((b"name", name.encode("ascii")))
+    return Request(message, 200 + len(name))
+
+
+def create_host(host: HostReservation) -> Request:
+    """Creates a host reservation; refused if its name or its MAC exists.
+
+    Raises:
+        InvalidOption: The statements are too long for one message.
+    """
+    if host.address is None:
+        raise InvalidOption(f"The host reservation {host.name} has no address.")
+    message = wire.OmapiMessage.open(b"host")
+    message.message += [(b"create", _TRUE), (b"exclusive", _TRUE)]
+    message.obj += [
+        (b"name", host.name.encode("ascii")),
+        (b"hardware-address", bytes(host.mac)),
+        (b"hardware-type", _ETHERNET),  # without it the host is accepted and never matches a client
+        (b"ip-address", host.address.packed),
+    ]
+    if host.statements:  # an empty value would be accepted as a statement that fails to parse
+        message.obj.append((b"statements", host.statements.encode("ascii")))
+    return Request(message, 200 + len(host.name))
+
+
+def delete(handle: int) -> Request:
+    """Deletes the object that the reply before this message named."""
+    return Request(wire.OmapiMessage.delete(handle), 60)
+
+
+def find_lease(address: IPv4Address) -> Request:
+    """Looks up the lease of an address; addresses outside every dynamic range have none."""
+    message = wire.OmapiMessage.open(b"lease")
+    message.obj.append((b"ip-address", address.packed))
+    return Request(message, 700)
+
+
+def find_lease_of(mac: MacAddress) -> Request:
+    """Looks up the lease of a client; SEVERAL_MATCH when it has more than one."""
+    message = wire.OmapiMessage.open(b"lease")
+    message.obj += [(b"hardware-address", bytes(mac)), (b"hardware-type", _ETHERNET)]
+    return Request(message, 700)
+
+
+def end_lease(handle: int) -> Request:
+    """Ends a lease at once.
+
+    Writing ``ends`` frees the lease and removes its old end; writing ``state`` would only relabel it.
+    """
+    message = wire.OmapiMessage.update(handle)
+    message.obj.append((b"ends", _LONG_AGO))
+    return Request(message, 60)
+
+
+def host_in(reply: Reply) -> HostReservation | None:
+    """The host reservation a reply describes; None if there is no such object.
+
+    Raises:
+        DhcpdRefused: dhcpd refused the look-up, or the object is not one it can have sent.
+    """
+    if reply.result == ResultCode.NOT_FOUND:
+        return None
+    if reply.result:
+        raise DhcpdRefused(
+            f"dhcpd refused to look up a host: {ResultCode.describe(reply.result)}.", result=reply.result
+        )
+    raw_ip, raw_mac = reply.values.get(b"ip-address", b""), reply.values.get(b"hardware-address", b"")
+    if len(raw_mac) != 6:
+        raise DhcpdRefused(f"dhcpd described a host with a hardware address of {len(raw_mac)} bytes.")
+    return HostReservation(
+        name=reply.values.get(b"name", b"").decode("latin-1"),
+        mac=MacAddress.from_bytes(raw_mac),
+        address=IPv4Address(raw_ip) if len(raw_ip) == 4 else None,
+    )
+
+
+_LEASE_STATES = ("", "free", "active", "expired", "released", "abandoned", "reset", "backup")
+
+
+def lease_in(reply: Reply) -> Lease | None:
+    """The lease a reply describes; None if there is no such object. ``ends`` is not decoded.
+
+    Raises:
+        DhcpdRefused: dhcpd refused the look-up.
+    """
+    if reply.result == ResultCode.NOT_FOUND:
+        return None
+    if reply.result:
+        raise DhcpdRefused(
+            f"dhcpd refused to look up a lease: {ResultCode.describe(reply.result)}.", result=reply.result
+        )
+    state = int.from_bytes(reply.values.get(b"state", b""))
+    raw_mac = reply.values.get(b"hardware-address", b"")
+    return Lease(
+        address=IPv4Address(reply.values.get(b"ip-address", b"\0\0\0\0")),
+        state=_LEASE_STATES[state] if state < len(_LEASE_STATES) else f"state {state}",
+        mac=MacAddress.from_bytes(raw_mac) if len(raw_mac) == 6 else None,
+    )
+
+
+class Session:
+    """The protocol's state on one connection.
+
+    Feed what the socket received to :meth:`feed` and send what :meth:`bytes_to_send` returns, until
+    :attr:`ready` and later until :attr:`idle`.
+
+    Args:
+        name: The dhcpd's name, for error messages.
+        key: Name, algorithm and secret of its ``omapi-key``; None if it has none.
+    """
+
+    def __init__(self, name: str, key: tuple[str, Algorithm, bytes] | None) -> None:
+        self._name = name
+        self._authenticator = _Authenticator(*key) if key else wire.OmapiNullAuthenticator()
+        self._known = {0: wire.OmapiNullAuthenticator()}
+        self._in = wire.InBuffer()
+        self._parser = self._in.parse_startup_message()
+        self._started = False
+        self.ready = False
+        self._out = bytearray(wire.OmapiStartupMessage().as_string())
+        self._tid = 0
+        self._queue: deque[tuple[int, bytes, int]] = deque()
+        self._in_flight: dict[int, int] = {}
+        self._tickets = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether every request has been answered."""
+        return not self._queue and not self._in_flight
+
+    def submit(self, requests: Iterable[Request]) -> range:
+        """Queues requests in order; returns their tickets.
+
+        Raises:
+            InvalidOption: A request alone is larger than a window.
+        """
+        if not self.ready:
+            raise DhcpdUnavailable(f"The OMAPI session with dhcpd '{self._name}' is not open yet.")
+        first = self._tickets
+        for request in requests:
+            raw = self._sign(request.message)
+            if len(raw) > WINDOW_BYTES:
+                raise InvalidOption(
+                    f"A message of {len(raw)} bytes is more than dhcpd can take.",
+                    hint="Give the machine fewer or shorter DHCP options.",
+                )
+            self._queue.append((self._tickets, raw, request.reply_bytes + self._authenticator.authlen))
+            self._tickets += 1
+        return range(first, self._tickets)
+
+    def _sign(self, message: wire.OmapiMessage) -> bytes:
+        self._tid += 1
+        message.tid = self._tid
+        message.sign(self._authenticator)
+        return bytes(message.as_string())
+
+    def bytes_to_send(self) -> bytes:
+        """The bytes to send now: part of the handshake, the next window, or nothing."""
+        if self.ready and not self._in_flight and self._queue:
+            sent = expected = 0
+            while self._queue:
+                ticket, raw, reply_bytes = self._queue[0]
+                if self._in_flight and (
+                    sent + len(raw) > WINDOW_BYTES or expected + reply_bytes > WINDOW_BYTES
+                ):
+                    break
+                self._queue.popleft()
+                # The transaction id is the fifth of the header's 32-bit words.
+                self._in_flight[int.from_bytes(raw[16:20])] = ticket
+                self._out += raw
+                sent, expected = sent + len(raw), expected + reply_bytes
+        out = bytes(self._out)
+        self._out.clear()
+        return out
+
+    def feed(self, data: bytes) -> list[tuple[int, Reply]]:
+        """Takes received bytes; returns the replies they complete, each with its request's ticket.
+
+        Raises:
+            DhcpdRefused: dhcpd refuses our key.
+            DhcpdUnavailable: The bytes are not OMAPI; the connection is of no further use.
+        """
+        replies: list[tuple[int, Reply]] = []
+        try:
+            self._in.feed(data)
+            while (message := next(self._parser)) is not None:
+                self._in.resetsize()
+                self._parser = self._in.parse_message()
+                if not self._started:
+                    self._on_startup(message)
+                elif not self.ready:
+                    self._on_authenticated(message)
+                else:
+                    replies.append(self._on_reply(message))
+        except wire.OmapiError as error:
+            raise self._garbled(str(error)) from error
+        return replies
+
+    def _on_startup(self, message: wire.OmapiStartupMessage) -> None:
+        message.validate()
+        self._started = True
+        if isinstance(self._authenticator, wire.OmapiNullAuthenticator):
+            self.ready = True
+            return
+        request = wire.OmapiMessage.open(b"authenticator")
+        request.update_object(self._authenticator.auth_object())
+        self._tid += 1
+        request.tid = self._tid
+        self._out += request.as_string()
+
+    def _on_authenticated(self, message: wire.OmapiMessage) -> None:
+        if message.opcode != wire.OMAPI_OP_UPDATE or not message.handle:
+            raise DhcpdRefused(
+                f"dhcpd '{self._name}' has no OMAPI key of this name and algorithm.",
+                hint="Compare key_name and key_algorithm in macbind.toml with omapi-key in dhcpd's "
+                "configuration; `macbind render` writes both sides.",
+            )
+        self._authenticator.authid = message.handle
+        self._known[message.handle] = self._authenticator
+        self.ready = True
+
+    def _on_reply(self, message: wire.OmapiMessage) -> tuple[int, Reply]:
+        if message.authid != self._authenticator.authid or not message.verify(self._known):
+            raise DhcpdRefused(
+                f"dhcpd '{self._name}' does not accept our signature: the secrets differ.",
+                hint="Restart dhcpd after its key file changed, or give macbind the key dhcpd uses.",
+            )
+        ticket = self._in_flight.pop(message.rid, None)
+        if ticket is None:
+            raise self._garbled("a reply to nothing we asked")
+        if message.opcode == wire.OMAPI_OP_UPDATE:
+            return ticket, Reply(0, message.handle, dict(message.obj))
+        if message.opcode == wire.OMAPI_OP_STATUS:
+            return ticket, Reply(int.from_bytes(dict(message.message).get(b"result", b"\xff")))
+        raise self._garbled(f"a message with opcode {message.opcode}")
+
+    def _garbled(self, what: str) -> DhcpdUnavailable:
+        return DhcpdUnavailable(
+            f"dhcpd '{self._name}' sent bytes that are not OMAPI: {what}.",
+            hint="Check that host and port in macbind.toml are those of dhcpd's omapi-port.",
+        )

@@ -1,0 +1,291 @@
+"""One dhcpd as the rest of macbind sees it: look at hosts, bring them to what they should be.
+
+Carries out the decisions of :mod:`macbind.plan` in rounds, each round one run of OMAPI windows over the whole
+batch. A fresh reservation costs one message; everything unusual costs a look first. Whatever was deleted is
+looked up again, so "gone" is dhcpd's own word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from typing_extensions import override
+
+from macbind.addressing import MacAddress
+from macbind.dhcpd.client import OmapiClient
+from macbind.dhcpd.leases import LeaseFile
+from macbind.dhcpd.omapi import (
+    Reply,
+    Request,
+    ResultCode,
+    create_host,
+    delete,
+    end_lease,
+    find_host,
+    find_host_by_name,
+    find_lease,
+    find_lease_of,
+    host_in,
+    lease_in,
+)
+from macbind.errors import DhcpdRefused, MacbindError, RequestError
+from macbind.model import HostReservation, Lease
+from macbind.plan import Change, Ensure, Remove, Step, decide
+
+_OCCUPIED = frozenset({"active", "expired", "released", "abandoned"})
+"""Lease states that keep the next machine from getting the address until the lease's end."""
+
+_MAX_ROUNDS = 3
+"""A change needs one round, two when it meets a leftover; more means somebody else changes the same host."""
+
+
+class DhcpServer(Protocol):
+    """What the writer needs of a dhcpd. Every method may raise DhcpdUnavailable or DhcpdRefused."""
+
+    name: str
+
+    def connect(self) -> None:
+        """(Re)connects; nothing known from an earlier connection is valid any more."""
+
+    def close(self) -> None:
+        """Drops the connection, if there is one."""
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable while idle only when dhcpd has gone."""
+
+    def observe(self, macs: Sequence[MacAddress]) -> list[HostReservation | None]:
+        """dhcpd's host reservation for each MAC."""
+
+    def apply(self, changes: Sequence[Change]) -> list[MacbindError | None]:
+        """Carries out each change; None where dhcpd confirmed it, else why it refused."""
+
+    def lease_file(self) -> LeaseFile | None:
+        """What dhcpd has on disk, or None where macbind may not look."""
+
+
+@dataclass
+class _Work:
+    """One change on its way: the observed host, the handle to use next, the outcome."""
+
+    change: Change
+    done: bool = False
+    error: MacbindError | None = None
+
+    @property
+    def has_host(self) -> bool:
+        return isinstance(self.change, Ensure) or self.change.has_host
+
+    def finish(self, error: MacbindError | None = None) -> None:
+        self.done, self.error = True, error
+
+
+@dataclass
+class IscDhcpd(DhcpServer):
+    """An ISC dhcpd reached over OMAPI.
+
+    Attributes:
+        name: Its name in the configuration.
+        open_client: Opens a connection.
+        read_lease_file: Reads its lease file; None where macbind may not look.
+    """
+
+    name: str
+    open_client: Callable[[], OmapiClient]
+    read_lease_file: Callable[[], LeaseFile | None] = lambda: None
+    _client: OmapiClient | None = field(default=None, init=False, repr=False)
+
+    @override
+    def connect(self) -> None:
+        self.close()
+        self._client = self.open_client()
+
+    @override
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    @override
+    def fileno(self) -> int:
+        return self._open().fileno()
+
+    @override
+    def lease_file(self) -> LeaseFile | None:
+        return self.read_lease_file()
+
+    @override
+    def observe(self, macs: Sequence[MacAddress]) -> list[HostReservation | None]:
+        return [host_in(reply) for reply in self._exchange(find_host(mac) for mac in macs)]
+
+    @override
+    def apply(self, changes: Sequence[Change]) -> list[MacbindError | None]:
+        works = [_Work(change) for change in changes]
+        self._create([work for work in works if isinstance(work.change, Ensure)])
+        for _ in range(_MAX_ROUNDS):
+            self._look_and_act([work for work in works if not work.done and work.has_host])
+        for work in works:
+            if not work.done and work.has_host:
+                work.finish(self._refusal(work.change, "somebody else keeps changing its host reservation"))
+        removed = [work for work in works if isinstance(work.change, Remove) and not work.error]
+        self._end_leases(removed)
+        return [work.error for work in works]
+
+    # -- host reservations -----------------------------------------------------------------------------
+
+    def _create(self, works: list[_Work]) -> None:
+        """Adds reservations; those that meet an existing name or MAC stay undone for a closer look."""
+        requests: list[Request] = []
+        able: list[_Work] = []
+        for work in works:
+            assert isinstance(work.change, Ensure)
+            try:
+                requests.append(create_host(work.change.reservation))
+                able.append(work)
+            except RequestError as error:
+                work.finish(error)
+        not_on_disk: list[_Work] = []
+        for work, reply in zip(able, self._exchange(requests), strict=True):
+            match reply.result:
+                case ResultCode.SUCCESS:
+                    work.finish()
+                case ResultCode.EXISTS | ResultCode.KEY_CONFLICT:
+                    pass
+                case ResultCode.IO_ERROR:
+                    not_on_disk.append(work)
+                case _:
+                    work.finish(self._refusal(work.change, ResultCode.describe(reply.result), reply.result))
+        self._withdraw(not_on_disk)
+
+    def _withdraw(self, works: list[_Work]) -> None:
+        """Takes back reservations that dhcpd serves but could not write to its lease file."""
+        found = self._exchange(find_host(work.change.mac) for work in works)
+        self._exchange(delete(reply.handle) for reply in found if not reply.result)
+        for work in works:
+            error = self._refusal(
+                work.change, ResultCode.describe(ResultCode.IO_ERROR), int(ResultCode.IO_ERROR)
+            )
+            error.hint = (
+                "dhcpd cannot write its lease file: check the space and permissions of its directory."
+            )
+            work.finish(error)
+
+    def _look_and_act(self, works: list[_Work]) -> None:
+        """Looks every MAC up and takes the next step; works stay undone until a look finds nothing to do."""
+        if not works:
+            return
+        creates: list[_Work] = []
+        deletes: list[int] = []
+        looks = self._exchange(find_host(work.change.mac) for work in works)
+        for work, reply in zip(works, looks, strict=True):
+            observed = host_in(reply)
+            match decide(work.change, observed):
+                case Step.NOTHING:
+                    work.finish()
+                case Step.CREATE:
+                    creates.append(work)
+                case Step.DELETE:
+                    deletes.append(reply.handle)
+                    if isinstance(work.change, Ensure):
+                        creates.append(work)
+                case Step.SUPERSEDED if isinstance(work.change, Remove):
+                    work.finish()
+                case Step.FOREIGN if isinstance(work.change, Remove):
+                    work.finish()  # nothing of ours is there
+                case Step.SUPERSEDED | Step.FOREIGN:
+                    assert observed is not None
+                    why = f"its MAC belongs to the host reservation '{observed.name}'"
+                    work.finish(self._refusal(work.change, why))
+        # Handles are used at once: they are only good until dhcpd restarts, and a stale one is refused.
+        for reply in self._exchange(delete(handle) for handle in deletes):
+            if reply.result not in (ResultCode.SUCCESS, ResultCode.NOT_FOUND):
+                raise DhcpdRefused(
+                    f"dhcpd '{self.name}' refused to delete a host: {ResultCode.describe(reply.result)}.",
+                    result=reply.result,
+                )
+        self._free_names(creates)
+        self._create(creates)
+
+    def _free_names(self, works: list[_Work]) -> None:
+        """Deletes hosts that have the very name we are about to create, under another MAC.
+
+        Only reached after a create was refused. A name we make belongs to one address and generation, so
+        such a host is a remnant of ours, e.g. of a torn lease-file record.
+        """
+        wanted = [work.change.reservation for work in works if isinstance(work.change, Ensure)]
+        found = self._exchange(find_host_by_name(host.name) for host in wanted)
+        self._exchange(delete(reply.handle) for reply in found if not reply.result)
+
+    # -- leases ----------------------------------------------------------------------------------------
+
+    def _end_leases(self, works: list[_Work]) -> None:
+        """Ends every lease of the released addresses and MACs."""
+        by_address = self._exchange(find_lease(work.change.address) for work in works)
+        by_mac = self._exchange(find_lease_of(work.change.mac) for work in works)
+        handles: list[tuple[_Work, int]] = []
+        for work, of_address, of_mac in zip(works, by_address, by_mac, strict=True):
+            try:
+                if of_mac.result == ResultCode.SEVERAL_MATCH:
+                    handles += [(work, handle) for handle in self._leases_on_disk(work.change)]
+                elif _occupied(of_mac):
+                    handles.append((work, of_mac.handle))
+                if _occupied(of_address):
+                    handles.append((work, of_address.handle))
+            except MacbindError as error:
+                work.error = error
+            work.done = True
+        for (work, _), reply in zip(
+            handles, self._exchange(end_lease(handle) for _, handle in handles), strict=True
+        ):
+            if reply.result:
+                why = f"its lease cannot be ended: {ResultCode.describe(reply.result)}"
+                work.error = self._refusal(work.change, why, reply.result)
+
+    def _leases_on_disk(self, change: Change) -> list[int]:
+        """Handles of a client's leases when it has several, which OMAPI cannot list: the file names them."""
+        on_disk = self.lease_file()
+        if on_disk is None:
+            error = self._refusal(change, "several leases name its MAC and OMAPI cannot list them")
+            error.hint = f"Set leases_file of [dhcpd.{self.name}] so that macbind can find them."
+            raise error
+        addresses = [lease.address for lease in on_disk.leases.values() if lease.mac == change.mac]
+        replies = self._exchange(find_lease(address) for address in addresses)
+        return [reply.handle for reply in replies if _occupied(reply)]
+
+    # -- plumbing --------------------------------------------------------------------------------------
+
+    def _open(self) -> OmapiClient:
+        if self._client is None:
+            self.connect()
+        assert self._client is not None
+        return self._client
+
+    def _exchange(self, requests: Iterable[Request]) -> list[Reply]:
+        batch = list(requests)
+        return self._open().exchange(batch) if batch else []
+
+    def _refusal(self, change: Change, why: str, result: int | None = None) -> DhcpdRefused:
+        details = {} if result is None else {"result": result}
+        return DhcpdRefused(
+            f"dhcpd '{self.name}' did not accept {change.address} with {change.mac}: {why}.",
+            hint="`macbind status` shows what else it reports.",
+            dhcpd=self.name,
+            address=str(change.address),
+            **details,
+        )
+
+
+def _occupied(reply: Reply) -> bool:
+    lease: Lease | None = lease_in(reply)
+    return lease is not None and lease.state in _OCCUPIED
+
+
+def ours(records: LeaseFile) -> dict[IPv4Address, HostReservation]:
+    """The host reservations of ours in a lease file, by the address in their name."""
+    found: dict[IPv4Address, HostReservation] = {}
+    for record in records.hosts.values():
+        if record.reservation is not None and (owner := record.reservation.owner) is not None:
+            found[owner[0]] = record.reservation
+    return found

@@ -1,0 +1,148 @@
+"""Who writes to a dhcpd when several controllers share a registry: exactly one, and soon another if it dies.
+
+A lock, not a vote: the session that holds it writes. With PostgreSQL it is a session advisory lock on a
+connection of its own; with SQLite, whose controllers share a machine, a lock on a file. A leader that was
+stopped and continues does no harm beyond a repeated look: host reservations are named by generation, so its
+late messages cannot touch a successor's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+from typing_extensions import override
+
+from macbind.errors import RegistryUnavailable
+from macbind.registry.engine import open_engine, sqlite_path
+
+_HEARTBEAT_S = 1.0
+_TRUSTED_S = 3.0
+"""A leader writes only if a heartbeat it sent less than this long ago succeeded; less than the 6 s after
+which the server ends the session of a leader that went silent."""
+_CLASS = 0x6D61  # the first half of the advisory lock's key: "ma"
+
+
+class Leader(Protocol):
+    """The right to write to one dhcpd."""
+
+    def acquire(self) -> bool:
+        """Takes the right if it is free; True if it is ours now."""
+
+    def check(self) -> None:
+        """Makes sure it is still ours.
+
+        Raises:
+            RegistryUnavailable: It may not be; nothing more may be written.
+        """
+
+    def release(self) -> None:
+        """Gives it up."""
+
+
+class FileLeader(Leader):
+    """A lock on a file beside the SQLite database; the kernel frees it when its holder ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    @override
+    def acquire(self) -> bool:
+        if self._fd is not None:
+            return True
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise RegistryUnavailable(
+                f"The lock file {self._path} cannot be opened: {error.strerror}.",
+                hint="Make its directory writable for macbind's user.",
+            ) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._fd = fd
+        return True
+
+    @override
+    def check(self) -> None:
+        if self._fd is None:
+            raise RegistryUnavailable("The lock file is not held.")
+
+    @override
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class AdvisoryLeader(Leader):
+    """A PostgreSQL session advisory lock with a heartbeat."""
+
+    def __init__(self, url: str, number: int) -> None:
+        # The server ends a session that is silent for 6 s, e.g. of a stopped process, and with it the lock.
+        self._engine = open_engine(url, idle_session_timeout=6000)
+        self._number = number
+        self._session: Connection | None = None
+        self._proved_at = 0.0
+
+    @override
+    def acquire(self) -> bool:
+        if self._session is not None:
+            return True
+        sent_at = time.monotonic()
+        try:
+            session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            query = text("SELECT pg_try_advisory_lock(:class, :number)")
+            if not session.scalar(query, {"class": _CLASS, "number": self._number}):
+                session.close()
+                return False
+        except SQLAlchemyError as error:
+            raise RegistryUnavailable(f"The registry's lock cannot be asked for: {error}.") from error
+        self._session, self._proved_at = session, sent_at
+        return True
+
+    @override
+    def check(self) -> None:
+        sent_at = time.monotonic()
+        if self._session is None:
+            raise RegistryUnavailable("The registry's lock is not held.")
+        if sent_at - self._proved_at < _HEARTBEAT_S:
+            return
+        try:
+            self._session.execute(text("SELECT 1"))
+        except SQLAlchemyError as error:
+            self.release()
+            raise RegistryUnavailable("The session that holds the registry's lock broke.") from error
+        if time.monotonic() - sent_at > _TRUSTED_S:
+            self.release()
+            raise RegistryUnavailable("The registry answered too late to be sure of its lock.")
+        self._proved_at = sent_at
+
+    @override
+    def release(self) -> None:
+        if self._session is not None:
+            self._session.invalidate()
+            self._session.close()
+            self._session = None
+        self._engine.dispose()
+
+
+def leader_for(url: str, number: int) -> Leader:
+    """The kind of leader this registry supports.
+
+    Args:
+        url: The registry's URL.
+        number: The dhcpd's number in the registry.
+    """
+    path = sqlite_path(url)
+    if path is not None:
+        return FileLeader(path.with_name(f"{path.name}.writer-{number}.lock"))
+    return AdvisoryLeader(url, number)

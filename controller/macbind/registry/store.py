@@ -1,0 +1,73 @@
+"""Opening a registry and its transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from macbind.errors import MacbindError
+from macbind.model import Pool
+from macbind.registry import migrations
+from macbind.registry.engine import READ_ONLY, open_engine, translated
+from macbind.registry.sync import synchronise
+from macbind.registry.transaction import Transaction
+from macbind.registry.view import View
+
+
+class Registry:
+    """The truth: which address is held by whom, and what each dhcpd has confirmed of it.
+
+    Opening it brings the database's schema up to date and the tables in line with the configuration.
+
+    Args:
+        url: SQLAlchemy URL of SQLite or PostgreSQL.
+        pools: The configured pools by name.
+        dhcpds: The names of the configured dhcpds.
+        busy_timeout_s: How long SQLite waits for another process's lock, in seconds.
+
+    Raises:
+        ConfigError: The configuration contradicts allocations that exist.
+        RegistryUnavailable: The database cannot be opened.
+    """
+
+    def __init__(
+        self, url: str, pools: Mapping[str, Pool], dhcpds: Iterable[str], *, busy_timeout_s: float = 5.0
+    ) -> None:
+        self.url, self.pools = url, dict(pools)
+        self.engine: Engine = open_engine(url, busy_timeout_s=busy_timeout_s)
+        self._reader = self.engine.execution_options(**{READ_ONLY: True})
+        try:
+            with translated(url):
+                migrations.upgrade(self.engine)
+                with self.engine.begin() as db:
+                    self.ids = synchronise(db, self.pools, list(dhcpds))
+        except MacbindError:
+            self.engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def write(self, actor: str, *, now: datetime | None = None) -> Iterator[Transaction]:
+        """One transaction that changes things: all of it happens, durably, or nothing.
+
+        Args:
+            actor: Who asked, for the audit log.
+            now: The time of its changes (UTC); the clock's by default.
+
+        Raises:
+            RegistryUnavailable: The database did not take it; nothing happened.
+        """
+        with translated(self.url), self.engine.begin() as db:
+            yield Transaction(db, self.pools, self.ids, now or datetime.now(UTC), actor)
+
+    @contextmanager
+    def read(self) -> Iterator[View]:
+        """One transaction that only looks, at a single state of the registry."""
+        with translated(self.url), self._reader.begin() as db:
+            yield View(db, self.pools, self.ids)

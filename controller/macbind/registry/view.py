@@ -1,0 +1,303 @@
+"""Reading the registry: allocations with their state, pools in numbers, what a dhcpd should be told."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, exists, func, or_, select
+
+from macbind.addressing import MacAddress
+from macbind.errors import NotFound
+from macbind.model import Allocation, AuditEntry, HostReservation, Pool, PoolUsage, State
+from macbind.options import DhcpOptions
+from macbind.plan import Change, Ensure, Remove
+from macbind.registry.extents import chunks
+from macbind.registry.schema import allocation as al
+from macbind.registry.schema import audit, dirty, free_extent, told
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The database's numbers for configured names."""
+
+    pools: Mapping[str, int]
+    dhcpds: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Dirty:
+    """One address a dhcpd should look at: the change that is due, and how to say that it was made.
+
+    Attributes:
+        change: None if nothing is to be told and the mark is only to be removed.
+        seq: Sent back with the confirmation, so that a newer mark survives it.
+        confirms: The generation dhcpd will hold afterwards; None if it will hold none.
+    """
+
+    address: IPv4Address
+    seq: int
+    change: Change | None
+    confirms: int | None
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """A stored time as an aware datetime."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+_DIRTY = (
+    select(dirty.c.ip.label("dirty_ip"), dirty.c.seq, told.c.gen.label("told_gen"), al)
+    .select_from(
+        dirty.outerjoin(al, al.c.ip == dirty.c.ip).outerjoin(
+            told, and_(told.c.ip == dirty.c.ip, told.c.dhcpd_id == dirty.c.dhcpd_id)
+        )
+    )
+    .where(dirty.c.dhcpd_id == bindparam("d"))
+    .order_by(dirty.c.ip)
+    .limit(bindparam("n"))
+)
+
+
+class View:
+    """Questions to the registry within one transaction."""
+
+    def __init__(self, db: Connection, pools: Mapping[str, Pool], ids: Ids) -> None:
+        self.db, self.pools, self.ids = db, pools, ids
+        self._pool_of = {ids.pools[name]: pool for name, pool in pools.items()}
+
+    # -- allocations -----------------------------------------------------------------------------------
+
+    def find(
+        self,
+        *,
+        pool: str | None = None,
+        group: str | None = None,
+        names: Sequence[str] | None = None,
+        addresses: Sequence[IPv4Address] | None = None,
+        mac: MacAddress | None = None,
+        released: bool = False,
+        after: IPv4Address | None = None,
+        limit: int | None = None,
+    ) -> list[Allocation]:
+        """Allocations in the order of their addresses.
+
+        Args:
+            pool: Only of this pool.
+            group: Only of this group.
+            names: Only these names.
+            addresses: Only these addresses.
+            mac: Only this MAC.
+            released: Whether released ones that are not gone yet are included.
+            after: Only addresses above this one; with ``limit`` the way to page.
+            limit: At most so many.
+
+        Raises:
+            NotFound: There is no such pool.
+        """
+        where: list[ColumnElement[bool]] = []
+        if pool is not None:
+            where.append(al.c.pool_id == self.ids.pools[self.pool(pool).name])
+        if group is not None:
+            where.append(al.c.grp == group)
+        if mac is not None:
+            where.append(al.c.mac == mac.value)
+        if not released:
+            where.append(al.c.free_at.is_(None))
+        if after is not None:
+            where.append(al.c.ip > int(after))
+        query = select(al).where(*where).order_by(al.c.ip).limit(limit)
+        if names is None and addresses is None:
+            rows = list(self.db.execute(query))
+        else:
+            column: ColumnElement[Any] = al.c.name if names is not None else al.c.ip
+            wanted = list(names) if names is not None else [int(one) for one in addresses or ()]
+            rows = [row for some in chunks(wanted) for row in self.db.execute(query.where(column.in_(some)))]
+            rows.sort(key=lambda row: row.ip)
+        return self.allocations(rows)
+
+    def allocations(self, rows: Sequence[Row[Any]]) -> list[Allocation]:
+        """Rows of the allocation table as values, each with its state."""
+        confirmed: dict[int, set[tuple[int, int]]] = defaultdict(set)
+        pending: set[int] = set()
+        for some in chunks(rows):
+            ips = [row.ip for row in some]
+            for ip, dhcpd_id, gen in self.db.execute(
+                select(told.c.ip, told.c.dhcpd_id, told.c.gen).where(told.c.ip.in_(ips))
+            ):
+                confirmed[ip].add((dhcpd_id, gen))
+            released = [row.ip for row in some if row.free_at is not None]
+            if released:
+                pending.update(self.db.scalars(select(dirty.c.ip).where(dirty.c.ip.in_(released))))
+        return [self._allocation(row, confirmed[row.ip], row.ip in pending) for row in rows]
+
+    def _allocation(self, row: Row[Any], confirmed: set[tuple[int, int]], pending: bool) -> Allocation:
+        pool = self._pool_of[row.pool_id]
+        address = IPv4Address(row.ip)
+        if row.free_at is not None:
+            state = State.RELEASING if confirmed or pending else State.COOLING
+        else:
+            needed = {(self.ids.dhcpds[name], row.gen) for name in pool.dhcpds}
+            bound = not pool.needs_host(address) or needed <= confirmed
+            state = State.BOUND if bound else State.PENDING
+        created_at = moment(row.created_at)
+        assert created_at is not None
+        return Allocation(
+            address=address,
+            mac=MacAddress(row.mac),
+            name=row.name,
+            pool=pool.name,
+            generation=row.gen,
+            state=state,
+            created_at=created_at,
+            group=row.grp,
+            options=DhcpOptions.parse(row.options),
+            domain=row.domain,
+            pinned=row.pinned,
+            expires_at=moment(row.expires_at),
+            released_at=moment(row.released_at),
+        )
+
+    # -- pools -----------------------------------------------------------------------------------------
+
+    def pool(self, name: str) -> Pool:
+        """The configured pool of that name.
+
+        Raises:
+            NotFound: There is none; the hint names those there are.
+        """
+        try:
+            return self.pools[name]
+        except KeyError:
+            raise NotFound(
+                f"There is no pool '{name}'.", hint=f"Pools are: {', '.join(sorted(self.pools))}.", pool=name
+            ) from None
+
+    def usage(self, name: str) -> PoolUsage:
+        """How full a pool is."""
+        pool_id = self.ids.pools[self.pool(name).name]
+        live = al.c.free_at.is_(None)
+        counts = self.db.execute(
+            select(
+                func.count().filter(live),
+                func.count().filter(live, al.c.pinned.is_(True)),
+                func.count().filter(~live),
+            ).where(al.c.pool_id == pool_id)
+        ).one()
+        free = self.db.scalar(
+            select(func.coalesce(func.sum(free_extent.c.hi - free_extent.c.lo + 1), 0)).where(
+                free_extent.c.pool_id == pool_id
+            )
+        )
+        return PoolUsage(name, self.pools[name].plan.size, int(free or 0), *counts)
+
+    # -- what a dhcpd should hold ----------------------------------------------------------------------
+
+    def dirty(self, dhcpd: str, limit: int) -> list[Dirty]:
+        """The addresses this dhcpd should look at, lowest first, each with the change that is due."""
+        rows = self.db.execute(_DIRTY, {"d": self.ids.dhcpds[dhcpd], "n": limit})
+        return [self._due(dhcpd, row) for row in rows]
+
+    def _due(self, dhcpd: str, row: Row[Any]) -> Dirty:
+        address = IPv4Address(row.dirty_ip)
+        if row.ip is None:
+            return Dirty(address, row.seq, None, None)
+        desired = self._desired(dhcpd, row)
+        if desired is not None:
+            return Dirty(address, row.seq, Ensure(address, row.gen, desired), row.gen)
+        pool = self._pool_of[row.pool_id]
+        serves = dhcpd in pool.dhcpds
+        if (serves and row.free_at is None) or (not serves and row.told_gen is None):
+            return Dirty(address, row.seq, None, None)  # static mode, or never told: nothing to take back
+        remove = Remove(address, row.gen, MacAddress(row.mac), pool.needs_host(address))
+        return Dirty(address, row.seq, remove, None)
+
+    def _desired(self, dhcpd: str, row: Row[Any]) -> HostReservation | None:
+        pool, address = self._pool_of[row.pool_id], IPv4Address(row.ip)
+        if row.free_at is not None or dhcpd not in pool.dhcpds or not pool.needs_host(address):
+            return None
+        return pool.reservation(address, MacAddress(row.mac), row.gen, DhcpOptions.parse(row.options))
+
+    def desired(self, dhcpd: str, *, after: int, limit: int) -> list[tuple[IPv4Address, HostReservation]]:
+        """The reservations this dhcpd should hold, by address, above ``after``.
+
+        Returns:
+            At most ``limit`` pairs; an empty list means that there are no more.
+        """
+        while True:
+            rows = self.db.execute(
+                select(al).where(al.c.ip > after, al.c.free_at.is_(None)).order_by(al.c.ip).limit(limit)
+            ).all()
+            found = [
+                (IPv4Address(row.ip), host) for row in rows if (host := self._desired(dhcpd, row)) is not None
+            ]
+            if found or not rows:
+                return found
+            after = rows[-1].ip
+
+    def confirmed(self, addresses: Iterable[IPv4Address]) -> Callable[[str, IPv4Address, int | None], bool]:
+        """What the dhcpds confirmed for these addresses.
+
+        Returns:
+            A function of dhcpd, address and generation: whether that dhcpd confirmed to hold that generation;
+            with None for the generation, whether it confirmed to hold none.
+        """
+        held: set[tuple[int, int, int | None]] = set()
+        unsure: set[tuple[int, int]] = set()
+        for some in chunks([int(address) for address in addresses]):
+            for number, ip, gen in self.db.execute(
+                select(told.c.dhcpd_id, told.c.ip, told.c.gen).where(told.c.ip.in_(some))
+            ):
+                held.add((number, ip, gen))
+                unsure.add((number, ip))
+            query = select(dirty.c.dhcpd_id, dirty.c.ip).where(dirty.c.ip.in_(some))
+            unsure.update((number, ip) for number, ip in self.db.execute(query))
+
+        def answer(dhcpd: str, address: IPv4Address, generation: int | None) -> bool:
+            number, ip = self.ids.dhcpds[dhcpd], int(address)
+            return (number, ip) not in unsure if generation is None else (number, ip, generation) in held
+
+        return answer
+
+    def backlog(self, dhcpd: str) -> int:
+        """How many addresses this dhcpd has yet to look at."""
+        query = select(func.count()).select_from(dirty).where(dirty.c.dhcpd_id == self.ids.dhcpds[dhcpd])
+        return int(self.db.scalar(query) or 0)
+
+    def has_chores(self, now: datetime) -> bool:
+        """Whether an allocation has expired or a released address has rested enough."""
+        due = or_(al.c.expires_at <= now.timestamp(), al.c.free_at <= now.timestamp())
+        live = or_(al.c.free_at.is_not(None), al.c.pinned.is_(False))
+        found = self.db.scalar(
+            select(al.c.ip).where(due, live, ~exists().where(dirty.c.ip == al.c.ip)).limit(1)
+        )
+        return found is not None
+
+    # -- history ---------------------------------------------------------------------------------------
+
+    def history(
+        self, *, address: IPv4Address | None = None, name: str | None = None, limit: int = 100
+    ) -> list[AuditEntry]:
+        """The latest changes, newest first, of an address or a name if given."""
+        where = []
+        if address is not None:
+            where.append(audit.c.ip == int(address))
+        if name is not None:
+            where.append(audit.c.name == name)
+        rows = self.db.execute(select(audit).where(*where).order_by(audit.c.id.desc()).limit(limit))
+        return [
+            AuditEntry(
+                at=datetime.fromtimestamp(row.at, UTC),
+                actor=row.actor,
+                action=row.action,
+                address=None if row.ip is None else IPv4Address(row.ip),
+                generation=row.gen,
+                name=row.name,
+                detail=row.detail,
+            )
+            for row in rows
+        ]

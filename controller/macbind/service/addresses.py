@@ -1,0 +1,345 @@
+"""The use cases: allocate, release, reserve, list.
+
+Each change is one job in the registry, and then a wait for every dhcpd concerned. What dhcpd does not confirm
+within the caller's deadline stays recorded and is completed later, so the same name can simply ask again.
+What dhcpd *refuses* is taken back before the caller is told, so that nothing half-done is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import make_url
+
+from macbind import __version__
+from macbind.addressing import MacAddress
+from macbind.committer import Committer
+from macbind.confirmations import Confirmations, Waiter
+from macbind.errors import DhcpdUnavailable, MacbindError, NotFound
+from macbind.model import (
+    NO_OPTIONS,
+    Allocation,
+    AuditEntry,
+    DhcpdState,
+    PoolUsage,
+    Released,
+    State,
+    Status,
+)
+from macbind.options import DhcpOptions
+from macbind.registry.store import Registry
+from macbind.registry.transaction import Transaction, Wanted
+from macbind.writer import Writer
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+PUT_ASIDE_S = 300.0
+"""How long an address that dhcpd refused rests before it is tried again."""
+
+
+class Pending(Generic[_R]):
+    """A change on its way through registry and dhcpd.
+
+    Attributes:
+        future: Resolved with the result once every dhcpd has confirmed, or with the error.
+    """
+
+    def __init__(self, overdue: Callable[[], MacbindError]) -> None:
+        self.future: Future[_R] = Future()
+        self.future.set_running_or_notify_cancel()  # a caller that goes away must not cancel the work
+        self._overdue = overdue
+
+    def give_up(self) -> MacbindError:
+        """Stops waiting; returns the error for a caller whose deadline has passed. The change stays."""
+        return self._overdue()
+
+    def result(self, timeout_s: float) -> _R:
+        """Waits for the result.
+
+        Raises:
+            DhcpdUnavailable: Not confirmed within ``timeout_s`` seconds.
+            MacbindError: What was asked for is not possible.
+        """
+        try:
+            return self.future.result(timeout_s)
+        except TimeoutError:
+            raise self.give_up() from None
+
+
+class AddressService:
+    """What cores and admins ask for.
+
+    Args:
+        registry: The truth.
+        committer: Changes it.
+        confirmations: Where to wait for dhcpd.
+        writers: One per dhcpd, by name.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        committer: Committer,
+        confirmations: Confirmations,
+        writers: dict[str, Writer],
+    ) -> None:
+        self._registry, self._committer = registry, committer
+        self._confirmations, self._writers = confirmations, writers
+        self._started_at = datetime.now(UTC)
+
+    # -- changes ---------------------------------------------------------------------------------------
+
+    def allocate(self, wanted: Wanted, actor: str) -> Pending[list[Allocation]]:
+        """Allocates; resolved when every required dhcpd holds the reservations: the machines may start."""
+        return self._bind(actor, lambda txn: txn.allocate(wanted))
+
+    def reserve(
+        self,
+        name: str,
+        address: IPv4Address,
+        actor: str,
+        *,
+        mac: MacAddress | None = None,
+        options: DhcpOptions = NO_OPTIONS,
+    ) -> Pending[list[Allocation]]:
+        """Pins one address; resolved when every required dhcpd holds the reservation."""
+        return self._bind(actor, lambda txn: [txn.reserve(name, address, mac=mac, options=options)])
+
+    def _bind(self, actor: str, take: Callable[[Transaction], list[Allocation]]) -> Pending[list[Allocation]]:
+        waiter = Waiter()
+        made: list[Allocation] = []
+        new: list[Allocation] = []
+
+        def work(txn: Transaction) -> list[Allocation]:
+            self._confirmations.forget(waiter)  # of an earlier run whose transaction failed
+            made[:] = take(txn)
+            new[:] = [one for one in made if one.created_at == txn.now]
+            for one in made:
+                pool = txn.pools[one.pool]
+                if pool.needs_host(one.address):
+                    self._confirmations.expect_bound(waiter, one, pool.dhcpds)
+            return made
+
+        def bound(allocations: list[Allocation]) -> list[Allocation]:
+            return [replace(one, state=State.BOUND) for one in allocations]
+
+        def overdue() -> MacbindError:
+            late = self._late(waiter)
+            if not made:
+                return late
+            first = made[0]
+            late.hint = (
+                f"{first.address} stays allocated to '{first.name}' and becomes bound when dhcpd is back: "
+                "ask again with the same name, or release it."
+            )
+            return late
+
+        return self._change(actor, work, waiter, bound, lambda error: self._withdraw(new, error), overdue)
+
+    def release(
+        self,
+        actor: str,
+        *,
+        name: str | None = None,
+        group: str | None = None,
+        address: IPv4Address | None = None,
+        generation: int | None = None,
+        pinned: bool = False,
+        reason: str = "asked",
+    ) -> Pending[Released]:
+        """Releases; resolved when reservation and leases are gone from every dhcpd."""
+        waiter = Waiter()
+
+        def work(txn: Transaction) -> list[Allocation]:
+            self._confirmations.forget(waiter)
+            gone = txn.release(
+                name=name, group=group, address=address, generation=generation, pinned=pinned, reason=reason
+            )
+            for one in gone:
+                self._confirmations.expect_gone(waiter, one.address, txn.pools[one.pool].dhcpds)
+            return gone
+
+        def done(gone: list[Allocation]) -> Released:
+            return Released(tuple(gone), already_gone=not gone)
+
+        def overdue() -> MacbindError:
+            late = self._late(waiter)
+            late.hint = (
+                "The release is recorded; the addresses become free when dhcpd is back. "
+                "Release again to wait for it."
+            )
+            return late
+
+        return self._change(actor, work, waiter, done, lambda _: None, overdue)
+
+    def _change(
+        self,
+        actor: str,
+        work: Callable[[Transaction], _T],
+        waiter: Waiter,
+        finish: Callable[[_T], _R],
+        undo: Callable[[MacbindError], Future[Any] | None],
+        overdue: Callable[[], MacbindError],
+    ) -> Pending[_R]:
+        """Commits ``work``, waits for ``waiter``, then resolves; a refusal is undone before it is told."""
+        pending: Pending[_R] = Pending(overdue)
+        future = pending.future
+
+        def committed(job: Future[_T]) -> None:
+            error = job.exception()
+            if error is not None:
+                self._confirmations.forget(waiter)
+                future.set_exception(error)
+            elif not waiter.has_to_wait:
+                future.set_result(finish(job.result()))
+            else:
+                waiter.future.add_done_callback(lambda _: settled(job.result()))
+
+        def settled(value: _T) -> None:
+            error = waiter.future.exception()
+            if error is None:
+                future.set_result(finish(value))
+            elif isinstance(error, MacbindError) and (undone := undo(error)) is not None:
+                undone.add_done_callback(lambda _: future.set_exception(error))
+            else:
+                future.set_exception(error)
+
+        self._committer.submit(actor, work).add_done_callback(committed)
+        return pending
+
+    def _withdraw(self, new: Sequence[Allocation], error: MacbindError) -> Future[Any] | None:
+        """Takes back what this request made and dhcpd refused; the address in question rests a while.
+
+        What was allocated by an earlier request is not touched: its machine may be running.
+        """
+        if not new:
+            return None
+        refused = str(error.details.get("address"))
+
+        def work(txn: Transaction) -> None:
+            for one in new:
+                txn.release(
+                    address=one.address, generation=one.generation, pinned=one.pinned, reason="dhcpd refused"
+                )
+                if str(one.address) == refused:
+                    txn.put_aside(one.address, PUT_ASIDE_S)
+
+        error.hint = (
+            f"{error.hint} Nothing was allocated; {refused} is put aside for {PUT_ASIDE_S / 60:.0f} minutes."
+        )
+        return self._committer.submit("macbind", work)
+
+    def _late(self, waiter: Waiter) -> MacbindError:
+        """The error for confirmations that did not come, with what their dhcpds said last."""
+        names = sorted(waiter.dhcpds)
+        addresses = sorted(waiter.addresses)
+        self._confirmations.forget(waiter)
+        if not names:
+            return DhcpdUnavailable("The registry or dhcpd did not answer in time.", hint="Ask again.")
+        states = [self._writers[name].status() for name in names]
+        reasons = " ".join(state.problem for state in states if state.problem)
+        which = f"{addresses[0]}" if len(addresses) == 1 else f"{len(addresses)} addresses"
+        return DhcpdUnavailable(
+            f"dhcpd {' and '.join(names)} has not confirmed {which} in time. {reasons}".rstrip(),
+            dhcpds=names,
+            addresses=[str(address) for address in addresses[:100]],
+        )
+
+    # -- questions -------------------------------------------------------------------------------------
+
+    def page(
+        self,
+        *,
+        pool: str | None = None,
+        group: str | None = None,
+        address: IPv4Address | None = None,
+        mac: MacAddress | None = None,
+        released: bool = False,
+        after: IPv4Address | None = None,
+        limit: int = 500,
+    ) -> list[Allocation]:
+        """A page of allocations in the order of their addresses."""
+        addresses = None if address is None else [address]
+        with self._registry.read() as view:
+            return view.find(
+                pool=pool,
+                group=group,
+                addresses=addresses,
+                mac=mac,
+                released=released,
+                after=after,
+                limit=limit,
+            )
+
+    def get(self, name: str) -> Allocation:
+        """The allocation of that name.
+
+        Raises:
+            NotFound: There is none.
+        """
+        with self._registry.read() as view:
+            found = view.find(names=[name])
+        if not found:
+            raise NotFound(f"There is no allocation '{name}'.", hint="`macbind list` shows all.", name=name)
+        return found[0]
+
+    def pools(self) -> list[PoolUsage]:
+        """All pools in numbers, by name."""
+        with self._registry.read() as view:
+            return [view.usage(name) for name in sorted(view.pools)]
+
+    def history(
+        self, *, address: IPv4Address | None = None, name: str | None = None, limit: int = 100
+    ) -> list[AuditEntry]:
+        """The latest changes, newest first."""
+        with self._registry.read() as view:
+            return view.history(address=address, name=name, limit=limit)
+
+    def status(self) -> Status:
+        """The service at a glance."""
+        dhcpds = tuple(self._writers[name].status() for name in sorted(self._writers))
+        findings = [one.problem for one in dhcpds if one.problem]
+        pools = self.pools()
+        findings += [
+            f"The pool '{one.pool}' has no unoccupied address left." for one in pools if not one.free
+        ]
+        return Status(
+            version=__version__,
+            started_at=self._started_at,
+            registry=make_url(self._registry.url).render_as_string(hide_password=True),
+            dhcpds=dhcpds,
+            pools=tuple(pools),
+            findings=tuple(findings),
+        )
+
+    @property
+    def summary(self) -> str:
+        """One line for the service manager: how many dhcpds are served."""
+        states = [writer.state for writer in self._writers.values()]
+        good = sum(state in (DhcpdState.SERVING, DhcpdState.STANDBY) for state in states)
+        return f"{good} of {len(states)} dhcpd serving"
+
+    def chores(self) -> None:
+        """Releases what has expired, frees what has rested, looks after those who wait long. Call often."""
+        self._confirmations.recheck(self._registry, older_than_s=0.5)
+        with self._registry.read() as view:
+            due = view.has_chores(datetime.now(UTC))
+
+        def work(txn: Transaction) -> None:
+            txn.expire()
+            for pool in txn.pools.values():
+                txn.lock_pool(pool)
+                txn.sweep(pool, 1000)
+
+        if due:
+            self._committer.submit("macbind", work).result()
+
+    def trim(self, before: datetime) -> None:
+        """Forgets audit entries older than ``before``."""
+        self._committer.submit("macbind", lambda txn: txn.trim_audit(before)).result()

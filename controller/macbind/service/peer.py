@@ -1,0 +1,108 @@
+"""Who is calling: the kernel's word about the other end of a Unix socket, and what that user may do."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from macbind.errors import NotPermitted, ServiceUnavailable
+
+_CREDENTIALS = struct.Struct("iII")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The calling process.
+
+    Attributes:
+        pid: Its process id when it connected.
+        uid: Its user.
+        gid: Its primary group.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+
+    def __str__(self) -> str:
+        try:
+            name = pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            name = "?"
+        return f"{name} (uid {self.uid}, pid {self.pid})"
+
+    @classmethod
+    def of(cls, connection: socket.socket) -> Peer:
+        """Asks the kernel (unix(7), SO_PEERCRED); it cannot be forged."""
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return cls(*_CREDENTIALS.unpack(raw))
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with the peer's credentials in ``scope["client"]`` (as uid:gid and pid)."""
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        connection = cast("socket.socket", transport.get_extra_info("socket"))
+        peer = Peer.of(connection)
+        self.client = (f"{peer.uid}:{peer.gid}", peer.pid)
+
+
+def peer_from(client: tuple[str, int] | None) -> Peer:
+    """Reads what :class:`PeerProtocol` put into the request's scope."""
+    if client is None or ":" not in client[0]:
+        raise ServiceUnavailable(
+            "The caller's credentials are unknown.", hint="Connect over the Unix socket."
+        )
+    uid, gid = client[0].split(":")
+    return Peer(client[1], int(uid), int(gid))
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may read and who may change things: user names, ``@groups``, or ``*``.
+
+    root and the user the service runs as may always do both. Names are resolved at each request, so that
+    membership changes need no restart.
+    """
+
+    may_change: Sequence[str]
+    may_read: Sequence[str]
+
+    def check(self, peer: Peer, *, change: bool) -> None:
+        """Lets the call pass or refuses it.
+
+        Raises:
+            NotPermitted: The user is not among those who may.
+        """
+        allowed = self.may_change if change else [*self.may_read, *self.may_change]
+        if peer.uid in (0, os.geteuid()) or any(_matches(entry, peer) for entry in allowed):
+            return
+        raise NotPermitted(
+            f"{peer} may not {'change' if change else 'read'} allocations.",
+            hint=f"Add the user or one of its @groups to {'may_change' if change else 'may_read'} in "
+            "[service] of macbind.toml.",
+        )
+
+
+def _matches(entry: str, peer: Peer) -> bool:
+    if entry == "*":
+        return True
+    try:
+        if not entry.startswith("@"):
+            return pwd.getpwnam(entry).pw_uid == peer.uid
+        group = grp.getgrnam(entry[1:])
+        return group.gr_gid == peer.gid or pwd.getpwuid(peer.uid).pw_name in group.gr_mem
+    except KeyError:
+        return False  # no such user or group here: nobody is it

@@ -1,0 +1,143 @@
+"""The API's request and response bodies. Values are parsed here, once; inside there are only typed values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from macbind.addressing import MacAddress
+from macbind.errors import InvalidRequest
+from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status
+from macbind.options import DhcpOptions
+from macbind.registry.transaction import Wanted
+
+MAX_COUNT = 65_536
+"""Allocations per request; about 20 MB of answer."""
+MAX_PAGE = 1000
+MAX_WAIT_S = 300.0
+
+Timeout = Annotated[float | None, Field(gt=0, le=MAX_WAIT_S, description="seconds to wait for dhcpd")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class AllocateBody(_Body):
+    """One of ``name``, ``names``, and ``group`` with ``count`` (whose members are group-1, group-2 …)."""
+
+    pool: str
+    name: str | None = None
+    names: list[str] | None = Field(default=None, min_length=1, max_length=MAX_COUNT)
+    group: str | None = None
+    count: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    address: IPv4Address | None = Field(
+        default=None, description="this address, not the first unoccupied one"
+    )
+    options: DhcpOptions = NO_OPTIONS
+    domain: str | None = Field(default=None, max_length=255)
+    ttl_s: float | None = Field(default=None, gt=0, description="released by itself after so many seconds")
+    timeout_s: Timeout = None
+
+    def wanted(self) -> Wanted:
+        """The request as the registry takes it.
+
+        Raises:
+            InvalidRequest: The parameters contradict each other.
+        """
+        given = [self.name is not None, self.names is not None, self.count is not None]
+        if sum(given) != 1:
+            raise InvalidRequest(
+                "An allocation needs exactly one of name, names and count.",
+                hint="Give a name for one machine, or a group and a count for several.",
+            )
+        if self.count is not None and self.group is None:
+            raise InvalidRequest(
+                "count needs a group.", hint="The group names its members group-1, group-2 …"
+            )
+        if self.name is not None:
+            names: tuple[str, ...] = (self.name,)
+        elif self.names is not None:
+            names = tuple(self.names)
+        else:
+            names = tuple(f"{self.group}-{number}" for number in range(1, (self.count or 0) + 1))
+        if len(set(names)) != len(names):
+            raise InvalidRequest("names holds a name twice.", hint="Every machine needs its own name.")
+        if self.address is not None and len(names) != 1:
+            raise InvalidRequest("An address can be wanted for one machine only.", hint="Leave address out.")
+        expires_at = None if self.ttl_s is None else datetime.now(UTC) + timedelta(seconds=self.ttl_s)
+        return Wanted(
+            pool=self.pool,
+            names=names,
+            group=self.group,
+            address=self.address,
+            options=self.options,
+            domain=self.domain,
+            expires_at=expires_at,
+            whole_group=self.count is not None,
+        )
+
+
+class ReleaseBody(_Body):
+    """One of ``name``, ``group`` and ``address``."""
+
+    name: str | None = None
+    group: str | None = None
+    address: IPv4Address | None = None
+    generation: int | None = Field(default=None, description="only if it is still of this generation")
+    reason: str = Field(default="asked", max_length=255)
+    timeout_s: Timeout = None
+
+    def check(self) -> None:
+        """Refuses a body that does not say what to release.
+
+        Raises:
+            InvalidRequest: None or several of name, group and address are given.
+        """
+        if sum(value is not None for value in (self.name, self.group, self.address)) != 1:
+            raise InvalidRequest(
+                "A release needs exactly one of name, group and address.", hint="Name what is to be released."
+            )
+
+
+class ReserveBody(_Body):
+    """A pinned reservation."""
+
+    name: str
+    address: IPv4Address
+    mac: MacAddress | None = None
+    options: DhcpOptions = NO_OPTIONS
+    timeout_s: Timeout = None
+
+
+class AllocationList(BaseModel):
+    """Allocations, and where the next page begins."""
+
+    allocations: list[Allocation]
+    next: IPv4Address | None = None
+
+
+class ErrorDetail(BaseModel):
+    """What is wrong, where, and how to mend it."""
+
+    code: str
+    message: str
+    hint: str
+    details: dict[str, Any]
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+ALLOCATIONS = TypeAdapter(AllocationList)
+ALLOCATION = TypeAdapter(Allocation)
+RELEASED = TypeAdapter(Released)
+POOLS = TypeAdapter(list[PoolUsage])
+STATUS = TypeAdapter(Status)
+HISTORY = TypeAdapter(list[AuditEntry])

@@ -1,0 +1,295 @@
+"""One writer per dhcpd: the only code that talks to it.
+
+It drains the registry's *dirty* set: read what is due, have dhcpd do it, record what it confirmed. Requests
+that arrive while a batch is on its way become the next batch; nobody waits for a timer. After every
+(re)connection nothing is assumed: each reservation that should exist is looked up and compared, and hosts of
+ours in the lease file that should not exist are removed. Only then is dhcpd trusted again.
+
+A crash at any line is repaired by running it again: marks are removed only together with the record of the
+confirmation, and every change is idempotent.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+
+import structlog
+import tenacity
+
+from macbind.confirmations import Confirmations
+from macbind.dhcpd.server import DhcpServer, ours
+from macbind.errors import DhcpdUnavailable, MacbindError, PeerError, RegistryUnavailable
+from macbind.model import DhcpdState, DhcpdStatus
+from macbind.plan import Remove
+from macbind.registry.leader import Leader
+from macbind.registry.store import Registry
+from macbind.registry.view import Dirty
+
+_log = structlog.get_logger()
+
+BATCH = 1000
+"""Addresses per registry transaction; each batch is many OMAPI windows."""
+COMPARE = 500
+"""Reservations compared between two looks at what became due meanwhile."""
+POLL_S = 1.0
+"""A safety net behind the wake-up, and how soon another controller's commits are seen."""
+RETRY_REFUSED_S = 5.0
+"""How long a change that dhcpd refused waits before it is tried again."""
+_RETRY_MAX_S = 1.0
+
+
+class Writer:
+    """Keeps one dhcpd as the registry says it should be.
+
+    Args:
+        dhcpd: The dhcpd.
+        registry: The registry.
+        leader: Says whether this controller may write to it.
+        confirmations: Told of everything dhcpd confirmed or refused.
+        resync_s: How often everything is compared even without a reason, in seconds.
+        on_defect: Called with a defect of ours; the writer has stopped.
+    """
+
+    def __init__(
+        self,
+        dhcpd: DhcpServer,
+        registry: Registry,
+        leader: Leader,
+        confirmations: Confirmations,
+        *,
+        resync_s: float = 300.0,
+        on_defect: Callable[[BaseException], None] = lambda _: None,
+    ) -> None:
+        self._dhcpd, self._registry, self._leader = dhcpd, registry, leader
+        self._confirmations, self._resync_s, self._on_defect = confirmations, resync_s, on_defect
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stop = threading.Event()
+        self._refused: dict[IPv4Address, tuple[int, float, MacbindError]] = {}
+        self._state, self._problem, self._since = DhcpdState.CONNECTING, "", datetime.now(UTC)
+        self._compared_at: datetime | None = None
+        self._thread = threading.Thread(target=self._run, name=f"writer-{dhcpd.name}", daemon=True)
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the thread. dhcpd need not be there yet."""
+        self._confirmations.in_doubt(self._dhcpd.name)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread after the batch it is at; what is left stays in the registry."""
+        self._stop.set()
+        self.wake()
+        self._thread.join()
+        os.close(self._wake)
+
+    def wake(self) -> None:
+        """Says that something may be due; cheap, and safe from any thread."""
+        os.eventfd_write(self._wake, 1)
+
+    @property
+    def state(self) -> DhcpdState:
+        """How macbind gets on with this dhcpd."""
+        return self._state
+
+    def status(self) -> DhcpdStatus:
+        """How things stand."""
+        with self._registry.read() as view:
+            backlog = view.backlog(self._dhcpd.name)
+        problem = self._problem
+        if not problem and self._refused:
+            problem = next((str(error) for _, _, error in list(self._refused.values())), "")
+        return DhcpdStatus(
+            self._dhcpd.name, self._state, self._since, backlog, problem, compared_at=self._compared_at
+        )
+
+    def _enter(self, state: DhcpdState, problem: str = "") -> None:
+        if (state, problem) != (self._state, self._problem):
+            self._since = datetime.now(UTC)
+            log = _log.warning if problem else _log.info
+            log(
+                "dhcpd", dhcpd=self._dhcpd.name, state=str(state), **({"problem": problem} if problem else {})
+            )
+        self._state, self._problem = state, problem
+
+    # -- the loop --------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        retrying = tenacity.Retrying(
+            wait=tenacity.wait_exponential_jitter(initial=0.05, max=_RETRY_MAX_S, jitter=0.05),
+            stop=tenacity.stop_when_event_set(self._stop),
+            sleep=tenacity.sleep_using_event(self._stop),
+            retry=tenacity.retry_if_exception_type(PeerError),
+        )
+        try:
+            while not self._stop.is_set():
+                # A session that served starts the back-off anew; one that never got so far goes on waiting.
+                retrying(self._session_until_broken)
+        except tenacity.RetryError:
+            pass  # asked to stop while waiting for the next try
+        except BaseException as error:  # noqa: BLE001  # a defect: loud, and the end of this writer
+            _log.critical("writer stopped", dhcpd=self._dhcpd.name, exc_info=error)
+            self._enter(DhcpdState.UNAVAILABLE, f"The writer stopped because of a defect: {error}")
+            self._on_defect(error)
+        finally:
+            self._dhcpd.close()
+            self._leader.release()
+
+    def _session_until_broken(self) -> None:
+        """Connects, compares, serves. Returns when asked to stop, or when a session that served broke.
+
+        Raises:
+            PeerError: It did not get as far as serving.
+        """
+        served = False
+        try:
+            if not self._leader.acquire():
+                self._confirmations.trusted(self._dhcpd.name)  # what the other one records counts
+                self._enter(DhcpdState.STANDBY)
+                self._stop.wait(POLL_S)
+                return
+            self._confirmations.in_doubt(self._dhcpd.name)
+            if self._state is DhcpdState.STANDBY:
+                self._enter(DhcpdState.CONNECTING)
+            self._dhcpd.connect()
+            while not self._stop.is_set():
+                self._compare()
+                served = True
+                self._serve(until=time.monotonic() + self._resync_s)
+        except PeerError as error:
+            self._confirmations.in_doubt(self._dhcpd.name)
+            self._dhcpd.close()
+            self._enter(DhcpdState.UNAVAILABLE, str(error))
+            if not served:
+                raise
+
+    def _serve(self, until: float) -> None:
+        while not self._stop.is_set() and time.monotonic() < until:
+            self._leader.check()
+            try:
+                if not self._drain():
+                    self._wait()
+            except RegistryUnavailable as error:
+                _log.warning("registry", problem=str(error))
+                self._stop.wait(_RETRY_MAX_S)
+
+    def _wait(self) -> None:
+        """Waits until something may be due, dhcpd has gone, or the poll interval is over."""
+        readable, _, _ = select.select([self._wake, self._dhcpd.fileno()], [], [], POLL_S)
+        if self._wake in readable:
+            os.eventfd_read(self._wake)
+        if len(readable) - (self._wake in readable):
+            raise DhcpdUnavailable(
+                f"dhcpd '{self._dhcpd.name}' closed the connection.", hint="Its log says why it ended."
+            )
+
+    # -- draining --------------------------------------------------------------------------------------
+
+    def _drain(self) -> bool:
+        """Does one batch of what is due; False if nothing was."""
+        name = self._dhcpd.name
+        with self._registry.read() as view:
+            due = [
+                item for item in view.dirty(name, BATCH + len(self._refused)) if not self._is_postponed(item)
+            ]
+        if not due:
+            return False
+        outcomes = iter(self._dhcpd.apply([item.change for item in due if item.change is not None]))
+        results = [(item, None if item.change is None else next(outcomes)) for item in due]
+        done = [item for item, error in results if error is None]
+        self._leader.check()
+        with self._registry.write("writer") as txn:
+            txn.confirm(name, done)
+        self._confirmations.confirmed(name, done)
+        for item in done:
+            self._refused.pop(item.address, None)
+        for item, error in results:
+            if error is not None:
+                self._postpone(item, error)
+        return True
+
+    def _is_postponed(self, item: Dirty) -> bool:
+        seq, retry_at, _ = self._refused.get(item.address, (None, 0.0, None))
+        return seq == item.seq and time.monotonic() < retry_at
+
+    def _postpone(self, item: Dirty, error: MacbindError) -> None:
+        self._refused[item.address] = (item.seq, time.monotonic() + RETRY_REFUSED_S, error)
+        _log.warning("dhcpd refused", dhcpd=self._dhcpd.name, address=str(item.address), problem=str(error))
+        self._confirmations.refused(self._dhcpd.name, item.address, item.confirms, error)
+
+    # -- comparing -------------------------------------------------------------------------------------
+
+    def _compare(self) -> None:
+        """Looks up every reservation dhcpd should hold and marks those that differ; then removes ghosts."""
+        name = self._dhcpd.name
+        self._enter(DhcpdState.COMPARING)
+        started, compared, differing, after = time.monotonic(), 0, 0, -1
+        while not self._stop.is_set():
+            with self._registry.read() as view:
+                wanted = view.desired(name, after=after, limit=COMPARE)
+            if not wanted:
+                break
+            observed = self._dhcpd.observe([host.mac for _, host in wanted])
+            wrong = [
+                address
+                for (address, host), seen in zip(wanted, observed, strict=True)
+                if seen is None or not seen.serves_as(host)
+            ]
+            self._doubt(wrong)
+            while self._drain() and not self._stop.is_set():
+                pass  # new allocations do not wait for the rest of the comparison
+            compared, differing, after = compared + len(wanted), differing + len(wrong), int(wanted[-1][0])
+        ghosts = self._remove_ghosts()
+        while self._drain() and not self._stop.is_set():
+            pass
+        if self._stop.is_set():
+            return
+        self._confirmations.trusted(name)
+        self._confirmations.recheck(self._registry)
+        self._compared_at = datetime.now(UTC)
+        self._enter(DhcpdState.SERVING)
+        _log.info(
+            "compared",
+            dhcpd=name,
+            reservations=compared,
+            mended=differing,
+            ghosts=ghosts,
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    def _doubt(self, addresses: Sequence[IPv4Address]) -> None:
+        if addresses:
+            with self._registry.write("writer") as txn:
+                txn.doubt(self._dhcpd.name, addresses)
+
+    def _remove_ghosts(self) -> int:
+        """Removes hosts of ours that dhcpd has on disk and that no allocation accounts for.
+
+        They appear when dhcpd lost a deletion: a full disk, a restored backup, power loss without fsync.
+        """
+        on_disk = self._dhcpd.lease_file()
+        if on_disk is None:
+            return 0
+        for problem in on_disk.problems:
+            _log.warning("lease file", dhcpd=self._dhcpd.name, line=problem.line, problem=problem.text)
+        hosts = ours(on_disk)
+        with self._registry.read() as view:
+            known = {one.address for one in view.find(addresses=list(hosts), released=True)}
+            suspects = [host for address, host in hosts.items() if address not in known]
+        removals = [
+            Remove(address, generation, host.mac)
+            for host in suspects
+            if (owner := host.owner) is not None
+            for address, generation in [owner]
+        ]
+        for start in range(0, len(removals), BATCH):
+            for error in self._dhcpd.apply(removals[start : start + BATCH]):
+                if error is not None:
+                    _log.warning("ghost", dhcpd=self._dhcpd.name, problem=str(error))
+        return len(removals)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from macbind.dhcpd.key import DIGEST_BYTES, OmapiKey, ensure_key, read_key
+from macbind.dhcpd.render import check
 from macbind.errors import ConfigError
 
 SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -45,6 +46,12 @@ def test_a_new_key_is_as_long_as_its_digest_and_closed_to_others(algorithm: str,
     assert (tmp_path / "macbind.key").read_text() == key.stanza
     assert [one.name for one in tmp_path.iterdir()] == ["macbind.key"]
     assert read_key(tmp_path / "macbind.key", "macbind") == key
+
+
+@pytest.mark.parametrize("algorithm", DIGEST_BYTES)
+def test_dhcpd_accepts_every_key(algorithm: str) -> None:
+    """dhcpd reads the stanza of each algorithm."""
+    check('include "key";\nomapi-key "k";\n', key_text=OmapiKey.generate("k", algorithm).stanza)
 
 
 def test_a_new_key_belongs_to_the_group(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import pytest
 
 from macbind.config import Settings, load
-from macbind.dhcpd.key import DIGEST_BYTES, OmapiKey, read_key
+from macbind.dhcpd.key import read_key
 from macbind.dhcpd.render import RenderResult, check, find_dhcpd, render, write
 from macbind.errors import ConfigError
 
@@ -53,8 +53,7 @@ def contents(directory: Path) -> dict[str, tuple[bytes, int, int]]:
 def test_a_live_pool_renders_its_subnet_only(tmp_path: Path) -> None:
     """The whole text for one subnet with a live pool: nothing about single machines, strangers refused."""
     text = render(settings_of(tmp_path), "main")
-    statements = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert statements == [
+    assert [line for line in text.splitlines() if line and not line.startswith("#")] == [
         f'include "{tmp_path}/macbind.key";',
         "omapi-port 7911;",
         'omapi-key "macbind";',
@@ -122,8 +121,8 @@ def test_each_dhcpd_gets_its_own_subnets(tmp_path: Path) -> None:
         '[dhcpd.spare]\nport = 7912\nkey_file = "/k"\nconfig_file = "/c"\n'
     )
     settings = settings_of(tmp_path, FARM + more)
-    assert "10.1.0.0" not in render(settings, "main")
-    assert "10.2.0.0" in render(settings, "main")
+    main = render(settings, "main")
+    assert ("10.1.0.0" in main, "10.2.0.0" in main) == (False, True)
     assert "10.1.0.0" in render(settings, "spare")
 
 
@@ -143,13 +142,6 @@ def test_a_static_sixteen_is_rendered_in_less_than_a_second(tmp_path: Path) -> N
     assert time.process_time() - start < 1
     assert text.count("\n  host ") == 65_534
     check(text)
-
-
-@pytest.mark.parametrize("algorithm", DIGEST_BYTES)
-def test_dhcpd_accepts_every_key(algorithm: str, tmp_path: Path) -> None:
-    """The stanza of each algorithm is one dhcpd reads."""
-    text = render(settings_of(tmp_path), "main")
-    check(text, key_text=OmapiKey.generate("macbind", algorithm).stanza)
 
 
 def test_a_refused_text_is_told_in_the_words_of_dhcpd(tmp_path: Path) -> None:
@@ -191,7 +183,7 @@ def test_a_missing_dhcpd_is_told(tmp_path: Path) -> None:
         "dhcpd is not installed on this machine.",
         "Install isc-dhcp-server.",
     )
-    with pytest.raises(ConfigError, match=r"dhcpd cannot test the configuration: .*/none: No such file"):
+    with pytest.raises(ConfigError, match=r".*/none cannot be run: No such file or directory\."):
         check("", dhcpd=tmp_path / "none")
 
 
@@ -278,6 +270,23 @@ def test_an_unusable_key_stops_the_writing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is open to every user of this machine"):
         write(settings, "main")
     assert (tmp_path / "macbind.conf").read_text() == "old"
+
+
+def test_a_missing_directory_is_told(tmp_path: Path) -> None:
+    """Directories are not made: their permissions are the administrator's choice."""
+    settings = settings_of(tmp_path)
+    (tmp_path / "sub").mkdir()
+    gone = settings_of(tmp_path / "sub")
+    (tmp_path / "sub").rmdir()
+    with pytest.raises(ConfigError) as caught:
+        write(gone, "main")
+    assert caught.value.message == (
+        f"The configuration cannot be tested in {tmp_path}/sub: No such file or directory."
+    )
+    target = replace(settings.dhcpds["main"], key_file=tmp_path / "sub" / "key")
+    with pytest.raises(ConfigError, match=r"key cannot be created: No such file or directory\."):
+        write(replace(settings, dhcpds=MappingProxyType({"main": target})), "main")
+    assert contents(tmp_path) == {}
 
 
 def test_a_configuration_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Reads dhcpd's lease file: what dhcpd has on disk, and what it will hold after a restart.
 
 The file is a log of records, ``kind name { statements }``. For hosts and leases the last record of a name
-wins. A host's ``deleted;`` removes it, ``dynamic;`` marks a host made over OMAPI; a deleted host of the
-configuration file leaves a tombstone that keeps masking the configuration (dhcpd.leases(5)).
+wins (dhcpd writes a host's change as a deletion and a record). ``deleted;`` removes a host, ``dynamic;`` marks
+one made over OMAPI; a deleted host of the configuration file leaves a tombstone that goes on masking it.
 
 The file may be damaged: cut off by a full disk or a power failure, with later records appended behind the
 cut. dhcpd itself reads on from there in a confused state and silently drops what follows. We rely on how

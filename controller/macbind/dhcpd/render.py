@@ -109,24 +109,35 @@ def check(
             config, key = Path(scratch, "dhcpd.conf"), Path(scratch, "key")
             key.write_text(key_text, encoding="utf-8")
             config.write_text(_INCLUDE.sub(lambda _: f'include "{key}";', text, count=1), encoding="utf-8")
-            done = subprocess.run(
-                [program, "-4", "-t", "-cf", config],  # not -q: that silences the reason of a refusal, too
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=CHECK_TIMEOUT_S,
-                check=False,
-            )
+            done = _test(program, config)
+    except OSError as error:
+        raise ConfigError(
+            f"The configuration cannot be tested in {directory or tempfile.gettempdir()}: {error.strerror}.",
+            hint="Create the directory, or run the command as root.",
+        ) from error
+    if done.returncode != 0:
+        raise _refusal(done.stderr, text, config)
+
+
+def _test(program: Path, config: Path) -> subprocess.CompletedProcess[str]:
+    # Not -q: that silences the reason of a refusal, too.
+    command: list[str | Path] = [program, "-4", "-t", "-cf", config]
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CHECK_TIMEOUT_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise ConfigError(f"{program} -t did not end within {CHECK_TIMEOUT_S:g} s.") from error
     except OSError as error:
         raise ConfigError(
-            f"dhcpd cannot test the configuration: {error.filename}: {error.strerror}.",
-            hint="Install isc-dhcp-server, and create the directories named in the configuration.",
+            f"{program} cannot be run: {error.strerror}.", hint="Install isc-dhcp-server."
         ) from error
-    if done.returncode != 0:
-        raise _refusal(done.stderr, text, config)
 
 
 def find_dhcpd(search: str | None = None) -> Path:
@@ -162,11 +173,9 @@ def write(
     try:
         new_key = not target.key_file.exists()
         changed = not path.exists() or path.read_bytes() != text.encode()
-        if not new_key:
-            _key(target)  # an unusable one is told before anything is done
         if changed:
             check(text, directory=path.parent, dhcpd=dhcpd)
-        _key(target, key_group)
+        ensure_key(target.key_file, target.key_name, target.key_algorithm, group=key_group)
         if changed:
             with staged(path, text, CONFIG_MODE) as new:
                 new.replace(path)
@@ -178,10 +187,6 @@ def write(
             file=str(path),
         ) from error
     return RenderResult(path, changed, changed or new_key, new_key)
-
-
-def _key(target: DhcpdSettings, group: int | None = None) -> OmapiKey:
-    return ensure_key(target.key_file, target.key_name, target.key_algorithm, group=group)
 
 
 def _target(settings: Settings, name: str) -> DhcpdSettings:

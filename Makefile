@@ -1,0 +1,59 @@
+# macbind: what can be done here. `make help` lists it.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+# The lab library lies in tests/, the package under test is installed into the virtual environment.
+export PYTHONPATH := tests
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup packages run test unit lint type bench lab install clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+packages:
+	@tests/install-packages
+
+$(VENV)/ready: pyproject.toml tests/constraints.txt | packages
+	@echo "Setting up $(VENV)"
+	@python3 -m venv --clear $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: packages $(VENV)/ready ## Install everything that running and testing needs (Debian 12, root)
+
+run: setup ## Watch the whole idea work on a real dhcpd; KEEP=1 leaves it open
+	@$(PYTHON) -m labkit.demo $(if $(KEEP),--keep)
+
+test: setup lint type ## Lint, check types, and run every test
+	$(PYTHON) -Im pytest
+
+unit: setup ## Run only the tests that need no network, server or database
+	$(PYTHON) -Im pytest tests/unit tests/property
+
+lint: setup ## Check style and the direction of imports
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+
+type: setup ## Check types
+	$(VENV)/bin/mypy
+
+bench: setup ## Measure against baselines in the same run; QUICK=1 for a short one
+	@$(PYTHON) -m bench $(if $(QUICK),--quick)
+
+lab: setup ## Leave the lab network open to play in, with a dhcpd and two machines
+	@$(PYTHON) -m labkit
+
+install: ## Install into $(DESTDIR)$(PREFIX), with a sample configuration that is never overwritten
+	python3 -m venv $(DESTDIR)$(PREFIX)/lib/macbind
+	$(DESTDIR)$(PREFIX)/lib/macbind/bin/python -m pip install --quiet '.[postgresql]'
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/macbind
+	ln -sf ../lib/macbind/bin/macbind $(DESTDIR)$(PREFIX)/bin/macbind
+	test -e $(DESTDIR)/etc/macbind/macbind.toml || \
+	  install -m 0640 dhcpd/macbind.toml $(DESTDIR)/etc/macbind/macbind.toml
+
+clean: ## Remove what setup and the tools made in this directory
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,205 @@
+"""`python -m labkit.demo` (`make run`): the whole idea on real parts, told step by step.
+
+Nothing here is a simulation of macbind or of dhcpd: the configuration is rendered and checked by dhcpd, dhcpd
+and `macbind serve` run in a network of their own, requests go through the Python API and the command line,
+and the machines are DHCP clients that get their addresses from dhcpd's answers.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from labkit.clients import udhcpc
+from labkit.dhcp import DhcpClient, Silence, expect_silence
+from labkit.farm import Farm
+from labkit.lease import Lease
+from labkit.net import Lab
+from labkit.netns import CommandFailed
+from macbind.errors import MacbindError
+from macbind.model import Allocation
+
+POOLS = """
+[subnet."10.0.0.0/8"]
+routers = ["10.0.0.1"]
+domain_name_servers = ["10.0.0.1"]
+domain_name = "farm.example.org"
+lease_time_s = 3600
+
+[pool.farm]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.1.3-10.1.255.254"]
+"""
+GROUP = "speck-1"
+PRINTER_MAC = "b8:27:eb:00:00:01"
+STRANGER_MAC = "00:16:3e:7f:7f:7f"
+
+
+class StepFailed(Exception):
+    """A step did not show what it is there to show."""
+
+
+def expect(what: str, got: object, wanted: object) -> None:
+    """Goes on if `got` is `wanted`.
+
+    Raises:
+        StepFailed: It is not; the message says what was expected and what came.
+    """
+    if got != wanted:
+        raise StepFailed(f"{what}: expected {wanted}, got {got}")
+
+
+class Story:
+    """The steps so far and how long each took."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, float]] = []
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Announces a step, times what happens in it."""
+        print(f"\n{len(self.steps) + 1}. {title}", flush=True)
+        started = time.perf_counter()
+        yield
+        self.steps.append((title, time.perf_counter() - started))
+
+    @staticmethod
+    def say(text: str) -> None:
+        """Prints an indented block."""
+        for line in text.rstrip().splitlines():
+            print(f"   {line}", flush=True)
+
+    def table(self) -> None:
+        """Prints every step with its time."""
+        width = max(len(title) for title, _ in self.steps)
+        print(f"\n   {'step'.ljust(width + 4)}  milliseconds")
+        for number, (title, seconds) in enumerate(self.steps, 1):
+            print(f"   {number:>2}. {title.ljust(width)}  {seconds * 1000:>12.1f}")
+
+
+def tell(story: Story, lab: Lab, farm: Farm) -> None:
+    """The main job, from dhcpd's start to an address that is used a second time."""
+    with story.step("dhcpd starts"):
+        farm.dhcpd.start()
+        farm.dhcpd.wait_ready()
+        pid = farm.dhcpd.pid
+        story.say(f"pid {pid}, OMAPI on 127.0.0.1:{farm.dhcpd.omapi_port} inside the network {lab.name}")
+    with story.step("macbind serve starts beside it"):
+        farm.start()
+        farm.wait_serving()
+    with story.step("an admin pins a printer's address (command line)"):
+        story.say(farm.macbind("reserve", "printer", "10.0.0.9", "--mac", PRINTER_MAC))
+        printer = DhcpClient(lab.port("printer", PRINTER_MAC))
+    with farm.client() as client:
+        with story.step("the core allocates a group of three (Client.allocate_group)"):
+            group = client.allocate_group("farm", GROUP, 3)
+            story.say(addresses(group))
+            expect("addresses", [str(one.address) for one in group], ["10.1.1.3", "10.1.1.4", "10.1.1.5"])
+            story.say("These are known now; no machine exists yet.")
+        with story.step("the machines boot and ask by plain DHCP"):
+            machines = boot(story, lab, group)
+        with story.step("a machine nobody allocated gets no answer"):
+            stranger = DhcpClient(lab.port("stranger", STRANGER_MAC))
+            expect_silence(stranger, witness=printer)
+            story.say(f"{STRANGER_MAC} was not answered; the printer, asking after it, was.")
+        with story.step("the core releases the group (command line)"):
+            story.say(farm.macbind("release", "--group", GROUP))
+            for one in group:
+                expect(f"dhcpd's host for {one.mac}", farm.dhcpd.omshell_host(str(one.mac)), None)
+        with story.step("the old machine is refused"):
+            machine, lease = machines[0]
+            expect_silence(machine, witness=printer)
+            answer = machine.renew(lease, timeout_s=0.5)
+            expect("answer to the old machine's renewal", type(answer), Silence)
+            story.say(f"{group[0].mac} asked anew, and to renew {lease.address}: no answer to either.")
+        with story.step("the same address is allocated and served again, at once"):
+            again = client.allocate("farm", "next-job")
+            expect("the address", again.address, group[0].address)
+            expect("the MAC", again.mac, group[0].mac)
+            served = machine.dora(bind=True)
+            expect("the address served", served and served.address, again.address)
+            story.say(
+                f"{again.address} is held by '{again.name}' now, generation {again.generation} after "
+                f"{group[0].generation}; the old lease had {lease.lease_time_s} s to go."
+            )
+        with story.step("dhcpd was never restarted"):
+            expect("dhcpd's pid", farm.dhcpd.pid, pid)
+            story.say(farm.macbind("list"))
+
+
+def addresses(group: Sequence[Allocation]) -> str:
+    """A group as a table."""
+    return "\n".join(f"{one.name:<12} {one.address!s:<12} {one.mac}" for one in group)
+
+
+def boot(story: Story, lab: Lab, group: Sequence[Allocation]) -> list[tuple[DhcpClient, Lease]]:
+    """Plugs a client in for each allocation; two made of packets, the last is busybox udhcpc."""
+    machines: list[tuple[DhcpClient, Lease]] = []
+    for number, one in enumerate(group[:-1], 1):
+        machine = DhcpClient(lab.port(f"vm-{number}", str(one.mac)))
+        lease = machine.dora(bind=True)
+        if lease is None:
+            raise StepFailed(f"{one.name}: expected {one.address} by DHCP, got no answer")
+        expect(f"the address of {one.name}", lease.address, one.address)
+        machines.append((machine, lease))
+        story.say(f"{one.name}: DHCP client made with scapy has {lease.address}, gateway {lease.routers[0]}")
+    last = group[-1]
+    run = udhcpc(lab.port(f"vm-{len(group)}", str(last.mac)))
+    expect(f"the address of {last.name}", run.address, last.address)
+    story.say(f"{last.name}: busybox udhcpc has {run.address} after {run.elapsed_s * 1000:.0f} ms")
+    for one in group:
+        expect(f"ping to {one.address}", lab.ping(one.address), True)
+    story.say("The server pings all three.")
+    return machines
+
+
+def play(farm: Farm, lab: Lab) -> None:
+    """Says how to use what is left open, and waits for Ctrl-C."""
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    print(f"""
+   Left open. In another terminal, as root:
+     export MACBIND_SOCKET={farm.socket}
+     {sys.prefix}/bin/macbind status
+     {sys.prefix}/bin/macbind allocate farm my-machine
+     ip netns exec {lab.server.name} ip address         # the server's network
+     tail -f {farm.log_file} {farm.dhcpd.log_file}
+   Ctrl-C takes it down.""")
+    over.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Tells the story; 0 if every step showed what it is there to show."""
+    parser = argparse.ArgumentParser(prog="make run", description="The main job on real parts.")
+    parser.add_argument("--keep", action="store_true", help="leave everything open until Ctrl-C")
+    keep = parser.parse_args(arguments).keep
+    story = Story()
+    try:
+        with ExitStack() as stack:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="macbind-run-")))
+            with story.step("a network of its own: a bridge, and a cable for each machine to come"):
+                lab = stack.enter_context(Lab())
+            with story.step("dhcpd's configuration is rendered from the pools and tested by dhcpd -t"):
+                farm = Farm(lab, directory, pools=POOLS)
+                stack.callback(farm.dhcpd.stop)
+                stack.callback(farm.stop)
+                story.say((directory / "macbind.conf").read_text())
+            tell(story, lab, farm)
+            story.table()
+            if keep:
+                play(farm, lab)
+    except (StepFailed, AssertionError, MacbindError, CommandFailed, TimeoutError, OSError) as error:
+        print(f"\nFailed in step {len(story.steps) + 1}: {error}", file=sys.stderr)
+        return 1
+    print("\nEverything was shown; nothing is left running.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""A whole farm in the lab: macbind's configuration, the dhcpd it renders for, and `macbind serve`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from labkit.dhcpd import Dhcpd
+from labkit.net import Lab, Process
+from labkit.omshell import OmapiKey
+from labkit.wait import until
+from macbind.client import Client
+from macbind.config import Settings, load
+from macbind.dhcpd.key import read_key
+from macbind.errors import ServiceUnavailable
+
+OMAPI_PORT = 7911
+
+POOLS = """
+[subnet."10.0.0.0/8"]
+routers = ["10.0.0.1"]
+domain_name_servers = ["10.0.0.1"]
+
+[pool.farm]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.1.3-10.1.1.250"]
+"""
+
+MACBIND = [sys.executable, "-c", "from macbind.cli import main; main()"]
+"""The command line of the package under test, wherever it is installed."""
+
+
+class Farm:
+    """macbind and its dhcpd in the server's namespace of a lab. A context manager: everything serves inside.
+
+    Args:
+        lab: The network; its server has 10.0.0.1.
+        directory: Where configuration, key, leases, registry, socket and logs go. Keep its path short: a
+            Unix socket's has at most 107 bytes.
+        pools: The TOML of subnets and pools.
+        registry: The registry's URL; a SQLite file in the directory by default.
+        service: More lines for the [service] table.
+        dhcpd: More lines for the [dhcpd.main] table.
+        command: How to call macbind.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        directory: Path,
+        *,
+        pools: str = POOLS,
+        registry: str | None = None,
+        service: str = "",
+        dhcpd: str = "",
+        command: Sequence[str] = MACBIND,
+    ) -> None:
+        self.lab, self.directory, self.command = lab, directory, list(command)
+        self.config = directory / "macbind.toml"
+        self.socket = directory / "macbind.sock"
+        self.log_file = directory / "macbind.log"
+        self.leases = directory / "dhcpd.leases"
+        self.registry = registry or f"sqlite:///{directory / 'registry.db'}"
+        self._tables = {"pools": pools, "service": service, "dhcpd": dhcpd}
+        self._process: Process | None = None
+        self.configure()
+        self.macbind("render", "--config", str(self.config))
+        key = read_key(directory / "macbind.key", "macbind")
+        stanza = OmapiKey(key.name, key.stanza.split('secret "')[1].split('"')[0], key.algorithm)
+        self.dhcpd = Dhcpd(lab, directory / "macbind.conf", self.leases, key=stanza, omapi_port=OMAPI_PORT)
+
+    def configure(self, **tables: str) -> None:
+        """Writes macbind.toml anew, with other `pools`, `service` or `dhcpd` lines where given."""
+        self._tables |= tables
+        here = self.directory
+        self.config.write_text(
+            f'[registry]\nurl = "{self.registry}"\n\n'
+            f'[service]\nsocket = "{self.socket}"\nlog_format = "json"\n{self._tables["service"]}\n\n'
+            f'[dhcpd.main]\nport = {OMAPI_PORT}\nkey_file = "{here / "macbind.key"}"\n'
+            f'config_file = "{here / "macbind.conf"}"\nleases_file = "{self.leases}"\n'
+            f"{self._tables['dhcpd']}\n{self._tables['pools']}"
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration as macbind reads it."""
+        return load(self.config)
+
+    def __enter__(self) -> Self:
+        self.dhcpd.start()
+        self.dhcpd.wait_ready()
+        self.start()
+        self.wait_serving()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.dhcpd.stop()
+
+    # -- the service -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts `macbind serve` in the server's namespace."""
+        self._process = self.lab.popen(
+            [*self.command, "serve", "--config", str(self.config)], output=self.log_file, env=self._env()
+        )
+
+    def wait_serving(self, deadline_s: float = 15.0) -> None:
+        """Waits until the service answers and every dhcpd is served."""
+
+        def serving() -> bool:
+            if self._process is not None and self._process.poll() is not None:
+                raise RuntimeError(f"macbind serve ended with {self._process.returncode}:\n{self.log()}")
+            try:
+                with self.client() as client:
+                    return all(one.state == "serving" for one in client.status().dhcpds)
+            except ServiceUnavailable:
+                return False
+
+        until(serving, deadline_s, "macbind to serve")
+
+    def stop(self) -> int:
+        """Ends the service as a service manager does; returns its exit status."""
+        if self._process is None:
+            return 0
+        process, self._process = self._process, None
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        return process.wait(15)
+
+    def kill(self) -> None:
+        """Kills the service without a warning."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(15)
+        self._process = None
+
+    @property
+    def pid(self) -> int:
+        """The service's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def log(self) -> str:
+        """What the service has logged, over all its starts."""
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    # -- its users -------------------------------------------------------------------------------------
+
+    def client(self, timeout_s: float = 10.0) -> Client:
+        """The Python API; works from outside the namespace, because the socket is a file."""
+        return Client(self.socket, timeout_s=timeout_s)
+
+    def macbind(self, *arguments: str, status: int = 0) -> str:
+        """Runs the command line and returns what it printed; fails unless it exits with `status`."""
+        done = self.run(*arguments)
+        if done.returncode != status:
+            raise AssertionError(
+                f"macbind {' '.join(arguments)} exited with {done.returncode}, not {status}:\n"
+                f"{done.stdout}{done.stderr}"
+            )
+        return done.stdout
+
+    def macbind_json(self, *arguments: str) -> Any:
+        """Runs the command line with --json and returns the value."""
+        return json.loads(self.macbind(*arguments, "--json"))
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs the command line, whatever its exit status."""
+        return subprocess.run(
+            [*self.command, *arguments],
+            capture_output=True,
+            text=True,
+            env=self._env(),
+            timeout=60,
+            check=False,
+        )
+
+    def _env(self) -> dict[str, str]:
+        return {**os.environ, "MACBIND_SOCKET": str(self.socket), "MACBIND_CONFIG": str(self.config)}

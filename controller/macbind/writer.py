@@ -242,14 +242,12 @@ class Writer:
                 if seen is None or not seen.serves_as(host)
             ]
             self._doubt(wrong)
-            while self._drain() and not self._stop.is_set():
-                pass  # new allocations do not wait for the rest of the comparison
+            self._drain()  # new allocations do not wait for the rest of the comparison
             compared, differing, after = compared + len(wanted), differing + len(wrong), int(wanted[-1][0])
         ghosts = self._remove_ghosts()
-        while self._drain() and not self._stop.is_set():
-            pass
         if self._stop.is_set():
             return
+        # What the registry says was confirmed is true again: all else has lost its record and is due.
         self._confirmations.trusted(name)
         self._confirmations.recheck(self._registry)
         self._compared_at = datetime.now(UTC)

@@ -13,6 +13,7 @@ the same allocation, and releasing what is gone succeeds and says so.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
@@ -26,7 +27,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from macbind.addressing import MacAddress, parse_address
-from macbind.errors import MacbindError, ServiceUnavailable
+from macbind.errors import InvalidRequest, MacbindError, NotPermitted, ServiceUnavailable
 from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status
 from macbind.options import DhcpOptions
 
@@ -35,6 +36,7 @@ SOCKET_VARIABLE = "MACBIND_SOCKET"
 """Environment variable that names another socket."""
 
 _T = TypeVar("_T")
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 _GRACE_S = 5.0
 """How much longer than the service the client waits, so that the service's own error arrives."""
 
@@ -51,7 +53,8 @@ class Client:
         self.socket = Path(socket or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
         self.timeout_s = timeout_s
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.socket)),
+            # As many connections as threads that call: none waits for its turn.
+            transport=httpx.HTTPTransport(uds=str(self.socket), limits=_LIMITS),
             base_url="http://macbind",
             timeout=httpx.Timeout(timeout_s + _GRACE_S, connect=5.0),
         )
@@ -96,7 +99,7 @@ class Client:
             RequestError: It is not possible; asking again changes nothing.
             PeerError: dhcpd or the service is unavailable; the same call may succeed later.
         """
-        body = {"name": name or f"vm-{uuid4().hex[:12]}", "group": group}
+        body = {"name": f"vm-{uuid4().hex[:12]}" if name is None else name, "group": group}
         return self._allocate(pool, body, options, domain, ttl_s, address)[0]
 
     def allocate_group(
@@ -157,9 +160,14 @@ class Client:
             address: Or its address.
             generation: Only if it is still of this generation: a late call cannot hit a successor.
             reason: Why, for the audit log.
+
+        Raises:
+            InvalidRequest: Both or none of name and address are given.
         """
-        where = {"address": str(parse_address(str(address)))} if address is not None else {"name": name}
-        return self._released(where | {"generation": generation, "reason": reason})
+        body = {"name": name, "generation": generation, "reason": reason}
+        if address is not None:
+            body["address"] = str(parse_address(str(address)))
+        return self._released(body)
 
     def release_group(self, group: str, *, reason: str = "asked") -> Released:
         """Releases every allocation of a group."""
@@ -195,7 +203,7 @@ class Client:
 
     def unreserve(self, name: str) -> Released:
         """Ends a pinned reservation."""
-        path = f"/v1/reservations/{quote(name)}"
+        path = f"/v1/reservations/{_segment(name)}"
         return _read(_RELEASED, self._call("DELETE", path, params={"timeout_s": self.timeout_s}))
 
     # -- questions -------------------------------------------------------------------------------------
@@ -206,7 +214,7 @@ class Client:
         Raises:
             NotFound: There is none.
         """
-        return _read(_ALLOCATION, self._call("GET", f"/v1/allocations/{quote(name)}"))
+        return _read(_ALLOCATION, self._call("GET", f"/v1/allocations/{_segment(name)}"))
 
     def list(
         self,
@@ -263,7 +271,13 @@ class Client:
 
     def _call(self, method: str, path: str, **request: Any) -> Any:
         try:
-            response = self._http.request(method, path, **request)
+            message = self._http.build_request(method, path, **request)
+        except ValueError as error:  # a text that is no Unicode, a number that is none
+            raise InvalidRequest(
+                f"The request cannot be written as JSON: {error}.", hint="Check the values given."
+            ) from error
+        try:
+            response = self._http.send(message)
         except httpx.ConnectError as error:
             raise _unreachable(self.socket, error) from error
         except httpx.HTTPError as error:
@@ -281,19 +295,49 @@ class Client:
         raise problem
 
 
-def _unreachable(socket: Path, error: Exception) -> ServiceUnavailable:
-    text = str(error)
-    if "No such file" in text:
-        why, hint = "there is no such socket", "Start it with `systemctl start macbind` or `macbind serve`."
-    elif "Permission denied" in text:
-        why, hint = "permission denied", f"Join the group of {socket}, or ask as root."
-    elif "refused" in text:
-        why, hint = "nobody listens", "Start it with `systemctl start macbind` or `macbind serve`."
-    else:
-        why, hint = text, "Check the path."
+def _segment(name: str) -> str:
+    """A name as one segment of a path: with its slashes and dots, which httpx would resolve as in a file name.
+
+    Raises:
+        InvalidRequest: It is no Unicode text.
+    """
+    try:
+        return quote(name, safe="").replace(".", "%2E")
+    except UnicodeError:
+        raise InvalidRequest(
+            f"{name!r} cannot be a name.", hint="Use letters and digits; it is no Unicode text."
+        ) from None
+
+
+def _unreachable(socket: Path, error: Exception) -> MacbindError:
+    start = "Start it with `systemctl start macbind` or `macbind serve`."
+    match _errno(error):
+        case errno.ENOENT:
+            why, hint = "there is no such socket", start
+        case errno.ECONNREFUSED:
+            why, hint = "nobody listens", start
+        case errno.EAGAIN:
+            why, hint = "too many connections wait for it already", "Ask again in a moment."
+        case errno.EACCES:
+            return NotPermitted(
+                f"Your user may not connect to the macbind service at {socket}: permission denied.",
+                hint="Join the socket's group ([service] socket_group of macbind.toml), or ask as root.",
+                socket=str(socket),
+            )
+        case _:
+            why, hint = str(error), "Check the path of the socket."
     return ServiceUnavailable(
         f"The macbind service at {socket} cannot be reached: {why}.", hint=hint, socket=str(socket)
     )
+
+
+def _errno(error: BaseException | None) -> int | None:
+    """The number of the system's error that a transport's error was made of."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _not_macbind(socket: Path) -> ServiceUnavailable:

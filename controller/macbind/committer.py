@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from macbind.errors import MacbindError, RequestError, ServiceUnavailable
+from macbind.errors import MacbindError, PeerError, RequestError, ServiceUnavailable
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction
 
@@ -45,6 +45,7 @@ class Committer:
         self._registry, self._after_commit = registry, after_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
+        self._door = threading.Lock()  # nothing is put into the queue after the word to close
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
 
     def start(self) -> None:
@@ -53,8 +54,9 @@ class Committer:
 
     def close(self) -> None:
         """Commits what was submitted and ends the thread."""
-        self._closed = True
-        self._jobs.put(None)
+        with self._door:
+            self._closed = True
+            self._jobs.put(None)
         self._thread.join()
 
     def submit(self, actor: str, work: Callable[[Transaction], _T]) -> Future[_T]:
@@ -65,12 +67,12 @@ class Committer:
             work: Changes the registry; a RequestError from it undoes this job only.
         """
         future: Future[_T] = Future()
-        if self._closed:
-            future.set_exception(
-                ServiceUnavailable("macbind is shutting down.", hint="Ask again in a moment.")
-            )
-        else:
-            self._jobs.put(_Job(actor, work, future))
+        future.set_running_or_notify_cancel()  # a caller that goes away must not cancel the work
+        with self._door:
+            if not self._closed:
+                self._jobs.put(_Job(actor, work, future))
+                return future
+        future.set_exception(ServiceUnavailable("macbind is shutting down.", hint="Ask again in a moment."))
         return future
 
     def _run(self) -> None:
@@ -97,11 +99,12 @@ class Committer:
                     txn.actor = job.actor
                     outcomes.append((job, *self._attempt(txn, job, alone=len(jobs) == 1)))
         except Exception as error:  # noqa: BLE001  # every waiting caller must be told, whatever it was
-            if len(jobs) > 1:  # one of them may be the reason: try each by itself
-                for job in jobs:
+            if len(jobs) > 1 and not isinstance(error, PeerError):
+                for job in jobs:  # one of them is the reason: try each by itself
                     self._commit([job])
                 return
-            outcomes = [(jobs[0], None, error)]
+            # The registry itself is the reason: waiting for it once more for each of them helps nobody.
+            outcomes = [(job, None, error) for job in jobs]
         self._after_commit()
         for job, result, failure in outcomes:
             if failure is None:

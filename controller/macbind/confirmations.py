@@ -75,18 +75,20 @@ class Confirmations:
         self._waiting[key].add(waiter)
 
     def forget(self, waiter: Waiter) -> None:
-        """Ends the waiting of one who gave up or whose transaction was rolled back."""
+        """Ends the waiting of one who gave up or whose transaction was rolled back; it may begin anew."""
         with self._lock:
-            self._forget(waiter)
+            self._leave(waiter)
+            waiter.has_to_wait = False
+            if waiter.future.done():
+                waiter.future = Future()
 
-    def _forget(self, waiter: Waiter) -> None:
+    def _leave(self, waiter: Waiter) -> None:
         for key in waiter.missing:
             waiting = self._waiting[key]
             waiting.discard(waiter)
             if not waiting:
                 del self._waiting[key]
         waiter.missing.clear()
-        waiter.has_to_wait = False
 
     def confirmed(self, dhcpd: str, done: Sequence[Dirty]) -> None:
         """A writer reports what it recorded as confirmed."""
@@ -109,7 +111,7 @@ class Confirmations:
         with self._lock:
             failed = list(self._waiting.get(key, ()))
             for waiter in failed:
-                self._forget(waiter)
+                self._leave(waiter)  # it still has to look at its future: the refusal is in there
         for waiter in failed:
             waiter.future.set_exception(error)
 

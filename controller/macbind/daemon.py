@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
+import logging
 import os
 import signal
 import socket
+import stat
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from typing_extensions import override
 
 from macbind import __version__
 from macbind.committer import Committer
@@ -27,7 +31,7 @@ from macbind.dhcpd.key import read_key
 from macbind.dhcpd.leases import LeaseFile, parse
 from macbind.dhcpd.omapi import Algorithm
 from macbind.dhcpd.server import IscDhcpd
-from macbind.errors import ConfigError, DhcpdUnavailable, MacbindError, PeerError
+from macbind.errors import ConfigError, DhcpdUnavailable, PeerError
 from macbind.registry.leader import leader_for
 from macbind.registry.store import Registry
 from macbind.sdnotify import notify
@@ -35,6 +39,9 @@ from macbind.service.addresses import AddressService
 from macbind.service.app import create_app
 from macbind.service.peer import Access, PeerProtocol
 from macbind.writer import Writer
+
+if TYPE_CHECKING:
+    from macbind.warden import Warden
 
 _log = structlog.get_logger()
 
@@ -88,7 +95,10 @@ class Daemon:
         self._registry = Registry(settings.registry.url, settings.pools, settings.dhcpds)
         self._writers = {name: self._writer(one) for name, one in settings.dhcpds.items()}
         self._committer = Committer(self._registry, self._wake)
-        self.service = AddressService(self._registry, self._committer, self._confirmations, self._writers)
+        self._warden = self._guard(settings)
+        self.service = AddressService(
+            self._registry, self._committer, self._confirmations, self._writers, self._warden
+        )
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="housekeeper", daemon=True)
 
@@ -97,6 +107,18 @@ class Daemon:
         return Writer(
             dhcpd_from(settings), self._registry, leader, self._confirmations, on_defect=self._on_defect
         )
+
+    def _guard(self, settings: Settings) -> Warden | None:
+        if not settings.hypervisors:
+            return None
+        try:
+            from macbind.warden import Warden
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"{settings.path}: [hypervisor.…] needs libvirt-python, which is not installed.",
+                hint="Install macbind[libvirt], or remove the table.",
+            ) from error
+        return Warden(self._registry, self._committer, settings.hypervisors, on_defect=self._on_defect)
 
     def _wake(self) -> None:
         for writer in self._writers.values():
@@ -110,12 +132,16 @@ class Daemon:
         for writer in self._writers.values():
             writer.start()
         self._committer.start()
+        if self._warden is not None:
+            self._warden.start()
         self._keeper.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._keeper.join()
+        if self._warden is not None:
+            self._warden.close()
         self._committer.close()
         for writer in self._writers.values():
             writer.close()
@@ -134,7 +160,7 @@ class Daemon:
                     trimmed_at = now
             except PeerError as error:
                 _log.warning("housekeeping", problem=str(error))
-            except MacbindError as error:
+            except Exception as error:  # noqa: BLE001  # a defect: never silently without housekeeping
                 _log.critical("housekeeping stopped", exc_info=error)
                 self._on_defect(error)
                 return
@@ -148,44 +174,79 @@ def listening(settings: ServiceSettings) -> Iterator[socket.socket]:
     """The service's Unix socket, with its owner and mode set before anybody can connect.
 
     Raises:
-        ConfigError: Another macbind listens there, or the socket cannot be made.
+        ConfigError: Another service listens there, or the socket cannot be made.
     """
     path = settings.socket
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.connect(str(path))
-    except OSError:
-        pass  # nobody there: a file left by a killed daemon may be replaced
-    else:
-        raise ConfigError(
-            f"Another macbind already listens at {path}.", hint="Stop it first, or use another socket."
-        )
-    finally:
-        probe.close()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.unlink(missing_ok=True)
-        before = os.umask(0o777)  # nobody may connect until mode and group are right
+    with contextlib.ExitStack() as undo:
         try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
-        if settings.socket_group is not None:
-            os.chown(path, -1, grp.getgrnam(settings.socket_group).gr_gid)
-        path.chmod(settings.socket_mode)
-        listener.listen(BACKLOG)
-    except (OSError, KeyError) as error:
-        listener.close()
-        what = error.strerror if isinstance(error, OSError) else f"no group '{settings.socket_group}'"
-        raise ConfigError(
-            f"The socket {path} cannot be made: {what}.",
-            hint="Make its directory writable for macbind's user, and create the group.",
-        ) from error
-    try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Of two daemons that start together, both could find the other's socket not there yet.
+            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            undo.callback(os.close, lock)
+            if not _is_ours(lock) or _is_taken(path):
+                raise ConfigError(
+                    f"Another service already listens at {path}.",
+                    hint="Stop it first, or use another socket.",
+                )
+            listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            path.unlink(missing_ok=True)
+            undo.callback(path.unlink, missing_ok=True)
+            before = os.umask(0o777)  # nobody may connect until mode and group are right
+            try:
+                listener.bind(str(path))
+            finally:
+                os.umask(before)
+            if settings.socket_group is not None:
+                os.chown(path, -1, grp.getgrnam(settings.socket_group).gr_gid)
+            path.chmod(settings.socket_mode)
+            listener.listen(BACKLOG)
+        except KeyError as error:
+            raise ConfigError(
+                f"The socket {path} cannot be given to the group '{settings.socket_group}': there is no such "
+                "group.",
+                hint="Create it with addgroup, or correct socket_group in [service].",
+            ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"The socket {path} cannot be made: {error.strerror}.",
+                hint="Make its directory writable for macbind's user, or use another socket.",
+            ) from error
         yield listener
-    finally:
-        listener.close()
-        path.unlink(missing_ok=True)
+
+
+def _is_ours(lock: int) -> bool:
+    """Takes the lock; False if another daemon has it. The kernel frees it when its holder ends."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether some other program listens there.
+
+    Raises:
+        OSError: What is there is no socket left by a killed daemon and must not be removed.
+    """
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(0, "a file that is no socket is in its place")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            probe.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except BlockingIOError:
+        pass  # somebody listens who does not even accept
+    return True
+
+
+class _LibraryLogs(logging.Handler):
+    """What libraries log, in our format."""
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        _log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
 
 
 def set_up_logging(settings: ServiceSettings) -> None:
@@ -207,6 +268,17 @@ def set_up_logging(settings: ServiceSettings) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    logging.basicConfig(handlers=[_LibraryLogs()], level=logging.WARNING, force=True)
+    logging.captureWarnings(capture=True)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which lets requests that wait for dhcpd be answered before it ends."""
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.app.state.deadlines.hurry()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
 
 
 def serve(settings: Settings) -> None:
@@ -217,16 +289,19 @@ def serve(settings: Settings) -> None:
         InvariantViolation: It stopped because of a defect.
     """
     set_up_logging(settings.service)
+    asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn takes these while it runs and raises them again afterwards, when we still have to clean up.
-        signal.signal(number, lambda *_: None)
-    Path(settings.service.socket).parent.mkdir(parents=True, exist_ok=True)
+        signal.signal(number, lambda number, _: asked.append(number))
     with listening(settings.service) as listener, Daemon(settings) as daemon:
 
         @contextlib.asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            _log.info("ready", version=__version__, socket=str(settings.service.socket), pid=os.getpid())
-            notify(READY=1, STATUS=daemon.service.summary)
+            if asked or daemon.defect is not None:  # while we started, before anybody could end the server
+                server.should_exit = True
+            else:
+                _log.info("ready", version=__version__, socket=str(settings.service.socket), pid=os.getpid())
+                notify(READY=1, STATUS=daemon.service.summary)
             yield
             notify(STOPPING=1)
             _log.info("stopping")
@@ -237,10 +312,14 @@ def serve(settings: Settings) -> None:
             timeout_s=settings.service.timeout_s,
             lifespan=lifespan,
         )
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 app,
                 http=PeerProtocol,
+                ws="none",
+                # A header must not be able to replace the kernel's word about who is calling, whatever
+                # FORWARDED_ALLOW_IPS says.
+                proxy_headers=False,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -18,6 +18,7 @@
     │   ├── DhcpdUnavailable     dhcpd did not answer in time
     │   ├── DhcpdRefused         dhcpd answered, and said no
     │   ├── RegistryUnavailable  the database is locked, full or gone
+    │   ├── HypervisorUnavailable  libvirt does not answer; no address is released meanwhile
     │   └── ServiceUnavailable   the macbind daemon cannot be reached
     └── InvariantViolation       a defect of macbind itself
 
@@ -162,6 +163,12 @@ class RegistryUnavailable(PeerError):
     """The registry's database is locked, full or gone. Nothing was changed."""
 
     code = "registry_unavailable"
+
+
+class HypervisorUnavailable(PeerError):
+    """libvirt does not answer. Nothing is known about its domains, so none of their addresses is released."""
+
+    code = "hypervisor_unavailable"
 
 
 class ServiceUnavailable(PeerError):

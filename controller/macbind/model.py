@@ -61,6 +61,17 @@ class PoolMode(StrEnum):
     """Every address has its reservation in the configuration file; OMAPI only clears leases."""
 
 
+class ReleasePolicy(StrEnum):
+    """When a machine's end releases its address."""
+
+    DESTROY = "destroy"
+    """When the domain is gone or off: for machines that are never started a second time."""
+    UNDEFINE = "undefine"
+    """When the domain is gone: for machines that are stopped and started again."""
+    NEVER = "never"
+    """Only by command or expiry."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subnet:
     """A network dhcpd serves.
@@ -90,6 +101,9 @@ class Pool:
         mode: How dhcpd learns of its addresses.
         options: Options of its machines on top of the subnet's.
         cooldown_s: How long a released address rests, in seconds; cut short when the pool runs out.
+        release: When a machine's end releases its address.
+        claim_timeout_s: How long an allocation waits for its domain to appear before it is released, in
+            seconds; 0 for ever.
     """
 
     name: str
@@ -99,6 +113,8 @@ class Pool:
     mode: PoolMode = PoolMode.LIVE
     options: DhcpOptions = NO_OPTIONS
     cooldown_s: float = 0.0
+    release: ReleasePolicy = ReleasePolicy.DESTROY
+    claim_timeout_s: float = 900.0
 
     def needs_host(self, address: IPv4Address) -> bool:
         """Whether an allocation of this address needs a host reservation made over OMAPI.
@@ -149,6 +165,81 @@ class Allocation:
     pinned: bool = False
     expires_at: datetime | None = None
     released_at: datetime | None = None
+
+
+class DomainState(StrEnum):
+    """A domain as libvirt sees it now."""
+
+    ACTIVE = "active"
+    """It runs, or is paused: it uses its addresses."""
+    OFF = "off"
+    """It is defined and does not run."""
+    HELD = "held"
+    """It does not run but will go on with its memory: saved, migrated away, reverted to a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A libvirt domain as just seen.
+
+    Attributes:
+        uuid: Its UUID, as text.
+        name: Its name.
+        hypervisor: The configured name of the hypervisor it is on.
+        state: Whether it runs.
+        macs: The MACs of its interfaces, of the running machine and of its stored definition.
+    """
+
+    uuid: str
+    name: str
+    hypervisor: str
+    state: DomainState
+    macs: frozenset[MacAddress]
+
+
+class StopCause(StrEnum):
+    """Why a domain stopped, by libvirt's event; a hint for what to make of its absence, never a proof."""
+
+    ENDED = "ended"
+    """Shut down, destroyed, crashed or failed to start."""
+    SAVED = "saved"
+    MIGRATED = "migrated"
+    REVERTED = "reverted"
+
+
+class Phase(StrEnum):
+    """How far the domain of an allocation has come, as recorded with the allocation."""
+
+    DEFINED = "defined"
+    """It exists and has not been seen running."""
+    RUNNING = "running"
+    """It has been seen running."""
+    HELD = "held"
+    """It stopped in a way that is not an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An allocation and the domain that uses it.
+
+    Attributes:
+        address, mac, generation, pool, name: Of the allocation.
+        hypervisor, uuid: Of the domain; None if none was seen yet.
+        phase: How far the domain has come; None if none was seen yet.
+        pinned: Whether only a command may release the allocation.
+        created_at: When the allocation was made (UTC).
+    """
+
+    address: IPv4Address
+    mac: MacAddress
+    generation: int
+    pool: str
+    name: str
+    hypervisor: str | None
+    uuid: str | None
+    phase: Phase | None
+    pinned: bool
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +372,27 @@ class DhcpdStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class HypervisorStatus:
+    """One hypervisor as its watcher sees it.
+
+    Attributes:
+        name: Its name in the configuration.
+        uri: Its libvirt URI.
+        connected: Whether libvirt answers.
+        since: Since when (UTC).
+        domains: How many domains the last scan found.
+        problem: Why it is not connected.
+    """
+
+    name: str
+    uri: str
+    connected: bool
+    since: datetime
+    domains: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The service at a glance.
 
@@ -291,6 +403,7 @@ class Status:
         dhcpds: One entry per configured dhcpd.
         pools: One entry per configured pool.
         findings: Sentences about what an admin should look at; empty if all is well.
+        hypervisors: One entry per configured hypervisor.
     """
 
     version: str
@@ -299,3 +412,4 @@ class Status:
     dhcpds: tuple[DhcpdStatus, ...]
     pools: tuple[PoolUsage, ...]
     findings: tuple[str, ...] = ()
+    hypervisors: tuple[HypervisorStatus, ...] = ()

@@ -135,6 +135,13 @@ class DhcpOptions:
         self._check_addresses("routers", self.routers)
         self._check_addresses("domain_name_servers", self.domain_name_servers)
         self._check_addresses("next_server", (self.next_server,) if self.next_server else ())
+        for address in (*self.routers, *self.domain_name_servers, self.next_server):
+            if address is not None and _poisons(address.packed):
+                raise InvalidOption(
+                    f"The address {address} would corrupt dhcpd's lease file (all its bytes are printable "
+                    "characters and one is a quote or backslash).",
+                    hint="Reach this server under another address.",
+                )
         self._check_addresses("static_routes", tuple(route.gateway for route in self.static_routes))
         _route_bytes(self.static_routes, self.routers)
 
@@ -259,12 +266,17 @@ def _comma(addresses: Iterable[IPv4Address]) -> str:
     return ", ".join(map(str, addresses))
 
 
-def _route_bytes(routes: tuple[StaticRoute, ...], routers: tuple[IPv4Address, ...]) -> bytes:
-    """Option 121 with the default route added, refused where it would corrupt dhcpd's lease file.
+def _poisons(raw: bytes) -> bool:
+    """Whether a binary value (each address of a list is one) cannot be read back from the lease file.
 
     dhcpd writes a value whose bytes are all printable between quotes without escaping, so such a value must
     hold no quote and no backslash.
     """
+    return all(byte in _PRINTABLE for byte in raw) and (b'"' in raw or b"\\" in raw)
+
+
+def _route_bytes(routes: tuple[StaticRoute, ...], routers: tuple[IPv4Address, ...]) -> bytes:
+    """Option 121 with the default route added, refused where it would corrupt dhcpd's lease file."""
     if not routes:
         return b""
     everything = routes
@@ -278,7 +290,7 @@ def _route_bytes(routes: tuple[StaticRoute, ...], routers: tuple[IPv4Address, ..
             hint="Give fewer routes, or let a router know them.",
             option="static_routes",
         )
-    if all(byte in _PRINTABLE for byte in raw) and (b'"' in raw or b"\\" in raw):
+    if _poisons(raw):
         raise InvalidOption(
             "static_routes: this list of routes would corrupt dhcpd's lease file (all its bytes are "
             "printable and one is a quote or backslash).",

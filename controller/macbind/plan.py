@@ -6,7 +6,7 @@ anew leads to the same end.
 
 Two rules live here and nowhere else. *Only what is ours is changed*: a host reservation whose name we did not
 make is never touched. *A late message cannot hurt a successor*: what belongs to a newer generation of the
-address is left alone, whatever an older change wanted.
+address is left alone, whatever an older change wanted, and a removal leaves other addresses alone.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Step(Enum):
     DELETE = auto()
     """Delete the observed reservation, which is ours and out of date; then look again."""
     SUPERSEDED = auto()
-    """A newer generation is there: this change came too late and must not touch it."""
+    """The MAC has another holder by now: this change came too late and must not touch it."""
     FOREIGN = auto()
     """A reservation that is not ours holds the MAC."""
 
@@ -82,6 +82,8 @@ def decide(change: Change, observed: HostReservation | None) -> Step:
     if owner is None:
         return Step.FOREIGN
     address, generation = owner
-    if address == change.address and generation > change.generation:
-        return Step.SUPERSEDED
-    return Step.DELETE
+    if address == change.address:
+        return Step.SUPERSEDED if generation > change.generation else Step.DELETE
+    # A MAC that was pinned to one address and then to another: whoever ensures the one may clear the other,
+    # but a removal concerns its own address only.
+    return Step.DELETE if isinstance(change, Ensure) else Step.SUPERSEDED

@@ -7,16 +7,20 @@ import socket
 
 
 def notify(**states: str | int) -> bool:
-    """Sends states such as ``READY=1`` or ``STATUS=text``; False if there is no service manager to tell.
+    """Sends states such as ``READY=1`` or ``STATUS=text``; False if no service manager was told.
 
-    A lost message is no failure of ours: the manager's own timeouts judge.
+    A lost message is no failure of ours, and never makes us wait: the manager's own timeouts judge.
     """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return False
     if address.startswith("@"):  # an abstract socket
         address = "\0" + address[1:]
-    message = "\n".join(f"{name}={value}" for name, value in states.items())
+    # A line break would begin another state.
+    message = "\n".join(f"{name}={' '.join(str(value).splitlines())}" for name, value in states.items())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.sendto(message.encode(), address)
+        try:
+            channel.sendto(message.encode(), socket.MSG_DONTWAIT, address)
+        except OSError:
+            return False
     return True

@@ -26,7 +26,6 @@ from macbind.confirmations import Confirmations
 from macbind.dhcpd.server import DhcpServer, ours
 from macbind.errors import DhcpdUnavailable, MacbindError, PeerError, RegistryUnavailable
 from macbind.model import DhcpdState, DhcpdStatus
-from macbind.plan import Remove
 from macbind.registry.leader import Leader
 from macbind.registry.store import Registry
 from macbind.registry.view import Dirty
@@ -181,10 +180,13 @@ class Writer:
 
     def _wait(self) -> None:
         """Waits until something may be due, dhcpd has gone, or the poll interval is over."""
-        readable, _, _ = select.select([self._wake, self._dhcpd.fileno()], [], [], POLL_S)
+        poll = select.poll()  # select() would fail once the service has a thousand connections
+        poll.register(self._wake, select.POLLIN)
+        poll.register(self._dhcpd.fileno(), select.POLLIN)
+        readable = {number for number, _ in poll.poll(POLL_S * 1000)}
         if self._wake in readable:
             os.eventfd_read(self._wake)
-        if len(readable) - (self._wake in readable):
+        if readable - {self._wake}:
             raise DhcpdUnavailable(
                 f"dhcpd '{self._dhcpd.name}' closed the connection.", hint="Its log says why it ended."
             )
@@ -269,23 +271,20 @@ class Writer:
     def _remove_ghosts(self) -> int:
         """Removes hosts of ours that dhcpd has on disk and that no allocation accounts for.
 
-        They appear when dhcpd lost a deletion: a full disk, a restored backup, power loss without fsync.
+        They appear when dhcpd lost a deletion: a full disk, a restored backup, power loss without fsync. An
+        address that is allocated again accounts only for the MAC it has now: with another one, of an earlier
+        pinned reservation, two machines would be given that address.
         """
         on_disk = self._dhcpd.lease_file()
         if on_disk is None:
             return 0
         for problem in on_disk.problems:
             _log.warning("lease file", dhcpd=self._dhcpd.name, line=problem.line, problem=problem.text)
-        hosts = ours(on_disk)
+        found = ours(on_disk)
         with self._registry.read() as view:
-            known = {one.address for one in view.find(addresses=list(hosts), released=True)}
-            suspects = [host for address, host in hosts.items() if address not in known]
-        removals = [
-            Remove(address, generation, host.mac)
-            for host in suspects
-            if (owner := host.owner) is not None
-            for address, generation in [owner]
-        ]
+            live = view.find(addresses=list({one.address for one in found}))
+        known = {(one.address, one.mac) for one in live}
+        removals = [one for one in found if (one.address, one.mac) not in known]
         for start in range(0, len(removals), BATCH):
             for error in self._dhcpd.apply(removals[start : start + BATCH]):
                 if error is not None:

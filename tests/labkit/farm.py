@@ -118,6 +118,8 @@ class Farm:
         def serving() -> bool:
             if self._process is not None and self._process.poll() is not None:
                 raise RuntimeError(f"macbind serve ended with {self._process.returncode}:\n{self.log()}")
+            if not self.socket.exists():
+                return False
             try:
                 with self.client() as client:
                     return all(one.state == "serving" for one in client.status().dhcpds)
@@ -152,6 +154,10 @@ class Farm:
         """What the service has logged, over all its starts."""
         return self.log_file.read_text() if self.log_file.exists() else ""
 
+    def defects(self) -> list[str]:
+        """Lines of the log that a service without defects never writes: no JSON, critical, or a traceback."""
+        return [line for line in self.log().splitlines() if _is_defect(line)]
+
     # -- its users -------------------------------------------------------------------------------------
 
     def client(self, timeout_s: float = 10.0) -> Client:
@@ -172,10 +178,11 @@ class Farm:
         """Runs the command line with --json and returns the value."""
         return json.loads(self.macbind(*arguments, "--json"))
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs the command line, whatever its exit status."""
+    def run(self, *arguments: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs the command line, whatever its exit status; as another user if one is given."""
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
         return subprocess.run(
-            [*self.command, *arguments],
+            [*become, *self.command, *arguments],
             capture_output=True,
             text=True,
             env=self._env(),
@@ -185,3 +192,11 @@ class Farm:
 
     def _env(self) -> dict[str, str]:
         return {**os.environ, "MACBIND_SOCKET": str(self.socket), "MACBIND_CONFIG": str(self.config)}
+
+
+def _is_defect(line: str) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return True
+    return not isinstance(entry, dict) or entry.get("level") == "critical" or "Traceback" in line

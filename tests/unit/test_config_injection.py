@@ -26,7 +26,12 @@ def test_no_text_smuggles_statements(table: str, key: str, many: bool, payload: 
     """A quote, backslash, newline, NUL or foreign letter is refused in every text before it is rendered."""
     path = tmp_path / "macbind.toml"
     tables: dict[str, dict[str, Any]] = {"dhcpd.main": {}, "pool.farm": {"subnet": "10.1.0.0/16"}}
-    name = {"subnet": 'subnet."10.2.0.0/16"', "pool": "pool.farm", "dhcpd": "dhcpd.main"}.get(table, table)
+    name = {
+        "hypervisor": "hypervisor.local",
+        "subnet": 'subnet."10.2.0.0/16"',
+        "pool": "pool.farm",
+        "dhcpd": "dhcpd.main",
+    }.get(table, table)
     for start in ("", "/", "10.1.0.1", "10.1.0.0/16"):
         value = start + payload
         tables[name] = tables.get(name, {}) | {key: [value] if many else value}

@@ -13,7 +13,7 @@ import typer
 
 from macbind import __version__
 from macbind.cli.output import EXIT_CODES, Group, Output, table, when
-from macbind.errors import InvalidAddress, InvalidRequest, NotFound
+from macbind.errors import InvalidAddress, InvalidRequest, MacbindError, NotFound
 
 if TYPE_CHECKING:
     from macbind.client import Client
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from macbind.model import Allocation, Released
     from macbind.options import DhcpOptions
 
-_EPILOG = "Exit codes: 0 done; 2 the command line is not understood; " + "; ".join(
-    f"{code} {meaning}" for _, code, meaning in EXIT_CODES
+_EPILOG = "Exit codes: " + "; ".join(
+    [
+        "0 done",
+        "1 an admin should look (status, render --check)",
+        "2 the command line is not understood",
+        *(f"{code} {meaning}" for _, code, meaning in EXIT_CODES),
+    ]
 )
 
 app = typer.Typer(
@@ -145,18 +150,26 @@ def release(
     json: Json = False,
 ) -> None:
     """Release allocations; when this returns, their addresses can be allocated again."""
-    if sum(bool(given) for given in (names, group, address)) != 1:
+    if sum(given is not None for given in (names or None, group, address)) != 1:
         raise InvalidRequest(
             "Say what to release: NAME..., --group or --address.",
             hint="For example: macbind release build-7.",
         )
+    done: list[tuple[str, Released]] = []
     with _client(socket, timeout) as client:
-        if group:
-            done = [(f"group {group}", client.release_group(group))]
-        elif address:
-            done = [(address, client.release(address=address))]
-        else:
-            done = [(name, client.release(name)) for name in names or ()]
+        try:
+            if group is not None:
+                done.append((f"group {group}", client.release_group(group)))
+            elif address is not None:
+                done.append((address, client.release(address=address)))
+            # One by one, so that the list holds what was released before an error.
+            done.extend((name, client.release(name)) for name in names or ())
+        except MacbindError as error:
+            if done:  # what is released already must not go unsaid
+                error.details["released"] = [name for name, _ in done]
+                if not json:
+                    _print_released(ctx.obj, done, json)
+            raise
     _print_released(ctx.obj, done, json)
 
 
@@ -438,6 +451,8 @@ def _find(client: Client, what: str) -> Allocation:
         return client.get(what)
     for one in client.list(address=address, mac=mac, released=True):
         return one
+    with suppress(NotFound):  # a name may look like a MAC or an address
+        return client.get(what)
     raise NotFound(f"{address or mac} is not allocated.", hint="`macbind list` shows all.")
 
 

@@ -25,7 +25,8 @@ EXIT_CODES: tuple[tuple[type[MacbindError], int, str], ...] = (
     (PeerError, 5, "dhcpd, the registry or the service is unavailable; asking again may succeed"),
     (MacbindError, 70, "a defect of macbind"),
 )
-"""Exit codes beside 0 (done) and 2 (the command line is not understood); the first class that fits counts."""
+"""Exit codes beside 0 (done), 1 (``status`` and ``render --check``: an admin should look) and 2 (the command line
+is not understood); the first class that fits counts."""
 
 
 @dataclass

@@ -19,7 +19,7 @@ from macbind.config.lines import KeyPath
 from macbind.config.settings import DhcpdSettings, Settings
 from macbind.config.tables import PoolTable, SubnetTable, Tables
 from macbind.errors import ConfigError, InvalidAddress
-from macbind.model import NO_OPTIONS, Pool, PoolMode, Subnet
+from macbind.model import NO_OPTIONS, Pool, PoolMode, ReleasePolicy, Subnet
 from macbind.options import DhcpOptions
 
 DEFAULT_PATH = Path("/etc/macbind/macbind.toml")
@@ -85,6 +85,7 @@ class _Build:
             MappingProxyType(dhcpds),
             MappingProxyType(self.subnets),
             MappingProxyType(pools),
+            MappingProxyType({name: table.uri for name, table in tables.hypervisor.items()}),
         )
         self._check_one_server_per_dynamic(settings)
         return settings
@@ -217,7 +218,17 @@ class _Build:
                 f"which has at most {MAX_LISTED}.",
                 'Use mode = "live", where an unoccupied address costs nothing.',
             )
-        return Pool(name, plan, subnet, self._dhcpds_of(path, table), mode, options, table.cooldown_s)
+        return Pool(
+            name,
+            plan,
+            subnet,
+            self._dhcpds_of(path, table),
+            mode,
+            options,
+            table.cooldown_s,
+            ReleasePolicy(table.release),
+            table.claim_timeout_s,
+        )
 
     def _plan(self, path: KeyPath, table: PoolTable, subnet: Subnet) -> AddressPlan:
         """Which addresses the pool hands out: none of a gateway, a server or a dynamic range."""

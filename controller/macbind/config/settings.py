@@ -88,6 +88,7 @@ class Settings:
         dhcpds: Every dhcpd by name; at least one.
         subnets: Every subnet by its network, those without a table of their own included.
         pools: Every pool by name; at least one.
+        hypervisors: The libvirt URI of every hypervisor to watch, by name; may be empty.
     """
 
     path: Path
@@ -96,6 +97,7 @@ class Settings:
     dhcpds: Mapping[str, DhcpdSettings]
     subnets: Mapping[IPv4Network, Subnet]
     pools: Mapping[str, Pool]
+    hypervisors: Mapping[str, str]
 
     def pools_of(self, dhcpd: str) -> tuple[Pool, ...]:
         """The pools a dhcpd serves."""

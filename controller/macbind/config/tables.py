@@ -166,6 +166,14 @@ class PoolTable(_OptionKeys):
     mode: Literal["live", "static"] = "live"
     cooldown_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 0.0
     dhcpd: list[str] | None = None
+    release: Literal["destroy", "undefine", "never"] = "destroy"
+    claim_timeout_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 900.0
+
+
+class HypervisorTable(_Table):
+    """``[hypervisor.NAME]``."""
+
+    uri: Annotated[str, _form(r"[a-z][a-z0-9+]*:///?[!-~]+", "a libvirt URI such as qemu:///system")]
 
 
 class Tables(_Table):
@@ -176,6 +184,7 @@ class Tables(_Table):
     dhcpd: dict[Name, DhcpdTable] = {}
     subnet: dict[str, SubnetTable] = {}
     pool: dict[Name, PoolTable] = {}
+    hypervisor: dict[Name, HypervisorTable] = {}
 
 
 TABLES: Mapping[str, type[BaseModel]] = {
@@ -184,4 +193,5 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "dhcpd": DhcpdTable,
     "subnet": SubnetTable,
     "pool": PoolTable,
+    "hypervisor": HypervisorTable,
 }

@@ -69,8 +69,15 @@ class OmapiClient:
         self.close()
 
     def fileno(self) -> int:
-        """The socket, which becomes readable between exchanges only when dhcpd has gone."""
-        return self._socket.fileno()
+        """The socket, which becomes readable between exchanges only when dhcpd has gone.
+
+        Raises:
+            DhcpdUnavailable: The connection is closed.
+        """
+        number = self._socket.fileno()
+        if number < 0:
+            raise DhcpdUnavailable(f"The connection to dhcpd '{self._name}' is closed.")
+        return number
 
     def close(self) -> None:
         """Closes the connection."""

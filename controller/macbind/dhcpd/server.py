@@ -27,7 +27,7 @@ from macbind.dhcpd.omapi import (
     find_host,
     find_host_by_name,
     find_lease,
-    find_lease_of,
+    has_lease,
     host_in,
     lease_in,
 )
@@ -73,6 +73,7 @@ class _Work:
     change: Change
     done: bool = False
     error: MacbindError | None = None
+    is_foreign: bool = False
 
     @property
     def has_host(self) -> bool:
@@ -80,6 +81,10 @@ class _Work:
 
     def finish(self, error: MacbindError | None = None) -> None:
         self.done, self.error = True, error
+
+    def leave_alone(self) -> None:
+        """There is nothing of ours left to remove: the MAC, and any lease of it, belong to somebody else."""
+        self.done = self.is_foreign = True
 
 
 @dataclass
@@ -129,7 +134,11 @@ class IscDhcpd(DhcpServer):
         for work in works:
             if not work.done and work.has_host:
                 work.finish(self._refusal(work.change, "somebody else keeps changing its host reservation"))
-        removed = [work for work in works if isinstance(work.change, Remove) and not work.error]
+        removed = [
+            work
+            for work in works
+            if isinstance(work.change, Remove) and not work.error and not work.is_foreign
+        ]
         self._end_leases(removed)
         return [work.error for work in works]
 
@@ -177,7 +186,7 @@ class IscDhcpd(DhcpServer):
         if not works:
             return
         creates: list[_Work] = []
-        deletes: list[int] = []
+        deletes: list[tuple[_Work, int]] = []
         looks = self._exchange(find_host(work.change.mac) for work in works)
         for work, reply in zip(works, looks, strict=True):
             observed = host_in(reply)
@@ -187,24 +196,22 @@ class IscDhcpd(DhcpServer):
                 case Step.CREATE:
                     creates.append(work)
                 case Step.DELETE:
-                    deletes.append(reply.handle)
+                    deletes.append((work, reply.handle))
                     if isinstance(work.change, Ensure):
                         creates.append(work)
-                case Step.SUPERSEDED if isinstance(work.change, Remove):
-                    work.finish()
-                case Step.FOREIGN if isinstance(work.change, Remove):
-                    work.finish()  # nothing of ours is there
+                case Step.SUPERSEDED | Step.FOREIGN if isinstance(work.change, Remove):
+                    work.leave_alone()
                 case Step.SUPERSEDED | Step.FOREIGN:
                     assert observed is not None
                     why = f"its MAC belongs to the host reservation '{observed.name}'"
                     work.finish(self._refusal(work.change, why))
         # Handles are used at once: they are only good until dhcpd restarts, and a stale one is refused.
-        for reply in self._exchange(delete(handle) for handle in deletes):
+        replies = self._exchange(delete(handle) for _, handle in deletes)
+        for (work, _), reply in zip(deletes, replies, strict=True):
             if reply.result not in (ResultCode.SUCCESS, ResultCode.NOT_FOUND):
-                raise DhcpdRefused(
-                    f"dhcpd '{self.name}' refused to delete a host: {ResultCode.describe(reply.result)}.",
-                    result=reply.result,
-                )
+                why = f"its old host reservation cannot be deleted: {ResultCode.describe(reply.result)}"
+                work.finish(self._refusal(work.change, why, reply.result))
+        creates = [work for work in creates if not work.done]
         self._free_names(creates)
         self._create(creates)
 
@@ -221,38 +228,46 @@ class IscDhcpd(DhcpServer):
     # -- leases ----------------------------------------------------------------------------------------
 
     def _end_leases(self, works: list[_Work]) -> None:
-        """Ends every lease of the released addresses and MACs."""
-        by_address = self._exchange(find_lease(work.change.address) for work in works)
-        by_mac = self._exchange(find_lease_of(work.change.mac) for work in works)
-        handles: list[tuple[_Work, int]] = []
+        """Ends every lease of the released addresses and MACs; usually there is none."""
+        by_address = self._exchange(has_lease(work.change.address) for work in works)
+        by_mac = self._exchange(has_lease(work.change.mac) for work in works)
+        found: list[tuple[_Work, IPv4Address | MacAddress]] = []
+        several: list[_Work] = []
         for work, of_address, of_mac in zip(works, by_address, by_mac, strict=True):
-            try:
-                if of_mac.result == ResultCode.SEVERAL_MATCH:
-                    handles += [(work, handle) for handle in self._leases_on_disk(work.change)]
-                elif _occupied(of_mac):
-                    handles.append((work, of_mac.handle))
-                if _occupied(of_address):
-                    handles.append((work, of_address.handle))
-            except MacbindError as error:
-                work.error = error
-            work.done = True
+            work.finish()
+            for key, reply in ((work.change.address, of_address), (work.change.mac, of_mac)):
+                match reply.result:
+                    case ResultCode.EXISTS:
+                        found.append((work, key))
+                    case ResultCode.SEVERAL_MATCH:
+                        several.append(work)
+                    case ResultCode.NOT_IMPLEMENTED | ResultCode.NOT_FOUND:
+                        pass
+                    case _:
+                        why = f"its leases cannot be looked up: {ResultCode.describe(reply.result)}"
+                        work.finish(self._refusal(work.change, why, reply.result))
+        found += self._leases_on_disk(several)
+        looks = self._exchange(find_lease(key) for _, key in found)
+        ends = [(work, look.handle) for (work, _), look in zip(found, looks, strict=True) if _occupied(look)]
         for (work, _), reply in zip(
-            handles, self._exchange(end_lease(handle) for _, handle in handles), strict=True
+            ends, self._exchange(end_lease(handle) for _, handle in ends), strict=True
         ):
             if reply.result:
                 why = f"its lease cannot be ended: {ResultCode.describe(reply.result)}"
-                work.error = self._refusal(work.change, why, reply.result)
+                work.finish(self._refusal(work.change, why, reply.result))
 
-    def _leases_on_disk(self, change: Change) -> list[int]:
-        """Handles of a client's leases when it has several, which OMAPI cannot list: the file names them."""
-        on_disk = self.lease_file()
-        if on_disk is None:
-            error = self._refusal(change, "several leases name its MAC and OMAPI cannot list them")
+    def _leases_on_disk(self, works: list[_Work]) -> list[tuple[_Work, IPv4Address | MacAddress]]:
+        """The addresses of clients with several leases, which OMAPI cannot list: the lease file names them."""
+        on_disk = self.lease_file() if works else None
+        if on_disk is not None:
+            work_of = {work.change.mac: work for work in works}
+            leases = on_disk.leases.values()
+            return [(work_of[one.mac], one.address) for one in leases if one.mac in work_of]
+        for work in works:
+            error = self._refusal(work.change, "several leases name its MAC and OMAPI cannot list them")
             error.hint = f"Set leases_file of [dhcpd.{self.name}] so that macbind can find them."
-            raise error
-        addresses = [lease.address for lease in on_disk.leases.values() if lease.mac == change.mac]
-        replies = self._exchange(find_lease(address) for address in addresses)
-        return [reply.handle for reply in replies if _occupied(reply)]
+            work.finish(error)
+        return []
 
     # -- plumbing --------------------------------------------------------------------------------------
 
@@ -282,10 +297,12 @@ def _occupied(reply: Reply) -> bool:
     return lease is not None and lease.state in _OCCUPIED
 
 
-def ours(records: LeaseFile) -> dict[IPv4Address, HostReservation]:
-    """The host reservations of ours in a lease file, by the address in their name."""
-    found: dict[IPv4Address, HostReservation] = {}
+def ours(records: LeaseFile) -> list[Remove]:
+    """The host reservations of ours in a lease file, each as the change that would remove it."""
+    found = []
     for record in records.hosts.values():
-        if record.reservation is not None and (owner := record.reservation.owner) is not None:
-            found[owner[0]] = record.reservation
+        host = record.reservation
+        if host is not None and (owner := host.owner) is not None:
+            address, generation = owner
+            found.append(Remove(address, generation, host.mac))
     return found

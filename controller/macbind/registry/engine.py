@@ -1,20 +1,28 @@
-"""Opening the database, and telling its failures apart. The only place that knows two dialects."""
+"""Opening the database, and telling its failures apart. The only place that knows two dialects.
+
+Both give every change the same guarantee: one transaction writes at a time, and what it reads is what the one
+before it left. SQLite has one writer lock; PostgreSQL is given one. Names and MACs are unique across pools,
+and a batch changes several pools in any order, so locks of a finer grain would need an order, and a second
+look after each of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from macbind.errors import ConfigError, InvariantViolation, RegistryUnavailable
 
 READ_ONLY = "macbind_read_only"
-"""Execution option of connections that only read, so that SQLite need not give them its one writer lock."""
+"""Execution option of connections that only read: they take no write lock and wait for none."""
+_WRITE_LOCK = text(f"SELECT pg_advisory_xact_lock({0x6D616362})")  # any constant of ours: "macb"
 
 # PostgreSQL's defaults keep a lock for hours after the holder's host was unplugged, and a stopped process
 # keeps it for ever. These are set by the session itself, so no server configuration is needed.
@@ -24,7 +32,6 @@ _PG_SERVER = {
     "tcp_keepalives_count": 3,
     "tcp_user_timeout": 5000,
     "idle_in_transaction_session_timeout": 5000,
-    "lock_timeout": 5000,
     "statement_timeout": 30000,
 }
 _PG_CLIENT = {
@@ -41,33 +48,49 @@ def open_engine(url: str, *, busy_timeout_s: float = 5.0, **session: int) -> Eng
 
     Args:
         url: SQLAlchemy URL, ``sqlite:////path`` or ``postgresql+psycopg://…``.
-        busy_timeout_s: How long SQLite waits for another process's write lock, in seconds.
+        busy_timeout_s: How long a change waits for another one's lock, in seconds.
         **session: More PostgreSQL session settings, in its own units.
 
     Raises:
         ConfigError: Another kind of database, or its driver is not installed.
     """
-    parsed = make_url(url)
     try:
+        parsed = make_url(url)
         match parsed.get_backend_name():
             case "sqlite":
                 engine = create_engine(parsed, connect_args={"timeout": busy_timeout_s})
                 event.listen(engine, "connect", _set_up_sqlite)
-                event.listen(engine, "begin", _begin_sqlite)
+                event.listen(engine, "begin", _begin_sqlite(parsed.database or ""))
             case "postgresql":
-                settings = {**_PG_SERVER, **session}
+                waits = {"lock_timeout": round(busy_timeout_s * 1000)}
+                settings = {**_PG_SERVER, **waits, **session}
                 options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-                engine = create_engine(parsed, connect_args={**_PG_CLIENT, "options": options})
+                connect_args = {**_PG_CLIENT, "options": options}
+                # The ping finds out about a restarted server before a request does.
+                engine = create_engine(parsed, connect_args=connect_args, pool_pre_ping=True)
+                event.listen(engine, "begin", _begin_postgresql)
             case other:
                 raise ConfigError(
                     f"The registry cannot live in '{other}'.", hint="Use a sqlite: or postgresql: URL."
                 )
+    except ArgumentError as error:  # it may hold a password, so it is not repeated
+        raise ConfigError(
+            "The registry's url is not a database URL.", hint="Use a sqlite: or postgresql: URL."
+        ) from error
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"The registry's database driver is not installed: {error.name}.",
             hint="Install macbind[postgresql].",
         ) from error
     return engine
+
+
+def reading(engine: Engine) -> Engine:
+    """The same database for transactions that only look, each at one state of it."""
+    options: dict[str, Any] = {READ_ONLY: True}
+    if engine.dialect.name == "postgresql":  # SQLite's transactions are like this by themselves
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    return engine.execution_options(**options)
 
 
 def _set_up_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
@@ -83,9 +106,33 @@ def _set_up_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     cursor.close()
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get(READ_ONLY, False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+def _begin_sqlite(path: str) -> Callable[[Connection], None]:
+    def begin(connection: Connection) -> None:
+        # SQLite goes on writing to a file that was removed or replaced, and all of it would be lost.
+        now, opened = _identity(path), connection.info.setdefault("file", _identity(path))
+        if now != opened:
+            connection.invalidate()
+            raise RegistryUnavailable(
+                f"The registry {path} was removed or replaced while it was in use.",
+                hint="Put it back, or restart macbind to go on with what is there now.",
+            )
+        read_only = connection.get_execution_options().get(READ_ONLY, False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return begin
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  # once per transaction: a Path would cost more than the call
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if not connection.get_execution_options().get(READ_ONLY, False):
+        connection.execute(_WRITE_LOCK)  # held to the end of the transaction
 
 
 @contextmanager
@@ -100,33 +147,34 @@ def translated(url: str) -> Iterator[None]:
         yield
     except IntegrityError as error:
         raise InvariantViolation(f"The registry refused an impossible change: {error.orig}.") from error
-    except (OperationalError, DBAPIError) as error:
-        text = str(error.orig)
-        raise RegistryUnavailable(
-            f"The registry {_place(url)} did not take the change: {text.strip()}.", hint=_hint(text)
-        ) from error
     except SQLAlchemyError as error:
-        raise RegistryUnavailable(f"The registry {_place(url)} failed: {error}.") from error
+        cause = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+        raise RegistryUnavailable(
+            f"The registry {_place(url)} cannot be used: {cause}.", hint=_hint(cause)
+        ) from error
 
 
 def _place(url: str) -> str:
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return str(parsed.database)
-    return parsed.render_as_string(hide_password=True)
+    return str(sqlite_path(url) or make_url(url).render_as_string(hide_password=True))
 
 
-def _hint(text: str) -> str:
+def _hint(cause: str) -> str:
     known = {
         "locked": "Another process holds its write lock; end that process or ask again.",
+        "lock timeout": "Another controller holds its write lock; ask again.",
         "full": "Free space on its disk.",
+        "No space left": "Free space on the database server's disk.",
         "unable to open": "Create its directory and make it writable for macbind's user.",
         "readonly": "Make the file and its directory writable for macbind's user.",
+        "read-only": "The database server takes no changes: is it a standby?",
+        "authentication": "Check user and password in the url in [registry].",
+        "does not exist": "Check the url in [registry], and restart macbind if the database is new.",
+        "no such table": "Its file was removed or replaced: put it back, or restart macbind.",
         "connection": "Check that the database server runs and is reachable.",
         "malformed": "Restore it from a backup; the file is damaged.",
         "not a database": "Check the url in [registry]: this file is something else.",
     }
-    return next((hint for word, hint in known.items() if word in text), "Nothing was changed; ask again.")
+    return next((hint for word, hint in known.items() if word in cause), "Nothing was changed; ask again.")
 
 
 def sqlite_path(url: str) -> Path | None:

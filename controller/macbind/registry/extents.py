@@ -1,8 +1,7 @@
 """Free space as intervals: finding, taking and giving back addresses in O(log n).
 
 The free extents of a pool are disjoint, never touch, and together with its allocations tile the pool exactly.
-Every function expects its caller to hold the pool's lock, and runs after it as statements of its own, so that
-PostgreSQL reads what the last holder of the lock committed.
+Every function expects its caller to be in a write transaction, of which there is only one at a time.
 """
 
 from __future__ import annotations

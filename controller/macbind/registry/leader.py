@@ -11,21 +11,23 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import override
 
 from macbind.errors import RegistryUnavailable
-from macbind.registry.engine import open_engine, sqlite_path
+from macbind.registry.engine import READ_ONLY, open_engine, sqlite_path, translated
 
 _HEARTBEAT_S = 1.0
 _TRUSTED_S = 3.0
 """A leader writes only if a heartbeat it sent less than this long ago succeeded; less than the 6 s after
 which the server ends the session of a leader that went silent."""
 _CLASS = 0x6D61  # the first half of the advisory lock's key: "ma"
+_TRY_LOCK = text("SELECT pg_try_advisory_lock(:class, :number)")
+_HEARTBEAT = text("SELECT 1")
 
 
 class Leader(Protocol):
@@ -88,8 +90,9 @@ class AdvisoryLeader(Leader):
 
     def __init__(self, url: str, number: int) -> None:
         # The server ends a session that is silent for 6 s, e.g. of a stopped process, and with it the lock.
-        self._engine = open_engine(url, idle_session_timeout=6000)
-        self._number = number
+        engine = open_engine(url, idle_session_timeout=6000)
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT", **{READ_ONLY: True})
+        self._url, self._number = url, number
         self._session: Connection | None = None
         self._proved_at = 0.0
 
@@ -98,14 +101,11 @@ class AdvisoryLeader(Leader):
         if self._session is not None:
             return True
         sent_at = time.monotonic()
-        try:
-            session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            query = text("SELECT pg_try_advisory_lock(:class, :number)")
-            if not session.scalar(query, {"class": _CLASS, "number": self._number}):
-                session.close()
+        with translated(self._url), ExitStack() as undo:
+            session = undo.enter_context(self._engine.connect())
+            if not session.scalar(_TRY_LOCK, {"class": _CLASS, "number": self._number}):
                 return False
-        except SQLAlchemyError as error:
-            raise RegistryUnavailable(f"The registry's lock cannot be asked for: {error}.") from error
+            undo.pop_all()
         self._session, self._proved_at = session, sent_at
         return True
 
@@ -117,19 +117,19 @@ class AdvisoryLeader(Leader):
         if sent_at - self._proved_at < _HEARTBEAT_S:
             return
         try:
-            self._session.execute(text("SELECT 1"))
-        except SQLAlchemyError as error:
+            with translated(self._url):
+                self._session.execute(_HEARTBEAT)
+            if time.monotonic() - sent_at > _TRUSTED_S:
+                raise RegistryUnavailable("The registry answered too late to be sure of its lock.")
+        except RegistryUnavailable:
             self.release()
-            raise RegistryUnavailable("The session that holds the registry's lock broke.") from error
-        if time.monotonic() - sent_at > _TRUSTED_S:
-            self.release()
-            raise RegistryUnavailable("The registry answered too late to be sure of its lock.")
+            raise
         self._proved_at = sent_at
 
     @override
     def release(self) -> None:
         if self._session is not None:
-            self._session.invalidate()
+            self._session.invalidate()  # whatever its state is, the session ends, and with it the lock
             self._session.close()
             self._session = None
         self._engine.dispose()

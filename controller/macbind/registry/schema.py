@@ -42,8 +42,13 @@ pool = Table(
     Column("id", _Id, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("layout", Text, nullable=False, comment="the ranges the free extents were made from"),
-    Column("extra", Text, nullable=False, comment="statements every host reservation of the pool carries"),
-    # Locking a pool is "UPDATE pool SET rev = rev + 1": lock, and next generation, in one statement.
+    Column(
+        "extra",
+        Text,
+        nullable=False,
+        comment="options of pool and subnet that the host reservations were made with",
+    ),
+    # The last generation of its allocations and the last mark in dirty.seq; only ever grows.
     Column("rev", BigInteger, nullable=False, server_default=text("0")),
 )
 
@@ -70,6 +75,10 @@ allocation = Table(
     Column("grp", Text),
     Column("options", JSON, nullable=False),
     Column("domain", Text),
+    # The domain that uses it, once one was seen: which hypervisor, which UUID, how far it has come.
+    Column("hypervisor", Text),
+    Column("domain_uuid", Text),
+    Column("phase", Text),
     Column("pinned", Boolean, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
@@ -96,6 +105,13 @@ allocation = Table(
         "expires_at",
         sqlite_where=text("expires_at IS NOT NULL"),
         postgresql_where=text("expires_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_allocation_hypervisor",
+        "hypervisor",
+        "domain_uuid",
+        sqlite_where=text("hypervisor IS NOT NULL"),
+        postgresql_where=text("hypervisor IS NOT NULL"),
     ),
     Index(
         "ix_allocation_grp",

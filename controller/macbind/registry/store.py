@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from macbind.errors import MacbindError
 from macbind.model import Pool
 from macbind.registry import migrations
-from macbind.registry.engine import READ_ONLY, open_engine, translated
+from macbind.registry.engine import open_engine, reading, translated
 from macbind.registry.sync import synchronise
 from macbind.registry.transaction import Transaction
 from macbind.registry.view import View
@@ -26,7 +26,7 @@ class Registry:
         url: SQLAlchemy URL of SQLite or PostgreSQL.
         pools: The configured pools by name.
         dhcpds: The names of the configured dhcpds.
-        busy_timeout_s: How long SQLite waits for another process's lock, in seconds.
+        busy_timeout_s: How long a change waits for another process's lock, in seconds.
 
     Raises:
         ConfigError: The configuration contradicts allocations that exist.
@@ -38,12 +38,11 @@ class Registry:
     ) -> None:
         self.url, self.pools = url, dict(pools)
         self.engine: Engine = open_engine(url, busy_timeout_s=busy_timeout_s)
-        self._reader = self.engine.execution_options(**{READ_ONLY: True})
+        self._reader = reading(self.engine)
         try:
-            with translated(url):
-                migrations.upgrade(self.engine)
-                with self.engine.begin() as db:
-                    self.ids = synchronise(db, self.pools, list(dhcpds))
+            with translated(url), self.engine.begin() as db:  # several controllers may start at once
+                migrations.upgrade(db)
+                self.ids = synchronise(db, self.pools, list(dhcpds))
         except MacbindError:
             self.engine.dispose()
             raise

@@ -8,17 +8,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address
+from typing import Any
 
-from sqlalchemy import Connection, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
+from macbind.addressing import AddressRange, MacAddress, merge, subtract
 from macbind.errors import ConfigError
-from macbind.model import NO_OPTIONS, Pool
+from macbind.model import NO_OPTIONS, Pool, PoolMode
 from macbind.registry import extents
 from macbind.registry.schema import allocation as al
 from macbind.registry.schema import dhcpd as dhcpd_table
 from macbind.registry.schema import dirty, told
 from macbind.registry.schema import pool as pool_table
 from macbind.registry.view import Ids
+
+_CLOSED = "{}"
+"""The layout of a pool that is not configured; its row is kept for when it comes back."""
+_LIVE = al.c.free_at.is_(None)
+_UNDO = "Undo the change, release them, and change it again."
 
 
 def synchronise(db: Connection, pools: Mapping[str, Pool], dhcpds: Iterable[str]) -> Ids:
@@ -27,45 +52,43 @@ def synchronise(db: Connection, pools: Mapping[str, Pool], dhcpds: Iterable[str]
     Raises:
         ConfigError: A pool with allocations is missing, or changed in a way its allocations cannot follow.
     """
-    dhcpd_ids = {name: _dhcpd_id(db, name) for name in dhcpds}
+    dhcpd_ids = {name: _number(db, dhcpd_table, name, {}) for name in dhcpds}
     _forget_dhcpds(db, dhcpd_ids)
     known = {row.name: row for row in db.execute(select(pool_table))}
+    _refuse_swaps(db, known.values(), pools.values())
+    pool_ids = {
+        name: known[name].id
+        if name in known
+        else _number(db, pool_table, name, {"layout": _CLOSED, "extra": _CLOSED})
+        for name in sorted(pools)
+    }
+    # Above every number any pool ever gave: an address may have been another pool's before.
+    fresh = int(db.scalar(select(func.coalesce(func.max(pool_table.c.rev), 0))) or 0) + 1
+    db.execute(update(pool_table).values(rev=fresh))
+    changed = [
+        pool for name, pool in pools.items() if name not in known or known[name].layout != _layout(pool)
+    ]
+    for pool in changed:
+        _move(db, pool, pool_ids[pool.name], fresh)
+    for pool in changed:
+        _check_rows(db, pool, pool_ids[pool.name])
+        ranges = [(int(item.lo), int(item.hi)) for item in pool.plan.assignable]
+        extents.rebuild(db, pool_ids[pool.name], ranges, _occupied(db, ranges))
     for name, row in known.items():
         if name not in pools:
-            _refuse_orphans(db, name, row.id, pools)
-    pool_ids = {}
-    for name, pool in sorted(pools.items()):
-        before = known.get(name)
-        layout, extra = _layout(pool), _extra(pool)
-        if before is None:
-            # Above every number any pool ever had: an address may have been another pool's before.
-            rev = int(db.scalar(select(func.coalesce(func.max(pool_table.c.rev), 0))) or 0) + 1
-            pool_ids[name] = int(
-                db.scalar(
-                    insert(pool_table)
-                    .values(name=name, layout=layout, extra=extra, rev=rev)
-                    .returning(pool_table.c.id)
-                )
-                or 0
-            )
-            _lay_out(db, pool, pool_ids[name])
-            continue
-        pool_ids[name] = before.id
-        if before.layout != layout:
-            _check_rows(db, pool, before.id)
-            rev = int(db.scalar(select(func.max(pool_table.c.rev))) or 0) + 1
-            db.execute(update(pool_table).where(pool_table.c.id == before.id).values(layout=layout, rev=rev))
-            _lay_out(db, pool, before.id)
-        if before.extra != extra:
-            _renew_generations(db, before.id, extra)
-    _mark_differences(db, pools, pool_ids, dhcpd_ids)
+            _close(db, row, pools)
+    for name, pool in pools.items():
+        _renew_generations(db, pool_ids[name], known[name].extra if name in known else _CLOSED, pool, fresh)
+        values = {"layout": _layout(pool), "extra": _extra(pool)}
+        db.execute(update(pool_table).where(pool_table.c.id == pool_ids[name]).values(values))
+    _mark_differences(db, pools, pool_ids, dhcpd_ids, fresh)
     return Ids(pool_ids, dhcpd_ids)
 
 
-def _dhcpd_id(db: Connection, name: str) -> int:
-    found = db.scalar(select(dhcpd_table.c.id).where(dhcpd_table.c.name == name))
+def _number(db: Connection, table: Table, name: str, values: Mapping[str, str]) -> int:
+    found = db.scalar(select(table.c.id).where(table.c.name == name))
     if found is None:
-        found = db.scalar(insert(dhcpd_table).values(name=name).returning(dhcpd_table.c.id))
+        found = db.scalar(insert(table).values(name=name, **values).returning(table.c.id))
     assert found is not None
     return int(found)
 
@@ -75,6 +98,9 @@ def _forget_dhcpds(db: Connection, wanted: Mapping[str, int]) -> None:
     gone = select(dhcpd_table.c.id).where(dhcpd_table.c.name.not_in(list(wanted)))
     for table in (told, dirty):
         db.execute(table.delete().where(table.c.dhcpd_id.in_(gone)))
+
+
+# -- ranges --------------------------------------------------------------------------------------------
 
 
 def _layout(pool: Pool) -> str:
@@ -89,92 +115,146 @@ def _layout(pool: Pool) -> str:
     )
 
 
-def _extra(pool: Pool) -> str:
-    """The statements that every host reservation of the pool carries."""
-    return " ".join(NO_OPTIONS.over(pool.options).beyond(pool.subnet.options).statements())
+def _refuse_swaps(db: Connection, before: Iterable[Row[Any]], after: Iterable[Pool]) -> None:
+    """Refuses that an address in use moves into dhcpd's configuration file (static mode), or out of it."""
+    layouts = [json.loads(row.layout) for row in before]
+    was = merge(
+        AddressRange.parse(text)
+        for layout in layouts
+        if layout.get("mode") == PoolMode.STATIC
+        for text in layout["ranges"]
+    )
+    shall = merge(item for pool in after if pool.mode is PoolMode.STATIC for item in pool.plan.assignable)
+    for way, swapped in (("into", subtract(shall, was)), ("out of", subtract(was, shall))):
+        for item in swapped:
+            row = db.execute(_within(item).with_only_columns(al.c.ip, al.c.name).limit(1)).first()
+            if row is not None:
+                raise ConfigError(
+                    f"The change of pools or modes moves {IPv4Address(row.ip)} {way} dhcpd's configuration "
+                    f"file (static mode), but '{row.name}' has it.",
+                    hint="Undo the change, release it, and change it again: dhcpd would hold its "
+                    "reservation twice.",
+                )
 
 
-def _refuse_orphans(db: Connection, name: str, pool_id: int, pools: Mapping[str, Pool]) -> None:
-    rows = list(db.execute(select(al.c.ip, al.c.name, al.c.free_at).where(al.c.pool_id == pool_id)))
-    live = [row for row in rows if row.free_at is None]
-    if live:
-        raise ConfigError(
-            f"The pool '{name}' is no longer configured but still has {len(live)} allocations, "
-            f"e.g. '{live[0].name}'.",
-            hint=f"Put [pool.{name}] back and release them first (pools now: {', '.join(sorted(pools))}).",
-        )
-    ips = [row.ip for row in rows]
-    for some in extents.chunks(ips):
-        for table in (told, dirty, al):
-            db.execute(table.delete().where(table.c.ip.in_(some)))
-    extents.rebuild(db, pool_id, [], [])
-    db.execute(update(pool_table).where(pool_table.c.id == pool_id).values(layout="{}"))
+def _within(item: AddressRange) -> Select[Any]:
+    return select(al.c.ip).where(al.c.ip.between(int(item.lo), int(item.hi))).order_by(al.c.ip)
+
+
+def _move(db: Connection, pool: Pool, pool_id: int, fresh: int) -> None:
+    """Addresses that another pool handed out before belong to this one now, with its options."""
+    generation = case((_LIVE, fresh), else_=al.c.gen)
+    for item in pool.plan.assignable:
+        theirs = and_(al.c.ip.between(int(item.lo), int(item.hi)), al.c.pool_id != pool_id)
+        db.execute(update(al).where(theirs).values(pool_id=pool_id, gen=generation))
 
 
 def _check_rows(db: Connection, pool: Pool, pool_id: int) -> None:
-    """Refuses a change of subnet, MAC prefix or mode that would contradict existing allocations."""
-    for row in db.execute(select(al.c.ip, al.c.mac, al.c.name, al.c.pinned).where(al.c.pool_id == pool_id)):
-        scheme = pool.plan.scheme
-        inside = int(pool.plan.subnet[0]) <= row.ip <= int(pool.plan.subnet[-1])
-        if not inside or (row.mac != scheme.offset + row.ip and not row.pinned):
-            raise ConfigError(
-                f"The pool '{pool.name}' has allocations made under another subnet or mac_prefix, "
-                f"e.g. '{row.name}'.",
-                hint="Undo the change, release them, and change it again.",
-            )
-    stored = json.loads(db.scalar(select(pool_table.c.layout).where(pool_table.c.id == pool_id)) or "{}")
-    if stored.get("mode", pool.mode) != pool.mode and db.scalar(
-        select(func.count()).select_from(al).where(al.c.pool_id == pool_id)
-    ):
+    """Refuses a change of subnet, ranges or MAC prefix that would contradict existing allocations."""
+    subnet, scheme = pool.plan.subnet, pool.plan.scheme
+    image = al.c.ip + scheme.offset
+    outside = ~al.c.ip.between(int(subnet[0]), int(subnet[-1]))
+    wrong = select(al.c.name).where(
+        al.c.pool_id == pool_id, or_(outside, and_(al.c.mac != image, al.c.pinned.is_(False)))
+    )
+    name = db.scalar(wrong.limit(1))
+    if name is not None:
         raise ConfigError(
-            f"The pool '{pool.name}' cannot change to {pool.mode} mode while it has allocations.",
-            hint="Release them first: dhcpd would hold each of their reservations twice.",
+            f"The pool '{pool.name}' has allocations made under another subnet or mac_prefix, e.g. '{name}'.",
+            hint=_UNDO,
+        )
+    first, last = scheme.encode(subnet[0]), scheme.encode(subnet[-1])
+    foreign = select(al.c.name, al.c.mac).where(al.c.mac.between(first.value, last.value), al.c.mac != image)
+    row = db.execute(foreign.limit(1)).first()
+    if row is not None:
+        mac = MacAddress(row.mac)
+        raise ConfigError(
+            f"The pool '{pool.name}' would give {scheme.decode(mac)} the MAC {mac}, which '{row.name}' has.",
+            hint="Choose another mac_prefix, or end that reservation first.",
         )
 
 
-def _lay_out(db: Connection, pool: Pool, pool_id: int) -> None:
-    ranges = [(int(item.lo), int(item.hi)) for item in pool.plan.assignable]
-    moved = [al.c.ip.between(lo, hi) for lo, hi in ranges]
-    for condition in moved:  # addresses another pool handed out before belong to this one now
-        db.execute(update(al).where(condition).values(pool_id=pool_id))
-    extents.rebuild(db, pool_id, ranges, _occupied(db, ranges))
-
-
-def _occupied(db: Connection, ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
+def _occupied(db: Connection, ranges: Iterable[extents.Extent]) -> Iterator[int]:
     for lo, hi in ranges:
         yield from db.scalars(select(al.c.ip).where(al.c.ip.between(lo, hi)).order_by(al.c.ip))
 
 
-def _renew_generations(db: Connection, pool_id: int, extra: str) -> None:
-    """Options all machines of a pool get have changed: every reservation must be made anew."""
-    rev = pool_table.c.rev + 1
-    db.execute(update(pool_table).where(pool_table.c.id == pool_id).values(rev=rev, extra=extra))
-    generation = select(pool_table.c.rev).where(pool_table.c.id == pool_id).scalar_subquery()
-    db.execute(update(al).where(al.c.pool_id == pool_id, al.c.free_at.is_(None)).values(gen=generation))
+def _close(db: Connection, row: Row[Any], pools: Mapping[str, Pool]) -> None:
+    """A pool that left the configuration: nothing of it may be in use, or waited for, any more."""
+    mine = al.c.pool_id == row.id
+    count, name = db.execute(select(func.count(), func.min(al.c.name)).where(mine, _LIVE)).one()
+    back = f"Put [pool.{row.name}] back and"
+    if count:
+        raise ConfigError(
+            f"The pool '{row.name}' is no longer configured but still has {count} allocations, e.g. '{name}'.",
+            hint=f"{back} release them first (pools now: {', '.join(sorted(pools))}).",
+        )
+    waits = or_(*(exists().where(table.c.ip == al.c.ip) for table in (told, dirty)))
+    waiting = db.scalar(select(func.count()).select_from(al).where(mine, waits))
+    if waiting:
+        raise ConfigError(
+            f"The pool '{row.name}' is no longer configured but {waiting} of its released addresses wait for "
+            "dhcpd's confirmation.",
+            hint=f"{back} run macbind until `macbind status` shows no backlog, or remove that dhcpd too.",
+        )
+    db.execute(al.delete().where(mine))
+    extents.rebuild(db, row.id, [], [])
+    db.execute(update(pool_table).where(pool_table.c.id == row.id).values(layout=_CLOSED))
+
+
+# -- options -------------------------------------------------------------------------------------------
+
+
+def _extra(pool: Pool) -> str:
+    """What the statements of the pool's host reservations depend on beside the allocation's own options."""
+    return json.dumps(
+        {
+            "all": NO_OPTIONS.over(pool.options).beyond(pool.subnet.options).statements(),
+            "base": [pool.options.to_dict(), pool.subnet.options.to_dict()],
+        },
+        sort_keys=True,
+    )
+
+
+def _renew_generations(db: Connection, pool_id: int, before: str, pool: Pool, fresh: int) -> None:
+    """Where options have changed, every reservation that may read differently must be made anew."""
+    was, now = json.loads(before), json.loads(_extra(pool))
+    if was == now:
+        return
+    mine = [al.c.pool_id == pool_id, _LIVE]
+    if was.get("all") == now["all"]:  # what all of them carry is the same: only own options may differ
+        mine.append(cast(al.c.options, Text) != "{}")
+    db.execute(update(al).where(*mine).values(gen=fresh))
+
+
+# -- dhcpds --------------------------------------------------------------------------------------------
 
 
 def _mark_differences(
-    db: Connection, pools: Mapping[str, Pool], pool_ids: Mapping[str, int], dhcpd_ids: Mapping[str, int]
+    db: Connection,
+    pools: Mapping[str, Pool],
+    pool_ids: Mapping[str, int],
+    dhcpd_ids: Mapping[str, int],
+    fresh: int,
 ) -> None:
     """Marks dirty whatever a dhcpd should hold and was not told, and the other way round."""
     for name, number in dhcpd_ids.items():
-        marked = select(dirty.c.ip).where(dirty.c.dhcpd_id == number)
-        served = [pool_ids[pool.name] for pool in pools.values() if name in pool.dhcpds]
-        hosts = [pool_ids[p.name] for p in pools.values() if name in p.dhcpds and p.mode == "live"]
-        current = select(told.c.ip).where(
-            told.c.dhcpd_id == number, told.c.ip == al.c.ip, told.c.gen == al.c.gen
-        )
-        missing = select(literal(number), al.c.ip, literal(0)).where(
-            al.c.free_at.is_(None), al.c.pool_id.in_(hosts), al.c.ip.not_in(marked), ~current.exists()
-        )
-        db.execute(insert(dirty).from_select(["dhcpd_id", "ip", "seq"], missing))
-        surplus = (
-            select(told.c.dhcpd_id, told.c.ip, literal(0))
-            .join(al, al.c.ip == told.c.ip, isouter=True)
-            .where(
-                told.c.dhcpd_id == number,
-                told.c.ip.not_in(marked),
-                al.c.ip.is_(None) | al.c.free_at.is_not(None) | al.c.pool_id.not_in(served),
-            )
-        )
-        db.execute(insert(dirty).from_select(["dhcpd_id", "ip", "seq"], surplus))
+        served: dict[PoolMode, list[int]] = {mode: [] for mode in PoolMode}
+        for pool in pools.values():
+            if name in pool.dhcpds:
+                served[pool.mode].append(pool_ids[pool.name])
+        live, static = served[PoolMode.LIVE], served[PoolMode.STATIC]
+        # Only pinned addresses of a static pool can have a reservation outside of the configuration file.
+        hosts = or_(al.c.pool_id.in_(live), and_(al.c.pool_id.in_(static), al.c.pinned))
+        current = and_(told.c.dhcpd_id == number, told.c.ip == al.c.ip, told.c.gen == al.c.gen)
+        _mark(db, number, select(al.c.ip).where(_LIVE, hosts, ~exists().where(current)), fresh)
+        unknown: ColumnElement[bool] = or_(al.c.ip.is_(None), ~_LIVE, al.c.pool_id.not_in(live + static))
+        surplus = select(told.c.ip).join(al, al.c.ip == told.c.ip, isouter=True)
+        _mark(db, number, surplus.where(told.c.dhcpd_id == number, unknown), fresh)
+
+
+def _mark(db: Connection, dhcpd_id: int, ips: Select[tuple[int]], seq: int) -> None:
+    """Renews marks, so that a look that began before this change does not remove them."""
+    db.execute(dirty.delete().where(dirty.c.dhcpd_id == dhcpd_id, dirty.c.ip.in_(ips)))
+    marks = ips.add_columns(literal(dhcpd_id), literal(seq))
+    db.execute(insert(dirty).from_select(["ip", "dhcpd_id", "seq"], marks))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, and_, bindparam, exists, func, select
 
 from macbind.addressing import MacAddress
 from macbind.errors import NotFound
-from macbind.model import Allocation, AuditEntry, HostReservation, Pool, PoolUsage, State
+from macbind.model import NO_OPTIONS, Allocation, AuditEntry, HostReservation, Pool, PoolUsage, State
 from macbind.options import DhcpOptions
 from macbind.plan import Change, Ensure, Remove
 from macbind.registry.extents import chunks
@@ -45,10 +46,22 @@ class Dirty:
     confirms: int | None
 
 
-def moment(seconds: float | None) -> datetime | None:
+def _moment(seconds: float | None) -> datetime | None:
     """A stored time as an aware datetime."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
+
+TOLD_NOBODY = ~exists().where(told.c.ip == al.c.ip)
+NO_QUESTION = ~exists().where(dirty.c.ip == al.c.ip)
+"""With both, an address is gone from every dhcpd: none confirmed to hold it, none has to look at it."""
+
+OVERDUE = select(al.c.ip).where(
+    al.c.expires_at <= bindparam("now"), al.c.free_at.is_(None), al.c.pinned.is_(False)
+)
+_RESTED = select(al.c.ip).where(al.c.free_at <= bindparam("now"), TOLD_NOBODY, NO_QUESTION)
+
+_NAMED = select(al).where(al.c.name.in_(bindparam("names", expanding=True)), al.c.free_at.is_(None))
+_TOLD = select(told.c.ip, told.c.dhcpd_id, told.c.gen).where(told.c.ip.in_(bindparam("ips", expanding=True)))
 
 _DIRTY = (
     select(dirty.c.ip.label("dirty_ip"), dirty.c.seq, told.c.gen.label("told_gen"), al)
@@ -120,46 +133,59 @@ class View:
             rows.sort(key=lambda row: row.ip)
         return self.allocations(rows)
 
+    def named(self, names: Sequence[str]) -> dict[str, Allocation]:
+        """The live allocations of these names, by name."""
+        rows = [row for some in chunks(names) for row in self.db.execute(_NAMED, {"names": some})]
+        return {one.name: one for one in self.allocations(rows)}
+
     def allocations(self, rows: Sequence[Row[Any]]) -> list[Allocation]:
         """Rows of the allocation table as values, each with its state."""
         confirmed: dict[int, set[tuple[int, int]]] = defaultdict(set)
         pending: set[int] = set()
         for some in chunks(rows):
-            ips = [row.ip for row in some]
-            for ip, dhcpd_id, gen in self.db.execute(
-                select(told.c.ip, told.c.dhcpd_id, told.c.gen).where(told.c.ip.in_(ips))
-            ):
+            for ip, dhcpd_id, gen in self.db.execute(_TOLD, {"ips": [row.ip for row in some]}):
                 confirmed[ip].add((dhcpd_id, gen))
             released = [row.ip for row in some if row.free_at is not None]
             if released:
                 pending.update(self.db.scalars(select(dirty.c.ip).where(dirty.c.ip.in_(released))))
-        return [self._allocation(row, confirmed[row.ip], row.ip in pending) for row in rows]
+        return [self.value(row._mapping, confirmed[row.ip], pending=row.ip in pending) for row in rows]  # noqa: SLF001
 
-    def _allocation(self, row: Row[Any], confirmed: set[tuple[int, int]], pending: bool) -> Allocation:
-        pool = self._pool_of[row.pool_id]
-        address = IPv4Address(row.ip)
-        if row.free_at is not None:
+    def value(
+        self,
+        row: Mapping[str, Any] | RowMapping,
+        confirmed: AbstractSet[tuple[int, int]] = frozenset(),
+        *,
+        pending: bool = False,
+    ) -> Allocation:
+        """A row of the allocation table as a value.
+
+        Args:
+            row: The row.
+            confirmed: Number of each dhcpd that confirmed to hold it, and the generation it holds.
+            pending: Whether a dhcpd has to look at the address.
+        """
+        pool = self._pool_of[row["pool_id"]]
+        address = IPv4Address(row["ip"])
+        if row["free_at"] is not None:
             state = State.RELEASING if confirmed or pending else State.COOLING
         else:
-            needed = {(self.ids.dhcpds[name], row.gen) for name in pool.dhcpds}
+            needed = {(self.ids.dhcpds[name], row["gen"]) for name in pool.dhcpds}
             bound = not pool.needs_host(address) or needed <= confirmed
             state = State.BOUND if bound else State.PENDING
-        created_at = moment(row.created_at)
-        assert created_at is not None
         return Allocation(
             address=address,
-            mac=MacAddress(row.mac),
-            name=row.name,
+            mac=MacAddress(row["mac"]),
+            name=row["name"],
             pool=pool.name,
-            generation=row.gen,
+            generation=row["gen"],
             state=state,
-            created_at=created_at,
-            group=row.grp,
-            options=DhcpOptions.parse(row.options),
-            domain=row.domain,
-            pinned=row.pinned,
-            expires_at=moment(row.expires_at),
-            released_at=moment(row.released_at),
+            created_at=datetime.fromtimestamp(row["created_at"], UTC),
+            group=row["grp"],
+            options=DhcpOptions.parse(row["options"]) if row["options"] else NO_OPTIONS,
+            domain=row["domain"],
+            pinned=row["pinned"],
+            expires_at=_moment(row["expires_at"]),
+            released_at=_moment(row["released_at"]),
         )
 
     # -- pools -----------------------------------------------------------------------------------------
@@ -270,12 +296,8 @@ class View:
 
     def has_chores(self, now: datetime) -> bool:
         """Whether an allocation has expired or a released address has rested enough."""
-        due = or_(al.c.expires_at <= now.timestamp(), al.c.free_at <= now.timestamp())
-        live = or_(al.c.free_at.is_not(None), al.c.pinned.is_(False))
-        found = self.db.scalar(
-            select(al.c.ip).where(due, live, ~exists().where(dirty.c.ip == al.c.ip)).limit(1)
-        )
-        return found is not None
+        at = {"now": now.timestamp()}
+        return any(self.db.scalar(query.limit(1), at) is not None for query in (OVERDUE, _RESTED))
 
     # -- history ---------------------------------------------------------------------------------------
 

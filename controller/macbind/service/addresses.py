@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import make_url
 
@@ -26,6 +26,7 @@ from macbind.model import (
     Allocation,
     AuditEntry,
     DhcpdState,
+    HypervisorStatus,
     PoolUsage,
     Released,
     State,
@@ -72,6 +73,19 @@ class Pending(Generic[_R]):
             raise self.give_up() from None
 
 
+class MachineWatch(Protocol):
+    """What the service asks of whoever watches libvirt."""
+
+    def status(self) -> tuple[HypervisorStatus, ...]:
+        """How things stand with each hypervisor."""
+
+    def findings(self) -> list[str]:
+        """What an admin should look at."""
+
+    def release_abandoned(self) -> None:
+        """Releases allocations whose domain never appeared."""
+
+
 class AddressService:
     """What cores and admins ask for.
 
@@ -80,6 +94,7 @@ class AddressService:
         committer: Changes it.
         confirmations: Where to wait for dhcpd.
         writers: One per dhcpd, by name.
+        machines: What watches libvirt, if anything does.
     """
 
     def __init__(
@@ -88,9 +103,10 @@ class AddressService:
         committer: Committer,
         confirmations: Confirmations,
         writers: dict[str, Writer],
+        machines: MachineWatch | None = None,
     ) -> None:
         self._registry, self._committer = registry, committer
-        self._confirmations, self._writers = confirmations, writers
+        self._confirmations, self._writers, self._machines = confirmations, writers, machines
         self._started_at = datetime.now(UTC)
 
     # -- changes ---------------------------------------------------------------------------------------
@@ -309,6 +325,9 @@ class AddressService:
         findings += [
             f"The pool '{one.pool}' has no unoccupied address left." for one in pools if not one.free
         ]
+        hypervisors = self._machines.status() if self._machines else ()
+        findings += [one.problem for one in hypervisors if one.problem]
+        findings += self._machines.findings() if self._machines else []
         return Status(
             version=__version__,
             started_at=self._started_at,
@@ -316,6 +335,7 @@ class AddressService:
             dhcpds=dhcpds,
             pools=tuple(pools),
             findings=tuple(findings),
+            hypervisors=hypervisors,
         )
 
     @property
@@ -328,6 +348,8 @@ class AddressService:
     def chores(self) -> None:
         """Releases what has expired, frees what has rested, looks after those who wait long. Call often."""
         self._confirmations.recheck(self._registry, older_than_s=0.5)
+        if self._machines:
+            self._machines.release_abandoned()
         with self._registry.read() as view:
             due = view.has_chores(datetime.now(UTC))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Address
 from typing import Annotated, Any, TypeVar
@@ -11,10 +12,10 @@ from typing import Annotated, Any, TypeVar
 import structlog
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from macbind import __version__
 from macbind.addressing import MacAddress
@@ -30,7 +31,7 @@ from macbind.errors import (
     PoolExhausted,
     RequestError,
 )
-from macbind.model import Allocation, AuditEntry, PoolUsage, Released, Status
+from macbind.model import Allocation, AuditEntry, PoolUsage, Released, Status, check_name
 from macbind.service import wire
 from macbind.service.addresses import AddressService, Pending
 from macbind.service.peer import Access, Peer, peer_from
@@ -39,6 +40,8 @@ _T = TypeVar("_T")
 _log = structlog.get_logger()
 
 _SEE_OPENAPI = "The OpenAPI document is at /openapi.json."
+_HURRY_S = 2.0
+"""How long a request that waits for dhcpd may go on waiting when the service ends, in seconds."""
 _STATUS: tuple[tuple[type[MacbindError], int], ...] = (
     (NotFound, 404),
     (NotPermitted, 403),
@@ -71,8 +74,70 @@ def _changer(request: Request) -> Peer:
     return _caller(request, change=True)
 
 
+def _known_query(request: Request) -> None:
+    """Refuses a misspelt filter, which would otherwise mean: everything."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            hint = f"Known are: {', '.join(sorted(known))}." if known else _SEE_OPENAPI
+            raise InvalidRequest(f"There is no query parameter '{name}' here.", hint=hint)
+
+
 Reader = Annotated[Peer, Depends(_reader)]
 Changer = Annotated[Peer, Depends(_changer)]
+
+
+class BodyLimit:
+    """Refuses a body that is larger than any request of ours, before it fills the memory."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        left = wire.MAX_BODY
+
+        async def counted() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413, f"The body has more than {wire.MAX_BODY >> 20} MiB")
+            return message
+
+        await self._app(scope, counted, send)
+
+
+class Deadlines:
+    """The requests that wait for dhcpd, so that they can be told to come to an end."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Timeout] = set()
+
+    async def settled(self, pending: Pending[_T], timeout_s: float) -> _T:
+        """The result of a change.
+
+        Raises:
+            DhcpdUnavailable: Not confirmed in time; the change stays recorded.
+            MacbindError: What was asked for is not possible.
+        """
+        deadline = asyncio.timeout(timeout_s)
+        self._waiting.add(deadline)
+        try:
+            async with deadline:
+                return await asyncio.wrap_future(pending.future)
+        except TimeoutError:
+            raise await run_in_threadpool(pending.give_up) from None
+        finally:
+            self._waiting.discard(deadline)
+
+    def hurry(self) -> None:
+        """The service ends: nobody may wait much longer."""
+        latest = asyncio.get_running_loop().time() + _HURRY_S
+        for deadline in self._waiting:
+            when = deadline.when()
+            if when is not None and when > latest:
+                deadline.reschedule(latest)
 
 
 def create_app(
@@ -96,15 +161,14 @@ def create_app(
         description="Allocates IP addresses with their MACs and makes them real in ISC dhcpd.",
         lifespan=lifespan,
         responses=_ERRORS,
+        dependencies=[Depends(_known_query)],
     )
-
-    app.state.access = access
+    deadlines = Deadlines()
+    app.state.access, app.state.deadlines = access, deadlines
+    app.add_middleware(BodyLimit)
 
     async def settled(pending: Pending[_T], wanted_s: float | None) -> _T:
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(pending.future), wanted_s or timeout_s)
-        except TimeoutError:
-            raise await run_in_threadpool(pending.give_up) from None
+        return await deadlines.settled(pending, wanted_s or timeout_s)
 
     @app.post("/v1/allocations", response_model=wire.AllocationList, summary="Allocate one or several")
     async def allocate(body: wire.AllocateBody, peer: Changer) -> Response:
@@ -133,7 +197,7 @@ def create_app(
     async def unreserve(
         name: str, peer: Changer, timeout_s: Annotated[wire.Timeout, Query()] = None
     ) -> Response:
-        pending = service.release(str(peer), name=name, pinned=True)
+        pending = service.release(str(peer), name=check_name(name), pinned=True)
         return _json(wire.RELEASED, await settled(pending, timeout_s))
 
     @app.get("/v1/allocations", response_model=wire.AllocationList, summary="List, in pages")
@@ -184,6 +248,7 @@ def create_app(
     app.add_exception_handler(MacbindError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_defect)
     return app
 
 
@@ -192,9 +257,10 @@ def _json(adapter: TypeAdapter[Any], value: Any) -> Response:
     return Response(adapter.dump_json(value), media_type="application/json")
 
 
-def _answer(error: MacbindError, status: int | None = None) -> JSONResponse:
+def _answer(error: MacbindError, status: int | None = None) -> Response:
     code = status or next(code for kind, code in _STATUS if isinstance(error, kind))
-    return JSONResponse({"error": error.to_dict()}, status_code=code)
+    # As ASCII: a message may quote text that is no Unicode.
+    return Response(json.dumps({"error": error.to_dict()}), code, media_type="application/json")
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -204,21 +270,47 @@ async def _on_error(request: Request, error: Exception) -> Response:
     return _answer(error)
 
 
+async def _on_defect(request: Request, error: Exception) -> Response:
+    """The answer to what nobody thought of; the server logs the error itself, with its traceback."""
+    what = f"{type(error).__name__} in {request.method} {request.url.path}"
+    return _answer(
+        InvariantViolation(
+            f"macbind has met a defect of its own: {what}.", hint="The service's log has more."
+        )
+    )
+
+
 async def _on_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    return _answer(InvalidRequest(f"{where or 'The request'}: {first['msg']}.", hint=_SEE_OPENAPI))
+    return _answer(InvalidRequest(_sentence(error.errors()[0]), hint=_SEE_OPENAPI))
+
+
+def _sentence(fault: Mapping[str, Any]) -> str:
+    """What pydantic found wrong, as a user of the API would say it."""
+    context = fault.get("ctx", {})
+    if fault["type"] == "json_invalid":
+        return f"The body is not JSON: {context.get('error', '?')} (character {fault['loc'][-1]})."
+    where = ".".join(str(part) for part in fault["loc"][1:])
+    match fault["type"]:
+        case _ if not where:
+            return "The body must be a JSON object, sent with Content-Type: application/json."
+        case "missing":
+            return f"{where} is missing."
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"There is no parameter {where} here."
+        case "text":
+            return f"{where} must be a text."
+        case "string_pattern_mismatch":
+            return f"{where} must not hold control characters."
+    message = str(fault["msg"])
+    if message.startswith("Input "):
+        return f"{where} {message.removeprefix('Input ').replace('should be', 'must be', 1)}."
+    return f"{where}: {message}."
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return _answer(
-            NotFound(
-                f"There is no {request.url.path} here.", hint="The OpenAPI document is at /openapi.json."
-            )
-        )
-    return _answer(
-        InvalidRequest(f"{request.method} {request.url.path}: {error.detail}."), status=error.status_code
-    )
+        return _answer(NotFound(f"There is no {request.url.path} here.", hint=_SEE_OPENAPI))
+    told = f"{request.method} {request.url.path}: {error.detail.rstrip('.')}."
+    return _answer(InvalidRequest(told, hint=_SEE_OPENAPI), status=error.status_code)

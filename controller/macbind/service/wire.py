@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter
+from pydantic_core import PydanticCustomError
 
 from macbind.addressing import MacAddress
-from macbind.errors import InvalidRequest
-from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status
+from macbind.errors import InvalidOption, InvalidRequest
+from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status, check_name
 from macbind.options import DhcpOptions
 from macbind.registry.transaction import Wanted
 
@@ -18,7 +19,37 @@ MAX_COUNT = 65_536
 """Allocations per request; about 20 MB of answer."""
 MAX_PAGE = 1000
 MAX_WAIT_S = 300.0
+MAX_TTL_S = 10 * 365 * 86_400.0
+"""Ten years: longer than any machine lives, and still a date."""
+MAX_BODY = 32 << 20
+"""Bytes of a request: three times what MAX_COUNT names of the greatest length need."""
+_PLAIN = r"^[^\x00-\x1f\x7f]*$"
+"""Text for the registry: no control characters (PostgreSQL does not even take a NUL)."""
 
+
+def _text(value: object) -> object:
+    # JSON's numbers and true are no addresses, though IPv4Address would take them for 0.0.0.1 and the like.
+    if isinstance(value, str | IPv4Address):
+        return value
+    raise PydanticCustomError("text", "must be a text")
+
+
+def _texts(value: object) -> object:
+    for name, one in value.items() if isinstance(value, dict) else ():
+        if not all(
+            part is None or isinstance(part, str) for part in (one if isinstance(one, list) else [one])
+        ):
+            raise InvalidOption(
+                f"{name}: {one!r} is no text.", hint="Options are texts and lists of texts.", option=str(name)
+            )
+    return value
+
+
+Address = Annotated[IPv4Address, BeforeValidator(_text)]
+Mac = Annotated[
+    MacAddress, BeforeValidator(lambda value: value if isinstance(value, MacAddress) else _text(value))
+]
+Options = Annotated[DhcpOptions, BeforeValidator(_texts)]
 Timeout = Annotated[float | None, Field(gt=0, le=MAX_WAIT_S, description="seconds to wait for dhcpd")]
 
 
@@ -33,13 +64,13 @@ class AllocateBody(_Body):
     name: str | None = None
     names: list[str] | None = Field(default=None, min_length=1, max_length=MAX_COUNT)
     group: str | None = None
-    count: int | None = Field(default=None, ge=1, le=MAX_COUNT)
-    address: IPv4Address | None = Field(
-        default=None, description="this address, not the first unoccupied one"
+    count: Annotated[int, Strict()] | None = Field(default=None, ge=1, le=MAX_COUNT)
+    address: Address | None = Field(default=None, description="this address, not the first unoccupied one")
+    options: Options = NO_OPTIONS
+    domain: str | None = Field(default=None, max_length=255, pattern=_PLAIN)
+    ttl_s: Annotated[float, Strict()] | None = Field(
+        default=None, gt=0, le=MAX_TTL_S, description="released by itself after so many seconds"
     )
-    options: DhcpOptions = NO_OPTIONS
-    domain: str | None = Field(default=None, max_length=255)
-    ttl_s: float | None = Field(default=None, gt=0, description="released by itself after so many seconds")
     timeout_s: Timeout = None
 
     def wanted(self) -> Wanted:
@@ -58,6 +89,8 @@ class AllocateBody(_Body):
             raise InvalidRequest(
                 "count needs a group.", hint="The group names its members group-1, group-2 …"
             )
+        if self.group is not None:
+            check_name(self.group, "group")
         if self.name is not None:
             names: tuple[str, ...] = (self.name,)
         elif self.names is not None:
@@ -86,30 +119,39 @@ class ReleaseBody(_Body):
 
     name: str | None = None
     group: str | None = None
-    address: IPv4Address | None = None
-    generation: int | None = Field(default=None, description="only if it is still of this generation")
-    reason: str = Field(default="asked", max_length=255)
+    address: Address | None = None
+    generation: Annotated[int, Strict()] | None = Field(
+        default=None, description="only if it is still of this generation"
+    )
+    reason: str = Field(default="asked", max_length=255, pattern=_PLAIN)
     timeout_s: Timeout = None
 
     def check(self) -> None:
         """Refuses a body that does not say what to release.
 
+        An empty name is refused, too: it is an unset variable of the caller's, not something long gone.
+
         Raises:
-            InvalidRequest: None or several of name, group and address are given.
+            InvalidRequest: None or several of name, group and address are given, or what is given can never
+                have been a name.
         """
         if sum(value is not None for value in (self.name, self.group, self.address)) != 1:
             raise InvalidRequest(
                 "A release needs exactly one of name, group and address.", hint="Name what is to be released."
             )
+        if self.name is not None:
+            check_name(self.name)
+        if self.group is not None:
+            check_name(self.group, "group")
 
 
 class ReserveBody(_Body):
     """A pinned reservation."""
 
     name: str
-    address: IPv4Address
-    mac: MacAddress | None = None
-    options: DhcpOptions = NO_OPTIONS
+    address: Address
+    mac: Mac | None = None
+    options: Options = NO_OPTIONS
     timeout_s: Timeout = None
 
 

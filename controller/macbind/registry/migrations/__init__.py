@@ -8,11 +8,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection
 
 from macbind.errors import ConfigError
-
-_LOCK = 0x6D616362  # any constant of ours: "macb"
 
 
 def _config(db: Connection) -> Config:
@@ -22,23 +20,20 @@ def _config(db: Connection) -> Config:
     return config
 
 
-def upgrade(engine: Engine) -> None:
-    """Upgrades the schema in one transaction; does nothing if it is current.
+def upgrade(db: Connection) -> None:
+    """Upgrades the schema within the caller's transaction; does nothing if it is current.
 
     Raises:
         ConfigError: A newer macbind wrote this registry.
     """
-    with engine.begin() as db:
-        if engine.dialect.name == "postgresql":  # several controllers may start at once
-            db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        config = _config(db)
-        scripts = ScriptDirectory.from_config(config)
-        current = MigrationContext.configure(db).get_current_revision()
-        if current == scripts.get_current_head():
-            return
-        if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
-            raise ConfigError(
-                f"The registry's schema '{current}' is unknown to this version of macbind.",
-                hint="Install the version that wrote it, or a newer one.",
-            )
-        command.upgrade(config, "head")
+    config = _config(db)
+    scripts = ScriptDirectory.from_config(config)
+    current = MigrationContext.configure(db).get_current_revision()
+    if current == scripts.get_current_head():
+        return
+    if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+        raise ConfigError(
+            f"The registry's schema '{current}' is unknown to this version of macbind.",
+            hint="Install the version that wrote it, or a newer one.",
+        )
+    command.upgrade(config, "head")

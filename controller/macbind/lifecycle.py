@@ -1,0 +1,96 @@
+"""What a domain's state means for the allocation it uses. Pure decisions.
+
+An event never frees an address; it only makes somebody look. What is decided here is decided on what libvirt
+says *now*, together with what the allocation's own record says of the domain. In doubt an address is kept: a
+leak costs an address until its timeout, a wrong release costs two machines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from macbind.model import Claim, Domain, DomainState, Phase, ReleasePolicy, StopCause
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Nothing changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The allocation's record of its domain is to be brought up to date."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The allocation is to be released.
+
+    Attributes:
+        reason: Why, for the audit log.
+        certain: Whether libvirt itself told us that the domain ended. If not, the domain may have moved to a
+            hypervisor that cannot be asked.
+    """
+
+    reason: str
+    certain: bool
+
+
+Verdict = Keep | Note | Release
+
+_COMES_BACK = frozenset({StopCause.SAVED, StopCause.MIGRATED, StopCause.REVERTED})
+
+
+def judge(
+    claim: Claim, policy: ReleasePolicy, domain: Domain | None, cause: StopCause | None = None
+) -> Verdict:
+    """Says what becomes of a claimed allocation.
+
+    Args:
+        claim: The allocation and its record of the domain.
+        policy: Its pool's release policy.
+        domain: The domain as libvirt describes it now; None if libvirt says that there is none.
+        cause: Why it stopped, if an event has just said so.
+    """
+    if domain is not None and claim.mac in domain.macs:
+        return _judge_present(claim, policy, domain, cause)
+    if domain is None and (cause in _COMES_BACK or claim.phase is Phase.HELD):
+        # A transient domain that was saved or migrated away is gone and yet not dead.
+        return _note(claim, Phase.HELD)
+    if policy is ReleasePolicy.NEVER or claim.pinned:
+        return Keep()
+    if domain is not None:
+        return Release(f"domain '{domain.name}' no longer has an interface {claim.mac}", certain=True)
+    return Release("its domain is gone", certain=cause is StopCause.ENDED)
+
+
+def _judge_present(claim: Claim, policy: ReleasePolicy, domain: Domain, cause: StopCause | None) -> Verdict:
+    if domain.state is DomainState.ACTIVE:
+        return _note(claim, Phase.RUNNING)
+    if domain.state is DomainState.HELD or cause in _COMES_BACK or claim.phase is Phase.HELD:
+        return _note(claim, Phase.HELD)
+    if claim.phase is not Phase.RUNNING:
+        return _note(claim, Phase.DEFINED)  # defined to be started soon
+    if policy is ReleasePolicy.DESTROY and not claim.pinned:
+        return Release(f"domain '{domain.name}' is off", certain=True)
+    return Keep()
+
+
+def _note(claim: Claim, phase: Phase) -> Verdict:
+    return Keep() if claim.phase is phase else Note(phase)
+
+
+def is_abandoned(claim: Claim, policy: ReleasePolicy, claim_timeout_s: float, now: datetime) -> bool:
+    """Whether an allocation has waited too long for a domain to appear.
+
+    Only to be asked when every hypervisor has been looked at and none has the MAC.
+    """
+    waits_for_ever = claim.pinned or policy is ReleasePolicy.NEVER or not claim_timeout_s
+    return (
+        not waits_for_ever
+        and claim.uuid is None
+        and now - claim.created_at > timedelta(seconds=claim_timeout_s)
+    )

@@ -1,0 +1,113 @@
+"""Which libvirt domain uses which allocation: questions and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from typing import Any
+
+from sqlalchemy import Row, Select, select, update
+
+from macbind.addressing import MacAddress
+from macbind.model import Claim, Domain, Phase
+from macbind.registry.extents import chunks
+from macbind.registry.schema import allocation as al
+from macbind.registry.schema import pool
+from macbind.registry.transaction import Transaction
+from macbind.registry.view import View
+
+_CLAIMS = (
+    select(
+        al.c.ip,
+        al.c.mac,
+        al.c.gen,
+        al.c.name,
+        al.c.hypervisor,
+        al.c.domain_uuid,
+        al.c.phase,
+        al.c.pinned,
+        al.c.created_at,
+        pool.c.name.label("pool"),
+    )
+    .join(pool, pool.c.id == al.c.pool_id)
+    .where(al.c.free_at.is_(None))
+    .order_by(al.c.ip)
+)
+
+
+def of_hypervisor(view: View, hypervisor: str, uuid: str | None = None) -> list[Claim]:
+    """Allocations used by the domains of a hypervisor, or by one of them."""
+    query = _CLAIMS.where(al.c.hypervisor == hypervisor)
+    return _read(view, query if uuid is None else query.where(al.c.domain_uuid == uuid))
+
+
+def of_macs(view: View, macs: Sequence[MacAddress]) -> list[Claim]:
+    """The live allocations that have these MACs."""
+    return [
+        claim
+        for some in chunks([mac.value for mac in macs])
+        for claim in _read(view, _CLAIMS.where(al.c.mac.in_(some)))
+    ]
+
+
+def unused_since(view: View, before: datetime) -> list[Claim]:
+    """Allocations made before a moment that no domain was seen to use."""
+    return _read(
+        view,
+        _CLAIMS.where(
+            al.c.hypervisor.is_(None), al.c.pinned.is_(False), al.c.created_at < before.timestamp()
+        ),
+    )
+
+
+def _read(view: View, query: Select[Any]) -> list[Claim]:
+    return [_claim(row) for row in view.db.execute(query)]
+
+
+def _claim(row: Row[Any]) -> Claim:
+    return Claim(
+        address=IPv4Address(row.ip),
+        mac=MacAddress(row.mac),
+        generation=row.gen,
+        pool=row.pool,
+        name=row.name,
+        hypervisor=row.hypervisor,
+        uuid=row.domain_uuid,
+        phase=None if row.phase is None else Phase(row.phase),
+        pinned=row.pinned,
+        created_at=datetime.fromtimestamp(row.created_at, UTC),
+    )
+
+
+def record(txn: Transaction, claim: Claim, domain: Domain, phase: Phase) -> bool:
+    """Records that a domain uses an allocation; False if the allocation is no longer what was seen."""
+    return _update(
+        txn, claim, hypervisor=domain.hypervisor, domain_uuid=domain.uuid, domain=domain.name, phase=phase
+    )
+
+
+def note(txn: Transaction, claim: Claim, phase: Phase) -> bool:
+    """Records how far its domain has come; False if the allocation is no longer what was seen."""
+    return _update(txn, claim, phase=phase)
+
+
+def _update(txn: Transaction, claim: Claim, **values: str) -> bool:
+    done = txn.db.execute(update(al).where(*is_still(claim)).values(values))
+    return bool(done.rowcount)
+
+
+def is_still(claim: Claim) -> list[Any]:
+    """Conditions that hold only while an allocation has the generation and domain of ``claim``."""
+    return [
+        al.c.ip == int(claim.address),
+        al.c.gen == claim.generation,
+        al.c.free_at.is_(None),
+        al.c.hypervisor.is_not_distinct_from(claim.hypervisor),
+        al.c.domain_uuid.is_not_distinct_from(claim.uuid),
+    ]
+
+
+def holds(txn: Transaction, claim: Claim) -> bool:
+    """Whether an allocation still has the generation and domain of ``claim``."""
+    return txn.db.scalar(select(al.c.ip).where(*is_still(claim))) is not None

@@ -1,0 +1,108 @@
+"""Giving back: by command, or because time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+
+from sqlalchemy import update
+
+from macbind.errors import Conflict
+from macbind.model import Allocation, State
+from macbind.registry.changes import Changes
+from macbind.registry.extents import chunks
+from macbind.registry.schema import allocation as al
+from macbind.registry.view import OVERDUE
+
+
+class Releasing(Changes):
+    """Ending allocations."""
+
+    def release(
+        self,
+        *,
+        name: str | None = None,
+        group: str | None = None,
+        address: IPv4Address | None = None,
+        generation: int | None = None,
+        pinned: bool = False,
+        reason: str = "asked",
+    ) -> list[Allocation]:
+        """Releases by name, group or address; what is gone already is no error and not returned.
+
+        Args:
+            name: The allocation's name.
+            group: All allocations of this group.
+            address: The allocation of this address.
+            generation: Only if the allocation is of this generation (a fence for late callers).
+            pinned: Whether pinned reservations are meant; others are then refused, and the other way round.
+            reason: Why, for the audit log.
+
+        Returns:
+            The allocations released now, or released before and not confirmed gone by every dhcpd.
+
+        Raises:
+            Conflict: The allocation is pinned (or is not, when ``pinned``).
+        """
+        found = self.find(
+            names=None if name is None else [name],
+            group=group,
+            addresses=None if address is None else [address],
+            released=True,
+        )
+        if generation is not None:
+            found = [one for one in found if one.generation == generation]
+        live = [one for one in found if one.released_at is None]
+        for one in live:
+            if one.pinned != pinned:
+                raise Conflict(
+                    f"'{one.name}' ({one.address}) is a pinned reservation."
+                    if one.pinned
+                    else f"'{one.name}' ({one.address}) is an ordinary allocation, not a pinned reservation.",
+                    hint="Use `macbind unreserve`." if one.pinned else "Use `macbind release`.",
+                    name=one.name,
+                )
+        self._release_rows("unreserve" if pinned else "release", live, reason)
+        waiting = [one for one in found if one.state is State.RELEASING]
+        released = {one.address for one in live}
+        return self.find(addresses=[*released, *(one.address for one in waiting)], released=True)
+
+    def expire(self, limit: int = 1000) -> list[Allocation]:
+        """Releases allocations whose time is over."""
+        rows = self.db.execute(
+            OVERDUE.with_only_columns(al).order_by(al.c.expires_at).limit(limit),
+            {"now": self.now.timestamp()},
+        ).all()
+        due = self.allocations(rows)
+        self._release_rows("release", due, "expired")
+        return due
+
+    def _release_rows(self, action: str, live: Sequence[Allocation], reason: str) -> None:
+        for pool_name in sorted({one.pool for one in live}):
+            pool = self.pools[pool_name]
+            generation = self.lock_pool(pool)
+            mine = [one for one in live if one.pool == pool_name]
+            at = self.now.timestamp()
+            for some in chunks([int(one.address) for one in mine]):
+                self.db.execute(
+                    update(al)
+                    .where(al.c.ip.in_(some), al.c.free_at.is_(None))
+                    .values(released_at=at, free_at=at + pool.cooldown_s)
+                )
+            self._mark(pool.dhcpds, [int(one.address) for one in mine], generation)
+            self._log(
+                (action, int(one.address), one.generation, one.name, {"pool": pool_name, "reason": reason})
+                for one in mine
+            )
+
+    def put_aside(self, address: IPv4Address, rest_s: float) -> None:
+        """Lets a released address rest for at least ``rest_s`` seconds from now."""
+        until = self.now.timestamp() + rest_s
+        resting = self.db.execute(
+            update(al)
+            .where(al.c.ip == int(address), al.c.free_at < until)
+            .values(free_at=until)
+            .returning(al.c.gen, al.c.name)
+        ).first()
+        if resting is not None:
+            self._log([("put aside", int(address), resting.gen, resting.name, {"rest_s": rest_s})])

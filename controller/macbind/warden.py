@@ -1,0 +1,259 @@
+"""Brings what watchers see together with the registry: claims, releases with proof, findings.
+
+A watcher reports what libvirt says now; :mod:`macbind.lifecycle` judges; here it is carried out. A release is
+fenced: the row must still have the generation, hypervisor and domain that were judged, so that a late
+report can never hurt a successor of the address.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+
+import structlog
+
+from macbind.addressing import MacAddress
+from macbind.committer import Committer
+from macbind.lifecycle import Keep, Note, Release, Verdict, is_abandoned, judge
+from macbind.model import Claim, Domain, DomainState, HypervisorStatus, Phase, StopCause
+from macbind.registry import claims
+from macbind.registry.store import Registry
+from macbind.registry.transaction import Transaction
+from macbind.virt.watcher import Watcher
+
+_log = structlog.get_logger()
+
+ACTOR = "libvirt"
+
+
+class Warden:
+    """Releases what has ended, and reports what should not be.
+
+    Args:
+        registry: The truth.
+        committer: Changes it.
+        hypervisors: The libvirt URI of each, by name. With none, nothing is ever released by it.
+        on_defect: Called with a defect of ours; a watcher has stopped.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        committer: Committer,
+        hypervisors: Mapping[str, str],
+        *,
+        on_defect: Callable[[BaseException], None] = lambda _: None,
+    ) -> None:
+        self._registry, self._committer = registry, committer
+        self._lock = threading.Lock()
+        self._seen: dict[str, dict[str, Domain]] = {}
+        self._reported: set[str] = set()
+        self.watchers = {
+            name: Watcher(name, uri, self, on_defect=on_defect) for name, uri in hypervisors.items()
+        }
+
+    def start(self) -> None:
+        """Starts watching."""
+        for watcher in self.watchers.values():
+            watcher.start()
+
+    def close(self) -> None:
+        """Stops watching."""
+        for watcher in self.watchers.values():
+            watcher.close()
+
+    def status(self) -> tuple[HypervisorStatus, ...]:
+        """How things stand with each hypervisor."""
+        return tuple(self.watchers[name].status for name in sorted(self.watchers))
+
+    # -- what watchers report --------------------------------------------------------------------------
+
+    def scanned(self, hypervisor: str, domains: Mapping[str, Domain]) -> None:
+        """All domains of a hypervisor, as just listed."""
+        with self._lock:
+            self._seen[hypervisor] = dict(domains)
+        self._adopt(domains.values())
+        with self._registry.read() as view:
+            found = claims.of_hypervisor(view, hypervisor)
+        self._carry_out(hypervisor, [(claim, domains.get(claim.uuid or "")) for claim in found], None)
+        self._report_findings()
+
+    def changed(self, hypervisor: str, uuid: str, domain: Domain | None, cause: StopCause | None) -> None:
+        """One domain, as just looked up."""
+        with self._lock:
+            seen = self._seen.setdefault(hypervisor, {})
+            if domain is None:
+                seen.pop(uuid, None)
+            else:
+                seen[uuid] = domain
+        if domain is not None:
+            self._adopt([domain])
+        with self._registry.read() as view:
+            found = claims.of_hypervisor(view, hypervisor, uuid)
+        self._carry_out(hypervisor, [(claim, domain) for claim in found], cause)
+        self._report_findings()
+
+    def _adopt(self, domains: Iterable[Domain]) -> None:
+        """Records which domain uses which allocation, where that is new."""
+        by_mac: dict[MacAddress, Domain] = {}
+        for domain in domains:
+            for mac in domain.macs:
+                other = by_mac.get(mac)
+                if other is None or other.state is not DomainState.ACTIVE:
+                    by_mac[mac] = domain
+        with self._registry.read() as view:
+            found = claims.of_macs(view, list(by_mac))
+        new = []
+        for claim in found:
+            domain = by_mac[claim.mac]
+            mine = (claim.hypervisor, claim.uuid) == (domain.hypervisor, domain.uuid)
+            if not mine and (claim.uuid is None or self._may_take_over(claim, domain)):
+                phase = Phase.RUNNING if domain.state is DomainState.ACTIVE else Phase.DEFINED
+                new.append((claim, domain, phase))
+        if not new:
+            return
+
+        def work(txn: Transaction) -> None:
+            for claim, domain, phase in new:
+                claims.record(txn, claim, domain, phase)
+
+        self._committer.submit(ACTOR, work).result()
+
+    def _may_take_over(self, claim: Claim, domain: Domain) -> bool:
+        """Whether another domain may become the user of an allocation: it runs, and the recorded one does not."""
+        if domain.state is not DomainState.ACTIVE:
+            return False
+        with self._lock:
+            recorded = self._seen.get(claim.hypervisor or "", {}).get(claim.uuid or "")
+        return recorded is None or recorded.state is not DomainState.ACTIVE
+
+    def _carry_out(
+        self, hypervisor: str, found: Sequence[tuple[Claim, Domain | None]], cause: StopCause | None
+    ) -> None:
+        judged = []
+        for claim, domain in found:
+            verdict = judge(claim, self._registry.pools[claim.pool].release, domain, cause)
+            if isinstance(verdict, Release) and not self._is_proven(hypervisor, claim, verdict):
+                continue
+            if not isinstance(verdict, Keep):
+                judged.append((claim, verdict))
+        if not judged:
+            return
+
+        def work(txn: Transaction) -> list[Claim]:
+            return [claim for claim, verdict in judged if _apply(txn, claim, verdict)]
+
+        for claim in self._committer.submit(ACTOR, work).result():
+            _log.info("released", address=str(claim.address), name=claim.name, hypervisor=hypervisor)
+
+    def _is_proven(self, hypervisor: str, claim: Claim, verdict: Release) -> bool:
+        """Whether no other domain uses the MAC, as far as libvirt can say now."""
+        with self._lock:
+            users = [
+                domain
+                for seen in self._seen.values()
+                for domain in seen.values()
+                if claim.mac in domain.macs
+                and domain.state is DomainState.ACTIVE
+                and (domain.hypervisor, domain.uuid) != (claim.hypervisor, claim.uuid)
+            ]
+        if users:
+            return False
+        for name, watcher in self.watchers.items():
+            if name == hypervisor:
+                continue
+            elsewhere = watcher.has(claim.uuid or "")
+            if elsewhere or (elsewhere is None and not verdict.certain):
+                return False  # it moved there, or may have
+        return True
+
+    # -- allocations no domain ever used ---------------------------------------------------------------
+
+    def release_abandoned(self) -> None:
+        """Releases allocations whose domain never appeared, once every hypervisor has been looked at."""
+        if not self.watchers or not all(one.connected for one in self.status()):
+            return
+        now = datetime.now(UTC)
+        timeouts = [p.claim_timeout_s for p in self._registry.pools.values() if p.claim_timeout_s]
+        if not timeouts:
+            return
+        with self._lock:
+            present = {mac for seen in self._seen.values() for one in seen.values() for mac in one.macs}
+        with self._registry.read() as view:
+            waiting = claims.unused_since(view, now - timedelta(seconds=min(timeouts)))
+        due = [
+            claim
+            for claim in waiting
+            if claim.mac not in present
+            for pool in [self._registry.pools[claim.pool]]
+            if is_abandoned(claim, pool.release, pool.claim_timeout_s, now)
+        ]
+        if not due:
+            return
+
+        def work(txn: Transaction) -> None:
+            for claim in due:
+                _apply(txn, claim, Release("no domain with its MAC appeared in time", certain=True))
+
+        self._committer.submit(ACTOR, work).result()
+
+    # -- findings --------------------------------------------------------------------------------------
+
+    def findings(self) -> list[str]:
+        """Running domains that use a MAC of ours which is not allocated, or one MAC together."""
+        with self._lock:
+            running = [
+                domain
+                for seen in self._seen.values()
+                for domain in seen.values()
+                if domain.state is DomainState.ACTIVE
+            ]
+        users: dict[MacAddress, list[Domain]] = {}
+        for domain in running:
+            for mac in domain.macs:
+                users.setdefault(mac, []).append(domain)
+        with self._registry.read() as view:
+            allocated = {claim.mac for claim in claims.of_macs(view, list(users))}
+        found = []
+        for mac, domains in sorted(users.items()):
+            names = " and ".join(sorted(f"'{one.name}' ({one.hypervisor})" for one in domains))
+            if len(domains) > 1:
+                found.append(f"The domains {names} run with one MAC, {mac}: all but one must get another.")
+            ours = self._address_of(mac)
+            if ours is not None and mac not in allocated:
+                found.append(
+                    f"The domain {names} runs with {mac}, the MAC of {ours}, which is not allocated: "
+                    "DHCP does not serve it."
+                )
+        return found
+
+    def _address_of(self, mac: MacAddress) -> IPv4Address | None:
+        """The address of a pool that has this MAC, if there is one."""
+        for pool in self._registry.pools.values():
+            first, last = (pool.plan.scheme.encode(pool.plan.subnet[end]) for end in (0, -1))
+            if first <= mac <= last and (address := pool.plan.scheme.decode(mac)) in pool.plan:
+                return address
+        return None
+
+    def _report_findings(self) -> None:
+        """Logs each finding once, when it appears."""
+        now = set(self.findings())
+        for finding in sorted(now - self._reported):
+            _log.warning("finding", finding=finding)
+        self._reported = now
+
+
+def _apply(txn: Transaction, claim: Claim, verdict: Verdict) -> bool:
+    """Carries a verdict out if the row is still what was judged; True if something was released."""
+    if not claims.holds(txn, claim):
+        return False
+    match verdict:
+        case Note(phase):
+            claims.note(txn, claim, phase)
+            return False
+        case Release(reason):
+            txn.release(address=claim.address, generation=claim.generation, reason=reason)
+            return True
+    return False

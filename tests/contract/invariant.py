@@ -1,0 +1,83 @@
+"""What must hold in a registry's tables at any moment, asked in SQL of its own.
+
+Free extents and allocations tile each pool exactly; an allocation's MAC is its address's own unless it is
+pinned; a name has one live allocation; nothing is known of, or asked about, an address nobody holds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import create_engine, text
+
+from macbind.model import Pool
+
+Interval = tuple[int, int]
+
+
+def joined(intervals: Iterable[Interval]) -> list[Interval]:
+    """The same integers as sorted intervals that do not touch; an integer given twice is an error."""
+    out: list[Interval] = []
+    for lo, hi in sorted(intervals):
+        assert lo <= hi, f"the interval {lo}-{hi} runs backwards"
+        if out and lo <= out[-1][1]:
+            raise AssertionError(f"{lo} is in two places")
+        if out and lo == out[-1][1] + 1:
+            out[-1] = (out[-1][0], hi)
+        else:
+            out.append((lo, hi))
+    return out
+
+
+def check_invariant(url: str, pools: Mapping[str, Pool]) -> None:
+    """Raises an AssertionError that says what does not hold."""
+    engine = create_engine(url)
+    try:
+        with engine.connect() as db:
+            ask = lambda query: db.execute(text(query)).all()  # noqa: E731
+            numbers = {name: number for number, name in ask("SELECT id, name FROM pool")}
+            revs = dict(ask("SELECT id, rev FROM pool"))
+            extents = ask("SELECT pool_id, lo, hi FROM free_extent ORDER BY pool_id, lo")
+            rows = ask("SELECT ip, mac, pool_id, name, gen, pinned, free_at, released_at FROM allocation")
+            known = [
+                *ask("SELECT ip, gen FROM told"),
+                *ask("SELECT ip, seq FROM dirty"),
+            ]
+    finally:
+        engine.dispose()
+    _check_tiles({numbers[name]: pool for name, pool in pools.items()}, extents, rows)
+    generation = {}
+    for row in rows:
+        assert (row.free_at is None) == (row.released_at is None), row
+        assert row.gen <= revs[row.pool_id], f"{row} has a generation nobody gave"
+        generation[row.ip] = revs[row.pool_id]
+    for ip, number in known:
+        assert ip in generation, f"a dhcpd was told of {ip}, or is asked about it, but nobody holds it"
+        assert number <= generation[ip], f"{ip} has a mark or record {number} nobody made"
+    names = Counter(row.name for row in rows if row.free_at is None)
+    assert not names or max(names.values()) == 1, f"names held twice: {names.most_common(3)}"
+
+
+def _check_tiles(pools: Mapping[int, Pool], extents: Iterable[Any], rows: Iterable[Any]) -> None:
+    tiles: dict[int, list[Interval]] = {number: [] for number in pools}
+    for pool_id, lo, hi in extents:
+        assert pool_id in pools, f"the extent {lo}-{hi} belongs to no configured pool"
+        before = tiles[pool_id][-1:] or [(-2, -2)]
+        assert before[0][1] + 1 < lo, f"the extents that meet at {lo} were not merged"
+        tiles[pool_id].append((lo, hi))
+    for row in rows:
+        assert row.pool_id in pools, f"{row} belongs to no configured pool"
+        pool = pools[row.pool_id]
+        assert int(pool.plan.subnet[0]) < row.ip < int(pool.plan.subnet[-1]), f"{row} is outside of its subnet"
+        own = row.mac == row.ip + pool.plan.scheme.offset
+        assert own or row.pinned, f"{row} has a foreign MAC and is not pinned"
+        if any(int(item.lo) <= row.ip <= int(item.hi) for item in pool.plan.assignable):
+            tiles[row.pool_id].append((row.ip, row.ip))
+        for number, other in pools.items():
+            if number != row.pool_id:
+                assert not any(int(one.lo) <= row.ip <= int(one.hi) for one in other.plan.assignable), row
+    for number, pool in pools.items():
+        whole = [(int(item.lo), int(item.hi)) for item in pool.plan.assignable]
+        assert joined(tiles[number]) == whole, f"{pool.name}: free extents and allocations do not tile it"

@@ -1,0 +1,115 @@
+"""A PostgreSQL of the tests' own: initialised in a temporary directory, reachable over a Unix socket only."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+
+from labkit.wait import until
+
+_USER = "nobody" if os.geteuid() == 0 else None
+"""PostgreSQL refuses to run as root."""
+
+
+def _bin(name: str) -> str:
+    found = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default="")
+    assert found, f"{name} is not installed: apt-get install postgresql"
+    return found
+
+
+class Postgres:
+    """One cluster with one superuser, ``macbind``; as a context manager it is gone afterwards."""
+
+    password = "s3cret-of-the-tests"
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="macbind-pg-"))
+        self._data, self._log = self.directory / "data", self.directory / "log"
+        self._server: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+
+    def __enter__(self) -> Self:
+        password = self.directory / "password"
+        password.write_text(self.password)
+        if _USER is not None:
+            account = pwd.getpwnam(_USER)
+            for path in (self.directory, password):
+                os.chown(path, account.pw_uid, account.pw_gid)
+        init = [_bin("initdb"), "-D", str(self._data), "-U", "macbind", "-A", "scram-sha-256", "--no-sync"]
+        init.append(f"--pwfile={password}")
+        subprocess.run(init, user=_USER, cwd=self.directory, check=True, capture_output=True)
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self.directory)
+
+    def start(self) -> None:
+        """Starts the server and waits until it answers. It flushes to disk as a real one does."""
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": self.directory,
+            "max_connections": 60,
+            "shared_buffers": "32MB",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with self._log.open("ab") as log:
+            self._server = subprocess.Popen(
+                [_bin("postgres"), "-D", str(self._data), *options],
+                user=_USER,
+                cwd=self.directory,
+                stdout=log,
+                stderr=log,
+            )
+        until(self._answers, 20, "PostgreSQL to answer")
+
+    def _answers(self) -> bool:
+        assert self._server is not None
+        assert self._server.poll() is None, f"PostgreSQL ended: {self._log.read_text()[-2000:]}"
+        try:
+            self.run("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Ends every session and the server, as ``pg_ctl stop -m fast`` does."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGINT)
+            self._server.wait(20)
+            self._server = None
+
+    def run(self, statement: str, database: str = "postgres") -> None:
+        """Executes one statement outside of any transaction."""
+        with psycopg.connect(
+            host=str(self.directory),
+            user="macbind",
+            password=self.password,
+            dbname=database,
+            autocommit=True,
+            connect_timeout=3,
+        ) as connection:
+            connection.execute(statement.encode())
+
+    def new_database(self) -> str:
+        """Creates an empty database; returns its SQLAlchemy URL."""
+        self._databases += 1
+        name = f"registry{self._databases}"
+        self.run(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def url(self, database: str) -> str:
+        """The SQLAlchemy URL of a database, with the password in it."""
+        return f"postgresql+psycopg://macbind:{self.password}@/{database}?host={self.directory}"

@@ -145,7 +145,8 @@ class Allocation:
         state: Whether dhcpd has confirmed it.
         group: Allocations made together share a group.
         options: DHCP options of this machine on top of its pool's.
-        domain: The libvirt domain it is for, if known.
+        domain: The libvirt domain that uses it, or is to; None if unknown.
+        domain_uuid: That domain's UUID, once libvirt has shown it.
         pinned: Made by ``reserve``: only ``unreserve`` ends it.
         created_at: When it was allocated (UTC).
         expires_at: When it is released by itself (UTC), if ever.
@@ -162,6 +163,7 @@ class Allocation:
     group: str | None = None
     options: DhcpOptions = NO_OPTIONS
     domain: str | None = None
+    domain_uuid: str | None = None
     pinned: bool = False
     expires_at: datetime | None = None
     released_at: datetime | None = None

@@ -21,6 +21,7 @@ from macbind.model import Claim, Domain, DomainState, HypervisorStatus, Phase, S
 from macbind.registry import claims
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction
+from macbind.registry.view import View
 from macbind.virt.watcher import Watcher
 
 _log = structlog.get_logger()
@@ -104,22 +105,32 @@ class Warden:
                 if other is None or other.state is not DomainState.ACTIVE:
                     by_mac[mac] = domain
         with self._registry.read() as view:
-            found = claims.of_macs(view, list(by_mac))
-        new = []
-        for claim in found:
-            domain = by_mac[claim.mac]
-            mine = (claim.hypervisor, claim.uuid) == (domain.hypervisor, domain.uuid)
-            if not mine and (claim.uuid is None or self._may_take_over(claim, domain)):
-                phase = Phase.RUNNING if domain.state is DomainState.ACTIVE else Phase.DEFINED
-                new.append((claim, domain, phase))
+            new = [
+                (claim, by_mac[claim.mac])
+                for claim in claims.of_macs(view, list(by_mac))
+                if self._may_use(view, claim, by_mac[claim.mac])
+            ]
+        self._record(new)
+
+    def _record(self, new: Sequence[tuple[Claim, Domain]]) -> None:
         if not new:
             return
 
         def work(txn: Transaction) -> None:
-            for claim, domain, phase in new:
+            for claim, domain in new:
+                phase = Phase.RUNNING if domain.state is DomainState.ACTIVE else Phase.DEFINED
                 claims.record(txn, claim, domain, phase)
 
         self._committer.submit(ACTOR, work).result()
+
+    def _may_use(self, view: View, claim: Claim, domain: Domain) -> bool:
+        """Whether a domain becomes the recorded user of an allocation it is not the user of yet."""
+        if (claim.hypervisor, claim.uuid) == (domain.hypervisor, domain.uuid):
+            return False
+        if claim.uuid is None:
+            # Released while its machine still ran, and taken again: the old machine is not the new holder's.
+            return not claims.was_last_used_by(view, claim.address, domain.uuid)
+        return self._may_take_over(claim, domain)
 
     def _may_take_over(self, claim: Claim, domain: Domain) -> bool:
         """Whether another domain may become the user of an allocation: it runs, and the recorded one does not."""
@@ -132,13 +143,19 @@ class Warden:
     def _carry_out(
         self, hypervisor: str, found: Sequence[tuple[Claim, Domain | None]], cause: StopCause | None
     ) -> None:
-        judged = []
+        judged: list[tuple[Claim, Verdict]] = []
+        heirs: list[tuple[Claim, Domain]] = []
         for claim, domain in found:
             verdict = judge(claim, self._registry.pools[claim.pool].release, domain, cause)
-            if isinstance(verdict, Release) and not self._is_proven(hypervisor, claim, verdict):
-                continue
+            if isinstance(verdict, Release):
+                other = self._other_user(claim)
+                if other is not None:
+                    heirs.append((claim, other))
+                if other is not None or not self._is_proven(hypervisor, claim, verdict):
+                    continue
             if not isinstance(verdict, Keep):
                 judged.append((claim, verdict))
+        self._record(heirs)
         if not judged:
             return
 
@@ -148,19 +165,18 @@ class Warden:
         for claim in self._committer.submit(ACTOR, work).result():
             _log.info("released", address=str(claim.address), name=claim.name, hypervisor=hypervisor)
 
-    def _is_proven(self, hypervisor: str, claim: Claim, verdict: Release) -> bool:
-        """Whether no other domain uses the MAC, as far as libvirt can say now."""
+    def _other_user(self, claim: Claim) -> Domain | None:
+        """A running domain with the MAC that is not the recorded one: it inherits the allocation."""
         with self._lock:
-            users = [
-                domain
-                for seen in self._seen.values()
-                for domain in seen.values()
-                if claim.mac in domain.macs
-                and domain.state is DomainState.ACTIVE
-                and (domain.hypervisor, domain.uuid) != (claim.hypervisor, claim.uuid)
-            ]
-        if users:
-            return False
+            for seen in self._seen.values():
+                for domain in seen.values():
+                    recorded = (domain.hypervisor, domain.uuid) == (claim.hypervisor, claim.uuid)
+                    if claim.mac in domain.macs and domain.state is DomainState.ACTIVE and not recorded:
+                        return domain
+        return None
+
+    def _is_proven(self, hypervisor: str, claim: Claim, verdict: Release) -> bool:
+        """Whether the domain did not move to another hypervisor, as far as these can say now."""
         for name, watcher in self.watchers.items():
             if name == hypervisor:
                 continue

@@ -121,7 +121,7 @@ class Writer:
 
     def _run(self) -> None:
         retrying = tenacity.Retrying(
-            wait=tenacity.wait_exponential_jitter(initial=0.05, max=_RETRY_MAX_S, jitter=0.05),
+            wait=tenacity.wait_exponential(multiplier=0.05, max=_RETRY_MAX_S) + tenacity.wait_random(0, 0.05),
             stop=tenacity.stop_when_event_set(self._stop),
             sleep=tenacity.sleep_using_event(self._stop),
             retry=tenacity.retry_if_exception_type(PeerError),

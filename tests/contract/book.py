@@ -115,7 +115,9 @@ class Book:
         with self.registry.read() as view:
             yield view
 
-    def allocate(self, *names: str, pool: str = "farm", actor: str = "tester", **wanted: Any) -> list[Allocation]:
+    def allocate(
+        self, *names: str, pool: str = "farm", actor: str = "tester", **wanted: Any
+    ) -> list[Allocation]:
         """Allocates in a transaction of its own."""
         with self.write(actor) as txn:
             return txn.allocate(Wanted(pool, names, **wanted))

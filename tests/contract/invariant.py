@@ -70,7 +70,9 @@ def _check_tiles(pools: Mapping[int, Pool], extents: Iterable[Any], rows: Iterab
     for row in rows:
         assert row.pool_id in pools, f"{row} belongs to no configured pool"
         pool = pools[row.pool_id]
-        assert int(pool.plan.subnet[0]) < row.ip < int(pool.plan.subnet[-1]), f"{row} is outside of its subnet"
+        assert int(pool.plan.subnet[0]) < row.ip < int(pool.plan.subnet[-1]), (
+            f"{row} is outside of its subnet"
+        )
         own = row.mac == row.ip + pool.plan.scheme.offset
         assert own or row.pinned, f"{row} has a foreign MAC and is not pinned"
         if any(int(item.lo) <= row.ip <= int(item.hi) for item in pool.plan.assignable):

@@ -77,10 +77,10 @@ def served(cable: Port, allocation: Allocation) -> Lease:
 
 def test_machine_gets_exactly_what_was_allocated(farm: Farm, client: Client, cable: Port) -> None:
     """When allocate returns, registry and dhcpd hold the reservation and the machine is served its address."""
-    made = client.allocate("boot", "vm")
+    made = client.allocate("boot", "booted")
     assert (str(made.address), str(made.mac)) == ("10.1.1.3", "00:16:3e:01:01:03")
     assert made.state is State.BOUND
-    assert client.get("vm") == made
+    assert client.get("booted") == made
     assert farm.dhcpd.omshell_host(str(made.mac)) == {
         "name": f"macbind-{made.address}-g{made.generation}",
         "mac": str(made.mac),
@@ -121,11 +121,11 @@ def test_release_of_an_earlier_generation_does_not_touch_its_successor(
     farm: Farm, client: Client, cable: Port
 ) -> None:
     """A release that comes too late, with the generation it meant, releases nothing."""
-    first = client.allocate("fence", "vm")
-    client.release("vm")
-    second = client.allocate("fence", "vm")
+    first = client.allocate("fence", "fenced")
+    client.release("fenced")
+    second = client.allocate("fence", "fenced")
     assert second.address == first.address
-    late = client.release("vm", generation=first.generation)
+    late = client.release("fenced", generation=first.generation)
     assert (late.allocations, late.already_gone) == ((), True)
     assert served(cable, second).address == second.address
     assert not client.release(address=second.address, generation=second.generation).already_gone

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -180,18 +181,27 @@ class Farm:
 
     def run(self, *arguments: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
         """Runs the command line, whatever its exit status; as another user if one is given."""
-        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
+        command = self.command
+        if user is not None:
+            needed = "macbind.daemon" if arguments[0] == "serve" else "macbind.client"
+            command = as_user(user, f"import macbind.cli.commands, {needed}", "macbind.cli.commands.app()")
         return subprocess.run(
-            [*become, *self.command, *arguments],
-            capture_output=True,
-            text=True,
-            env=self._env(),
-            timeout=60,
-            check=False,
+            [*command, *arguments], capture_output=True, text=True, env=self._env(), timeout=60, check=False
         )
 
     def _env(self) -> dict[str, str]:
         return {**os.environ, "MACBIND_SOCKET": str(self.socket), "MACBIND_CONFIG": str(self.config)}
+
+
+def as_user(name: str, imports: str, program: str) -> list[str]:
+    """A command that runs a Python program as this user, with all groups of that user.
+
+    It becomes that user only after the imports: Python itself may lie where only root can read.
+    """
+    known = pwd.getpwnam(name)
+    groups = os.getgrouplist(name, known.pw_gid)
+    become = f"import os; os.setgroups({groups}); os.setgid({known.pw_gid}); os.setuid({known.pw_uid})"
+    return [sys.executable, "-c", f"{imports}\n{become}\n{program}"]
 
 
 def _is_defect(line: str) -> bool:

@@ -373,7 +373,7 @@ def test_problems_name_line_and_text() -> None:
     """A problem says where it is and shows the beginning of it, in printable characters."""
     torn, escape = parse(A + B[:20] + b"\n" + C + b"\x1b[2J;\n").problems
     assert torn == Problem(6, "This record is cut off: 'host b {'")
-    assert escape == Problem(13, "This cannot be read: '\\x1b[2J;'")
+    assert escape == Problem(14, "This cannot be read: '\\x1b[2J;'")
 
 
 def test_the_list_of_problems_is_bounded() -> None:

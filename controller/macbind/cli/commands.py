@@ -54,11 +54,18 @@ def _version(value: bool) -> None:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_json)]
 Socket = Annotated[
     Path | None,
-    typer.Option("--socket", envvar="MACBIND_SOCKET", help="The service's socket.", show_default=False),
+    typer.Option(
+        "--socket",
+        envvar="MACBIND_SOCKET",
+        help="The service's socket.",
+        show_default=False,
+        readable=False,  # whether it may be opened is told by the error of opening it
+    ),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=300, help="Seconds to wait for dhcpd.")]
 Config = Annotated[
-    Path, typer.Option("--config", "-c", envvar="MACBIND_CONFIG", help="The configuration file.")
+    Path,
+    typer.Option("--config", "-c", envvar="MACBIND_CONFIG", help="The configuration file.", readable=False),
 ]
 Hostname = Annotated[str | None, typer.Option("--hostname", help="Host name sent by DHCP.")]
 Routers = Annotated[list[str] | None, typer.Option("--router", help="Default gateway; may be repeated.")]

@@ -47,13 +47,13 @@ class OmapiClient:
         self._session = Session(name, key)
         try:
             self._socket = connect(timeout_s)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             raise DhcpdUnavailable(
                 f"dhcpd '{name}' cannot be reached: {error}.",
                 hint="Check that dhcpd runs and that its omapi-port is the port in macbind.toml.",
             ) from error
         try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._run(lambda: self._session.ready)
             host_in(self.exchange([find_host_by_name(HOST_PREFIX + "key-check")])[0])
         except BaseException:

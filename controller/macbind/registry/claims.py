@@ -13,7 +13,7 @@ from macbind.addressing import MacAddress
 from macbind.model import Claim, Domain, Phase
 from macbind.registry.extents import chunks
 from macbind.registry.schema import allocation as al
-from macbind.registry.schema import pool
+from macbind.registry.schema import audit, pool
 from macbind.registry.transaction import Transaction
 from macbind.registry.view import View
 
@@ -59,6 +59,21 @@ def unused_since(view: View, before: datetime) -> list[Claim]:
             al.c.hypervisor.is_(None), al.c.pinned.is_(False), al.c.created_at < before.timestamp()
         ),
     )
+
+
+def was_last_used_by(view: View, address: IPv4Address, uuid: str) -> bool:
+    """Whether the address's previous allocation was released while this domain used it.
+
+    Such a domain may still run, with the MAC of an address that is somebody else's by now.
+    """
+    query = (
+        select(audit.c.detail)
+        .where(audit.c.ip == int(address), audit.c.action.in_(("release", "unreserve")))
+        .order_by(audit.c.id.desc())
+        .limit(1)
+    )
+    detail = view.db.scalar(query)
+    return detail is not None and detail.get("domain_uuid") == uuid
 
 
 def _read(view: View, query: Select[Any]) -> list[Claim]:

@@ -90,8 +90,15 @@ class Releasing(Changes):
                     .values(released_at=at, free_at=at + pool.cooldown_s)
                 )
             self._mark(pool.dhcpds, [int(one.address) for one in mine], generation)
+            detail = {"pool": pool_name, "reason": reason}
             self._log(
-                (action, int(one.address), one.generation, one.name, {"pool": pool_name, "reason": reason})
+                (
+                    action,
+                    int(one.address),
+                    one.generation,
+                    one.name,
+                    detail | ({"domain_uuid": one.domain_uuid} if one.domain_uuid else {}),
+                )
                 for one in mine
             )
 

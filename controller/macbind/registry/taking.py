@@ -234,6 +234,7 @@ class Taking(Changes):
             "grp": wanted.group,
             "options": wanted.options.to_dict(),
             "domain": wanted.domain,
+            "domain_uuid": None,
             "pinned": False,
             "created_at": self.now.timestamp(),
             "expires_at": wanted.expires_at.timestamp() if wanted.expires_at else None,

@@ -183,6 +183,7 @@ class View:
             group=row["grp"],
             options=DhcpOptions.parse(row["options"]) if row["options"] else NO_OPTIONS,
             domain=row["domain"],
+            domain_uuid=row["domain_uuid"],
             pinned=row["pinned"],
             expires_at=_moment(row["expires_at"]),
             released_at=_moment(row["released_at"]),

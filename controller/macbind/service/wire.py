@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from typing import Annotated, Any
@@ -27,6 +28,9 @@ _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 """Text for the registry: no control characters (PostgreSQL does not even take a NUL)."""
 
 
+_LISTS = frozenset(item.name for item in fields(DhcpOptions) if item.default == ())
+
+
 def _text(value: object) -> object:
     # JSON's numbers and true are no addresses, though IPv4Address would take them for 0.0.0.1 and the like.
     if isinstance(value, str | IPv4Address):
@@ -34,22 +38,27 @@ def _text(value: object) -> object:
     raise PydanticCustomError("text", "must be a text")
 
 
-def _texts(value: object) -> object:
-    for name, one in value.items() if isinstance(value, dict) else ():
-        if not all(
-            part is None or isinstance(part, str) for part in (one if isinstance(one, list) else [one])
-        ):
+def _options(value: object) -> object:
+    """Reads options as the configuration file and the command line do, so that they get the same errors."""
+    if not isinstance(value, dict):
+        return value
+    for name, one in value.items():
+        listed = name in _LISTS
+        parts = one if listed else [one]
+        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts if part or listed):
             raise InvalidOption(
-                f"{name}: {one!r} is no text.", hint="Options are texts and lists of texts.", option=str(name)
+                f"{name}: {one!r} is not a {'list of texts' if listed else 'text'}.",
+                hint="Write addresses and routes as texts, as in the configuration file.",
+                option=str(name),
             )
-    return value
+    return DhcpOptions.parse(value)
 
 
 Address = Annotated[IPv4Address, BeforeValidator(_text)]
 Mac = Annotated[
     MacAddress, BeforeValidator(lambda value: value if isinstance(value, MacAddress) else _text(value))
 ]
-Options = Annotated[DhcpOptions, BeforeValidator(_texts)]
+Options = Annotated[DhcpOptions, BeforeValidator(_options)]
 Timeout = Annotated[float | None, Field(gt=0, le=MAX_WAIT_S, description="seconds to wait for dhcpd")]
 
 

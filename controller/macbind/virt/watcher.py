@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 KEEPALIVE_S = 5
 KEEPALIVE_COUNT = 3
 """A hypervisor that does not answer for 15 s is taken for lost, also in the middle of a call."""
-_RETRY_MAX_S = 5.0
+_BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0, 0.1)
 
 _CAUSES = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: StopCause.MIGRATED,
@@ -155,7 +155,7 @@ class Watcher:
 
     def _run(self) -> None:
         retrying = tenacity.Retrying(
-            wait=tenacity.wait_exponential_jitter(initial=0.1, max=_RETRY_MAX_S, jitter=0.1),
+            wait=_BACKOFF,
             stop=tenacity.stop_when_event_set(self._stop),
             sleep=tenacity.sleep_using_event(self._stop),
             retry=tenacity.retry_if_exception_type(PeerError),
@@ -288,7 +288,7 @@ class Watcher:
     def _tell(self, report: Callable[[], None]) -> None:
         """Reports; a registry that is away for a moment is no reason to drop the hypervisor."""
         for attempt in tenacity.Retrying(
-            wait=tenacity.wait_exponential_jitter(initial=0.1, max=_RETRY_MAX_S),
+            wait=_BACKOFF,
             stop=tenacity.stop_when_event_set(self._stop),
             sleep=tenacity.sleep_using_event(self._stop),
             retry=tenacity.retry_if_exception(

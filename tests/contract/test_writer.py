@@ -1,0 +1,461 @@
+"""The writer between a real registry and a real dhcpd: through crashes, restarts, ghosts and refusals."""
+
+import os
+import resource
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from typing_extensions import override
+
+from contract.dhcpd_site import Site, mac_of, open_site, pool_of
+from contract.test_dhcpd import fill, small_disk
+from contract.writing import Controller, hosts_named
+from labkit.dhcp import expect_silence
+from labkit.wait import until
+from macbind import writer as writer_module
+from macbind.addressing import MacAddress
+from macbind.confirmations import Waiter
+from macbind.dhcpd.leases import LeaseFile
+from macbind.dhcpd.server import DhcpServer
+from macbind.errors import DhcpdRefused, DhcpdUnavailable, MacbindError
+from macbind.model import DhcpdState, HostReservation, State
+from macbind.plan import Change
+
+POOL = pool_of("10.1.1.0/24", "10.2.0.0/16")
+OTHER_MAC = MacAddress.parse("00:16:3e:63:00:01")
+WITNESS = MacAddress.parse("00:16:3e:63:00:09")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A dhcpd without a dynamic range, and a witness that is always served."""
+    with open_site(tmp_path) as site:
+        yield site
+
+
+@pytest.fixture
+def controller(tmp_path: Path, site: Site) -> Iterator[Controller]:
+    """A registry and a writer that serves."""
+    with Controller(tmp_path, POOL, site.server()) as controller:
+        controller.wait_state(DhcpdState.SERVING)
+        yield controller
+
+
+# -- the way of one address --------------------------------------------------------------------------------
+
+
+def test_allocation_becomes_bound_and_serves_then_goes(site: Site, controller: Controller) -> None:
+    """What is allocated is served once it is bound; what is released is gone from dhcpd and registry."""
+    made = controller.allocate("web")[0]
+    assert made.state is State.PENDING
+    until(lambda: controller.states() == {"web": State.BOUND}, 5, "the allocation to be bound")
+    lease = site.machine(made.mac).dora()
+    assert lease is not None
+    assert lease.address == made.address
+    controller.release("web")
+    until(lambda: controller.states() == {}, 5, "the allocation to be gone")
+    assert site.held(made.mac) is None
+
+
+def test_waiters_are_told_by_the_writer(controller: Controller) -> None:
+    """Whoever waits for an allocation to be bound, and for it to be gone, is told at once."""
+    bound, gone = Waiter(), Waiter()
+    made = controller.allocate("web")[0]
+    controller.confirmations.expect_bound(bound, made, ["main"])
+    controller.writer.wake()
+    controller.confirmations.recheck(controller.registry)  # it may have happened before we waited
+    bound.future.result(5)
+    controller.confirmations.expect_gone(gone, made.address, ["main"])
+    controller.release("web")
+    gone.future.result(5)
+    assert controller.all() == []
+
+
+def test_released_and_allocated_again_at_once(site: Site, controller: Controller) -> None:
+    """An address that changes hands all the time ends with its last holder, whatever was on its way."""
+    for number in range(30):
+        controller.allocate(f"vm{number}")
+        if number % 2:
+            controller.release(f"vm{number}", f"vm{number - 1}")
+    controller.allocate("last")
+    controller.wait_settled()
+    assert set(controller.states()) == {"last"}
+    assert controller.agrees_with(site)
+
+
+# -- dhcpd goes and comes ----------------------------------------------------------------------------------
+
+
+def test_everything_is_served_again_after_dhcpd_lost_its_leases(site: Site, controller: Controller) -> None:
+    """A dhcpd that is killed and starts with an empty lease file holds all reservations again by itself."""
+    made = controller.allocate(*hosts_named(300))
+    controller.wait_settled()
+    site.dhcpd.kill()
+    site.dhcpd.restart(keep_leases=False)
+    until(lambda: site.held(made[-1].mac) is not None, 10, "the last reservation to be back")
+    controller.wait_settled()
+    assert controller.agrees_with(site)
+    assert site.machine(made[123].mac).dora() is not None
+
+
+def test_what_is_asked_for_while_dhcpd_is_away_happens_when_it_is_back(
+    site: Site, controller: Controller
+) -> None:
+    """Without dhcpd nothing becomes bound or free; when it is back, everything does."""
+    controller.allocate("old", "stays")
+    controller.wait_settled()
+    site.dhcpd.kill()
+    controller.wait_state(DhcpdState.UNAVAILABLE)
+    controller.allocate("new")
+    controller.release("old")
+    assert controller.states() == {"old": State.RELEASING, "stays": State.BOUND, "new": State.PENDING}
+    assert "cannot be reached" in controller.writer.status().problem
+    site.dhcpd.restart()
+    controller.wait_settled()
+    assert controller.states() == {"stays": State.BOUND, "new": State.BOUND}
+    assert controller.agrees_with(site)
+
+
+def test_frozen_dhcpd_is_unavailable_until_it_is_thawed(tmp_path: Path, site: Site) -> None:
+    """While dhcpd is stopped the writer says so; thawed, it is brought up to date."""
+    with Controller(tmp_path, POOL, site.server(timeout_s=0.3)) as controller:
+        controller.wait_state(DhcpdState.SERVING)
+        site.dhcpd.freeze()
+        controller.allocate("web")
+        controller.wait_state(DhcpdState.UNAVAILABLE)
+        assert "did not answer" in controller.writer.status().problem
+        site.dhcpd.thaw()
+        controller.wait_settled()
+        assert controller.agrees_with(site)
+
+
+def test_wrong_key_is_shown_and_its_correction_noticed(tmp_path: Path, site: Site) -> None:
+    """With a wrong key the writer says so and keeps trying; with the right one it serves."""
+    server = site.server()
+    right, wrong = server.open_client, lambda: site.client(secret=b"wrong")
+    server.open_client = wrong
+    with Controller(tmp_path, POOL, server) as controller:
+        controller.wait_state(DhcpdState.UNAVAILABLE)
+        assert "secrets differ" in controller.writer.status().problem
+        server.open_client = right
+        controller.wait_state(DhcpdState.SERVING)
+        assert controller.writer.status().problem == ""
+
+
+def test_periodic_comparison_mends_what_somebody_else_broke(tmp_path: Path, site: Site) -> None:
+    """A reservation that somebody deletes behind our back is back after the next comparison."""
+    with Controller(tmp_path, POOL, site.server(), resync_s=0.2) as controller:
+        made = controller.allocate("web")[0]
+        controller.wait_settled()
+        site.dhcpd.omshell(
+            f"new host\nset hardware-address = {made.mac}\nset hardware-type = 1\nopen\nremove\n"
+        )
+        until(lambda: site.held(made.mac) is not None, 10, "the reservation to be back")
+
+
+# -- ghosts ------------------------------------------------------------------------------------------------
+
+
+def test_ghosts_are_removed_and_foreign_hosts_left(tmp_path: Path, site: Site) -> None:
+    """Hosts of ours that no allocation accounts for go when the writer connects; others' stay."""
+    with Controller(tmp_path, POOL, site.server()) as controller:
+        web, db = controller.allocate("web", "db")
+        controller.wait_settled()
+    ghost, pinned, foreign = IPv4Address("10.1.1.200"), web.address, IPv4Address("10.1.1.201")
+    site.add_host(f"macbind-{ghost}-g7", mac_of(ghost), ghost)
+    site.add_host(f"macbind-{pinned}-g1", OTHER_MAC, pinned)  # the MAC this address was once pinned to
+    site.add_host(f"macbind-{db.address}-g999", WITNESS, None)  # torn, and of no generation there ever was
+    site.add_host("printer", mac_of(foreign), foreign)
+    site.add_host("macbind-static-10.1.1.202", mac_of(IPv4Address("10.1.1.202")), IPv4Address("10.1.1.202"))
+    with Controller(tmp_path, POOL, site.server()) as controller:
+        controller.wait_state(DhcpdState.SERVING)
+        assert [site.held(mac) for mac in (mac_of(ghost), OTHER_MAC, WITNESS)] == [None, None, None]
+        assert site.held(mac_of(foreign)) == "printer"
+        assert site.held(mac_of(IPv4Address("10.1.1.202"))) == "macbind-static-10.1.1.202"
+        assert [site.held(one.mac) is not None for one in (web, db)] == [True, True]
+
+
+def test_ghost_of_an_address_at_rest_is_removed(tmp_path: Path, site: Site) -> None:
+    """A released address that rests serves nobody, though dhcpd came back with its old lease file."""
+    pool = pool_of("10.1.1.0/24", cooldown_s=3600.0)
+    with Controller(tmp_path, pool, site.server()) as controller:
+        made = controller.allocate("web")[0]
+        controller.wait_settled()
+        before = site.dhcpd.leases.read_bytes()
+        controller.release("web")
+        controller.wait_settled()
+        assert controller.states() == {"web": State.COOLING}
+        site.dhcpd.kill()
+        controller.wait_state(DhcpdState.UNAVAILABLE)
+        site.dhcpd.leases.write_bytes(before)
+        site.dhcpd.restart()
+        controller.wait_settled()
+        assert site.held(made.mac) is None
+
+
+# -- refusals ----------------------------------------------------------------------------------------------
+
+
+def test_refused_address_blocks_nobody_and_is_tried_again(
+    site: Site, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address whose MAC a foreign host holds stays pending, others are bound; it is bound once it is free."""
+    monkeypatch.setattr(writer_module, "RETRY_REFUSED_S", 0.2)
+    blocked = mac_of(IPv4Address("10.1.1.1"))
+    site.add_host("printer", blocked, IPv4Address("10.7.7.7"))
+    waiter = Waiter()
+    with controller.registry.write("test"):
+        pass
+    made = controller.allocate("a", "b", "c")
+    controller.confirmations.expect_bound(waiter, made[1], ["main"])
+    until(lambda: list(controller.states().values()).count(State.BOUND) == 2, 5, "the others to be bound")
+    assert controller.states()["b"] is State.PENDING
+    assert "'printer'" in controller.writer.status().problem
+    with pytest.raises(DhcpdRefused, match="printer"):
+        waiter.future.result(5)
+    controller.allocate("d")
+    until(lambda: controller.states()["d"] is State.BOUND, 5, "a later one to be bound")
+    site.dhcpd.omshell(f"new host\nset hardware-address = {blocked}\nset hardware-type = 1\nopen\nremove\n")
+    controller.wait_settled()
+    assert controller.states()["b"] is State.BOUND
+    assert controller.writer.status().problem == ""
+
+
+def test_full_disk_raises_an_alarm_and_serves_nothing_it_cannot_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What dhcpd cannot write is pending, served to nobody, and said in the status, until there is space."""
+    monkeypatch.setattr(writer_module, "RETRY_REFUSED_S", 0.2)
+    with (
+        small_disk(tmp_path / "disk") as disk,
+        open_site(disk) as site,
+        Controller(tmp_path, POOL, site.server()) as controller,
+    ):
+        site.add_host("witness", WITNESS, IPv4Address("10.3.9.9"))
+        controller.wait_state(DhcpdState.SERVING)
+        filler = fill(disk)
+        made = controller.allocate(*hosts_named(100))
+        until(lambda: "IO_ERROR" in controller.writer.status().problem, 5, "the alarm")
+        assert controller.states()[made[-1].name] is State.PENDING
+        filler.unlink()
+        controller.wait_settled()
+        assert set(controller.states().values()) == {State.BOUND}
+        vm = site.machine(made[-1].mac)
+        assert vm.dora() is not None
+        controller.release(made[-1].name)
+        controller.wait_settled()
+        expect_silence(vm, site.machine(WITNESS))
+
+
+# -- crashes -----------------------------------------------------------------------------------------------
+
+
+class CrashError(Exception):
+    """The process dies here."""
+
+
+class Fragile(DhcpServer):
+    """A dhcpd behind which we die: before a batch, after a part of it, or before its result is recorded.
+
+    Args:
+        inner: The real one.
+        part: How much of the fatal batch is carried out, from 0 to 1.
+        at: The number of the batch that is fatal, from 0.
+        error: What happens to us.
+    """
+
+    def __init__(self, inner: DhcpServer, part: float, at: int, error: type[Exception] = CrashError) -> None:
+        self.name, self._inner, self._part, self._left, self._error = inner.name, inner, part, at, error
+
+    @override
+    def connect(self) -> None:
+        self._inner.connect()
+
+    @override
+    def close(self) -> None:
+        self._inner.close()
+
+    @override
+    def fileno(self) -> int:
+        return self._inner.fileno()
+
+    @override
+    def observe(self, macs: Sequence[MacAddress]) -> list[HostReservation | None]:
+        return self._inner.observe(macs)
+
+    @override
+    def lease_file(self) -> LeaseFile | None:
+        return self._inner.lease_file()
+
+    @override
+    def apply(self, changes: Sequence[Change]) -> list[MacbindError | None]:
+        self._left -= 1
+        if self._left >= 0:
+            return self._inner.apply(changes)
+        self._inner.apply(changes[: round(len(changes) * self._part)])
+        raise self._error("killed")
+
+
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
+def test_crash_between_dhcpd_and_registry_is_repaired_by_the_next_start(
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch, part: float, at: int
+) -> None:
+    """A writer that dies with any part of a batch done but not recorded leaves work the next one completes."""
+    monkeypatch.setattr(writer_module, "BATCH", 20)
+    with Controller(tmp_path, POOL, site.server()) as controller:
+        controller.allocate(*hosts_named(30, "old"))
+        controller.wait_settled()
+    dying = Controller(tmp_path, POOL, Fragile(site.server(), part, at))
+    dying.release(*hosts_named(20, "old"))
+    dying.allocate(*hosts_named(20, "new"))
+    with dying:
+        until(lambda: dying.defects, 10, "the crash")
+        assert isinstance(dying.defects[0], CrashError)
+    with Controller(tmp_path, POOL, site.server()) as controller:
+        controller.wait_settled()
+        assert set(controller.states()) == {*hosts_named(20, "new"), *hosts_named(30, "old")[20:]}
+        assert controller.agrees_with(site)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
+def test_broken_connection_after_a_part_of_a_batch_is_repaired_at_once(
+    tmp_path: Path, site: Site, part: float
+) -> None:
+    """When the connection breaks and nobody knows what dhcpd did, the writer looks and completes it itself."""
+    server = site.server()
+    fragile = Fragile(server, part, 1, DhcpdUnavailable)
+    with Controller(tmp_path, POOL, fragile) as controller:
+        controller.wait_state(DhcpdState.SERVING)
+        controller.allocate(*hosts_named(10, "old"))
+        until(lambda: State.BOUND in controller.states().values(), 5, "the first batch")
+        controller.release(*hosts_named(10, "old"))
+        controller.wait_state(DhcpdState.UNAVAILABLE)
+        fragile._left = 1_000_000
+        controller.allocate("new")
+        controller.wait_settled()
+        assert set(controller.states()) == {"new"}
+        assert controller.agrees_with(site)
+
+
+def test_locked_registry_delays_and_breaks_nothing(tmp_path: Path, site: Site) -> None:
+    """While another process holds the registry's write lock nothing is lost; afterwards work goes on."""
+    with Controller(tmp_path, POOL, site.server(), busy_timeout_s=0.05) as controller:
+        controller.wait_state(DhcpdState.SERVING)
+        made = controller.allocate("web")[0]
+        other = sqlite3.connect(tmp_path / "registry.db", timeout=5, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        until(lambda: site.held(made.mac) is not None, 5, "dhcpd to be told")
+        controller.writer.wake()
+        other.execute("COMMIT")
+        other.close()
+        controller.wait_settled()
+        assert controller.states() == {"web": State.BOUND}
+        assert controller.defects == []
+
+
+# -- life --------------------------------------------------------------------------------------------------
+
+
+def ends(controller: Controller) -> bool:
+    """Whether closing comes to an end in good time."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(controller.close).result(10)
+    return not any(thread.name == "writer-main" for thread in threading.enumerate())
+
+
+def leave_idle(controller: Controller, site: Site) -> None:
+    """The writer waits for something to do."""
+    controller.wait_state(DhcpdState.SERVING)
+
+
+def leave_busy(controller: Controller, site: Site) -> None:
+    """The writer has thousands of reservations to make."""
+    controller.wait_state(DhcpdState.SERVING)
+    made = controller.allocate(*hosts_named(5000))
+    until(lambda: site.held(made[0].mac) is not None, 10, "the first reservation")
+
+
+def leave_without_dhcpd(controller: Controller, site: Site) -> None:
+    """The writer waits for dhcpd to come back."""
+    site.dhcpd.kill()
+    controller.wait_state(DhcpdState.UNAVAILABLE)
+
+
+def leave_frozen(controller: Controller, site: Site) -> None:
+    """The writer waits for an answer."""
+    controller.wait_state(DhcpdState.SERVING)
+    site.dhcpd.freeze()
+    controller.allocate("web")
+
+
+@pytest.mark.parametrize("leave", [leave_idle, leave_busy, leave_without_dhcpd, leave_frozen])
+def test_writer_stops_cleanly(tmp_path: Path, site: Site, leave: Callable[[Controller, Site], None]) -> None:
+    """Whatever the writer is at, closing it ends its thread; what is left is done by the next one."""
+    controller = Controller(tmp_path, POOL, site.server(timeout_s=1.0))
+    controller.writer.start()
+    leave(controller, site)
+    assert ends(controller)
+    assert controller.defects == []
+    if not site.dhcpd.alive:
+        site.dhcpd.restart()
+    site.dhcpd.thaw()
+    with Controller(tmp_path, POOL, site.server()) as following:
+        following.wait_settled()
+        assert following.agrees_with(site)
+
+
+def test_second_writer_stands_by_and_takes_over(tmp_path: Path, site: Site) -> None:
+    """Of two controllers one writes; when it is closed the other compares, and goes on with its backlog."""
+    with Controller(tmp_path, POOL, site.server()) as first:
+        first.wait_state(DhcpdState.SERVING)
+        with Controller(tmp_path, POOL, site.server()) as second:
+            second.wait_state(DhcpdState.STANDBY)
+            second.allocate("by-the-second")  # only the first may tell dhcpd, and it will notice
+            until(lambda: second.states() == {"by-the-second": State.BOUND}, 5, "the first to do it")
+            first.writer.close()
+            second.allocate("after-the-first")
+            second.wait_settled()
+            assert set(second.states().values()) == {State.BOUND}
+            assert second.agrees_with(site)
+            first.writer = second.writer.__class__(
+                site.server(), first.registry, _Denied(), first.confirmations
+            )
+            first.writer.start()
+            first.wait_state(DhcpdState.STANDBY)
+
+
+class _Denied:
+    """The right to write, which somebody else has."""
+
+    def acquire(self) -> bool:
+        return False
+
+    def check(self) -> None:
+        raise AssertionError("never asked")
+
+    def release(self) -> None:
+        pass
+
+
+def test_writer_works_in_a_process_with_thousands_of_connections(tmp_path: Path, site: Site) -> None:
+    """File numbers above a thousand, as a busy service has them, do not stop the writer."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(4096, before[0]), max(4096, before[1])))
+    many = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        with Controller(tmp_path, POOL, site.server()) as controller:
+            controller.allocate("web")
+            controller.wait_settled()
+            controller.allocate("db")
+            controller.wait_settled()
+            assert controller.defects == []
+    finally:
+        for number in many:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

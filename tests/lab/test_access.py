@@ -1,0 +1,121 @@
+"""Who may do what: the kernel's word about the caller against the configuration's lists."""
+
+import grp
+import json
+import pwd
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from labkit.farm import Farm, as_user
+
+POOLS = """
+[subnet."10.0.0.0/8"]
+routers = ["10.0.0.1"]
+
+[pool.farm]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.1.3-10.1.1.250"]
+"""
+OPEN = 'socket_mode = "0666"\n'
+MakeFarm = Callable[..., Farm]
+
+
+def test_users_do_what_the_lists_say(make_farm: MakeFarm) -> None:
+    """A user, a user's primary group and a group member may change; readers may read; others may nothing."""
+    member = next((group for group in grp.getgrall() if group.gr_mem), None)
+    listed = ["www-data", "@games"] + ([f"@{member.gr_name}"] if member else [])
+    service = f'{OPEN}may_change = {json.dumps(listed)}\nmay_read = ["daemon"]\n'
+    farm = make_farm(pools=POOLS, service=service)
+    may_change = ["root", "www-data", "games"] + ([member.gr_mem[0]] if member else [])
+    for user in may_change:
+        done = farm.run("allocate", "farm", f"of-{user}", user=user)
+        assert done.returncode == 0, done.stderr
+        assert farm.run("list", user=user).returncode == 0
+    assert farm.run("status", "--json", user="daemon").returncode == 0
+    for user, command in (
+        ("daemon", ["release", "of-root"]),
+        ("nobody", ["list"]),
+        ("nobody", ["release", "x"]),
+    ):
+        done = farm.run(*command, "--json", user=user)
+        assert done.returncode == 6
+        assert json.loads(done.stdout)["error"]["code"] == "not_permitted"
+        uid = pwd.getpwnam(user).pw_uid
+        change = command[0] == "release"
+        assert f"macbind: {user} (uid {uid}, pid " in done.stderr
+        assert f"may not {'change' if change else 'read'} allocations." in done.stderr
+        assert f"to {'may_change' if change else 'may_read'} in [service]" in done.stderr
+    with farm.client() as client:
+        assert [one.name for one in client.list()] == [f"of-{user}" for user in may_change]
+        actors = {entry.name: entry.actor for entry in client.history()}
+    assert actors["of-www-data"].startswith(f"www-data (uid {pwd.getpwnam('www-data').pw_uid}, pid ")
+
+
+def test_everybody_may_read_and_nobody_else_change_by_default(make_farm: MakeFarm) -> None:
+    """Without lists root changes and all who can connect may read; reading changes nothing."""
+    farm = make_farm(pools=POOLS, service=OPEN)
+    farm.macbind("allocate", "farm", "vm")
+    for command in (["list"], ["pools"], ["status"], ["show", "vm"]):
+        assert farm.run(*command, user="nobody").returncode == 0
+    for command in (
+        ["allocate", "farm", "n"],
+        ["release", "vm"],
+        ["reserve", "n", "10.0.0.9"],
+        ["unreserve", "vm"],
+    ):
+        assert farm.run(*command, user="nobody").returncode == 6
+    with farm.client() as client:
+        assert [one.name for one in client.list(released=True)] == ["vm"]
+
+
+def test_socket_that_may_not_be_opened_says_whose_fault_it_is(make_farm: MakeFarm) -> None:
+    """A user outside the socket's group is told so by exit status 6, with the way in; the mode is as configured."""
+    farm = make_farm(pools=POOLS, service='socket_mode = "0660"\nsocket_group = "games"\n')
+    status = farm.socket.stat()
+    assert (status.st_mode & 0o7777, status.st_gid) == (0o660, grp.getgrnam("games").gr_gid)
+    done = farm.run("list", "--json", user="nobody")
+    assert done.returncode == 6
+    assert json.loads(done.stdout)["error"]["code"] == "not_permitted"
+    assert f"may not connect to the macbind service at {farm.socket}" in done.stderr
+    assert "Join the socket's group" in done.stderr
+    assert farm.run("list", user="games").returncode == 0
+
+
+FORGER = """
+with httpx.Client(transport=httpx.HTTPTransport(uds=sys.argv[1], verify=False), base_url="http://x") as http:
+    for value in ("0:0", "[0:0]:1", "0:0, 0:0", "127.0.0.1"):
+        headers = {name: value for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP")}
+        answer = http.post("/v1/allocations", json={"pool": "farm", "name": "forged"}, headers=headers)
+        print(answer.status_code)
+"""
+
+
+def test_header_cannot_replace_the_kernels_word(make_farm: MakeFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers of a proxy change nothing about who is calling, even where the environment trusts proxies."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    farm = make_farm(pools=POOLS, service=OPEN)
+    done = subprocess.run(
+        [*as_user("nobody", "import sys, httpx", FORGER), str(farm.socket)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert done.stdout.split() == ["403"] * 4
+    with farm.client() as client:
+        assert list(client.list(released=True)) == []
+
+
+def test_service_that_may_not_make_its_socket_exits_with_3(make_farm: MakeFarm) -> None:
+    """An ordinary user who starts the service is told what is not writable, without a traceback."""
+    farm = make_farm(pools=POOLS)
+    for place in ("/root/run/macbind.sock", "/proc/macbind/macbind.sock", f"{farm.directory}/other.sock"):
+        config = farm.directory / "other.toml"
+        config.write_text(farm.config.read_text().replace(str(farm.socket), place))
+        config.chmod(0o644)
+        done = farm.run("serve", "--config", str(config), user="nobody")
+        assert done.returncode == 3, done.stderr
+        assert done.stderr.startswith(f"macbind: The socket {place} cannot be made: ")
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,83 @@
+"""`python -m labkit.demo` (`make run`): it shows everything, fails when something fails, and leaves nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labkit.wait import until
+
+
+class Demo:
+    """One run of the demo, with a directory of its own for all its files."""
+
+    def __init__(self, place: Path, *arguments: str, **environment: str) -> None:
+        self.place = place
+        self.output = place / "output"
+        with self.output.open("wb") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "labkit.demo", *arguments],
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                cwd=Path(__file__).parents[1],
+                env={**os.environ, "TMPDIR": str(place), **environment},
+            )
+
+    def says(self, words: str) -> bool:
+        """Whether it has printed this."""
+        return words in self.output.read_text()
+
+    def left(self) -> list[str]:
+        """What of it is still there: namespaces, processes, files."""
+        namespaces = [str(path) for path in Path("/run/netns").glob(f"labkit-{self.process.pid}-*")]
+        commands = [path for path in Path("/proc").glob("[0-9]*/cmdline") if self._mentions_us(path)]
+        files = [str(path) for path in self.place.iterdir() if path != self.output]
+        return namespaces + [str(path) for path in commands] + files
+
+    def _mentions_us(self, path: Path) -> bool:
+        try:
+            return str(self.place).encode() in path.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+
+def test_demo_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
+    """The story ends with status 0, and no namespace, process or file of it remains."""
+    demo = Demo(tmp_path)
+    assert demo.process.wait(60) == 0, demo.output.read_text()
+    assert demo.says("Everything was shown; nothing is left running.")
+    assert demo.says("the same address is allocated and served again, at once")
+    assert demo.left() == []
+
+
+def test_demo_without_dhcpd_fails_and_leaves_nothing(tmp_path: Path) -> None:
+    """When dhcpd cannot be started the demo ends with a status other than 0 and cleans up."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    demo_place = tmp_path / "demo"
+    demo_place.mkdir()
+    for name in ("ip", "bridge", "busybox"):
+        found = next(
+            Path(where) / name
+            for where in ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+            if (Path(where) / name).exists()
+        )
+        (tools / name).symlink_to(found)
+    demo = Demo(demo_place, PATH=str(tools))
+    assert demo.process.wait(60) == 1, demo.output.read_text()
+    assert not demo.says("Everything was shown")
+    assert demo.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_that_is_left_open_goes_when_it_is_told_to(tmp_path: Path, number: signal.Signals) -> None:
+    """`--keep` leaves the farm open and says how to use it; Ctrl-C or SIGTERM takes it down."""
+    demo = Demo(tmp_path, "--keep")
+    until(lambda: demo.says("Ctrl-C takes it down") or demo.process.poll() is not None, 60, "the demo")
+    assert demo.left()
+    demo.process.send_signal(number)
+    assert demo.process.wait(30) == 0, demo.output.read_text()
+    assert demo.left() == []

@@ -22,52 +22,86 @@ OPEN = 'socket_mode = "0666"\n'
 MakeFarm = Callable[..., Farm]
 
 
+ASK = """
+socket, calls = json.loads(sys.argv[1])
+with Client(socket) as client:
+    for method, *arguments in calls:
+        try:
+            result = getattr(client, method)(*arguments)
+            print(json.dumps([list(result) if method == "list" else "", "done"], default=str))
+        except MacbindError as error:
+            print(json.dumps([str(error), error.code]))
+"""
+READ: list[list[str]] = [["list"], ["pools"], ["status"], ["history"], ["get", "of-root"]]
+CHANGE: list[list[str]] = [
+    ["allocate", "farm", "n"],
+    ["allocate_group", "farm", "g", "1"],
+    ["release", "of-root"],
+    ["release_group", "g"],
+    ["reserve", "n", "10.0.0.9"],
+    ["unreserve", "of-root"],
+]
+
+
+def ask(farm: Farm, user: str, calls: list[list[str]]) -> list[tuple[str, str]]:
+    """What becomes of calls to the Python API by a process of this user: words and code of each."""
+    imports = "import json, sys\nfrom macbind.client import Client\nfrom macbind.errors import MacbindError\n"
+    imports += "import httpcore, encodings.idna"
+    done = subprocess.run(
+        [*as_user(user, imports, ASK), json.dumps([str(farm.socket), calls])],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
 def test_users_do_what_the_lists_say(make_farm: MakeFarm) -> None:
-    """A user, a user's primary group and a group member may change; readers may read; others may nothing."""
+    """A user, a user's primary group and a group's member may change; readers may read; others may nothing."""
     member = next((group for group in grp.getgrall() if group.gr_mem), None)
     listed = ["www-data", "@games"] + ([f"@{member.gr_name}"] if member else [])
     service = f'{OPEN}may_change = {json.dumps(listed)}\nmay_read = ["daemon"]\n'
     farm = make_farm(pools=POOLS, service=service)
     may_change = ["root", "www-data", "games"] + ([member.gr_mem[0]] if member else [])
     for user in may_change:
-        done = farm.run("allocate", "farm", f"of-{user}", user=user)
-        assert done.returncode == 0, done.stderr
-        assert farm.run("list", user=user).returncode == 0
-    assert farm.run("status", "--json", user="daemon").returncode == 0
-    for user, command in (
-        ("daemon", ["release", "of-root"]),
-        ("nobody", ["list"]),
-        ("nobody", ["release", "x"]),
-    ):
-        done = farm.run(*command, "--json", user=user)
-        assert done.returncode == 6
-        assert json.loads(done.stdout)["error"]["code"] == "not_permitted"
-        uid = pwd.getpwnam(user).pw_uid
-        change = command[0] == "release"
-        assert f"macbind: {user} (uid {uid}, pid " in done.stderr
-        assert f"may not {'change' if change else 'read'} allocations." in done.stderr
-        assert f"to {'may_change' if change else 'may_read'} in [service]" in done.stderr
+        asked = ask(farm, user, [["allocate", "farm", f"of-{user}"], *READ])
+        assert {code for _, code in asked} == {"done"}, asked
+    for user, may_read in (("daemon", True), ("nobody", False)):
+        reads, changes = ask(farm, user, READ), ask(farm, user, CHANGE)
+        assert {code for _, code in reads} == {"done" if may_read else "not_permitted"}
+        assert {code for _, code in changes} == {"not_permitted"}
+        caller = f"{user} (uid {pwd.getpwnam(user).pw_uid}, pid "
+        refusals = [*changes] if may_read else [*reads, *changes]
+        assert all(words.startswith(caller) for words, _ in refusals)
+        assert all(
+            "may not change allocations. Add the user or one of its @groups to may_change" in words
+            for words, _ in changes
+        )
+        if not may_read:
+            assert all(
+                "may not read allocations. Add the user or one of its @groups to may_read" in words
+                for words, _ in reads
+            )
     with farm.client() as client:
-        assert [one.name for one in client.list()] == [f"of-{user}" for user in may_change]
+        assert [one.name for one in client.list(released=True)] == [f"of-{user}" for user in may_change]
         actors = {entry.name: entry.actor for entry in client.history()}
     assert actors["of-www-data"].startswith(f"www-data (uid {pwd.getpwnam('www-data').pw_uid}, pid ")
 
 
 def test_everybody_may_read_and_nobody_else_change_by_default(make_farm: MakeFarm) -> None:
-    """Without lists root changes and all who can connect may read; reading changes nothing."""
+    """Without lists root changes and all who can connect may read; the command line says so with exit status 6."""
     farm = make_farm(pools=POOLS, service=OPEN)
-    farm.macbind("allocate", "farm", "vm")
-    for command in (["list"], ["pools"], ["status"], ["show", "vm"]):
-        assert farm.run(*command, user="nobody").returncode == 0
-    for command in (
-        ["allocate", "farm", "n"],
-        ["release", "vm"],
-        ["reserve", "n", "10.0.0.9"],
-        ["unreserve", "vm"],
-    ):
-        assert farm.run(*command, user="nobody").returncode == 6
+    farm.macbind("allocate", "farm", "of-root")
+    assert {code for _, code in ask(farm, "nobody", READ)} == {"done"}
+    assert {code for _, code in ask(farm, "nobody", CHANGE)} == {"not_permitted"}
+    refused = farm.run("release", "of-root", "--json", user="nobody")
+    assert refused.returncode == 6
+    assert json.loads(refused.stdout)["error"]["code"] == "not_permitted"
+    assert "macbind: nobody (uid 65534, pid " in refused.stderr
     with farm.client() as client:
-        assert [one.name for one in client.list(released=True)] == ["vm"]
+        assert [one.name for one in client.list(released=True)] == ["of-root"]
 
 
 def test_socket_that_may_not_be_opened_says_whose_fault_it_is(make_farm: MakeFarm) -> None:
@@ -97,7 +131,7 @@ def test_header_cannot_replace_the_kernels_word(make_farm: MakeFarm, monkeypatch
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
     farm = make_farm(pools=POOLS, service=OPEN)
     done = subprocess.run(
-        [*as_user("nobody", "import sys, httpx", FORGER), str(farm.socket)],
+        [*as_user("nobody", "import sys, httpx, httpcore, encodings.idna", FORGER), str(farm.socket)],
         capture_output=True,
         text=True,
         timeout=20,

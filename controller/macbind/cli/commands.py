@@ -319,6 +319,15 @@ def status(ctx: typer.Context, socket: Socket = None, json: Json = False) -> Non
             [(one.pool, one.size, one.free, one.allocated) for one in now.pools],
             "No pools.",
         )
+        if now.hypervisors:
+            table(
+                ["HYPERVISOR", "CONNECTED", "SINCE", "DOMAINS", "URI"],
+                [
+                    (one.name, "yes" if one.connected else "no", when(one.since), one.domains, one.uri)
+                    for one in now.hypervisors
+                ],
+                "No hypervisor.",
+            )
         for finding in now.findings:
             typer.echo(f"! {finding}")
     if now.findings:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import structlog
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -34,6 +35,7 @@ from macbind.errors import (
 from macbind.model import Allocation, AuditEntry, PoolUsage, Released, Status, check_name
 from macbind.service import wire
 from macbind.service.addresses import AddressService, Pending
+from macbind.service.metrics import CONTENT_TYPE, exposition
 from macbind.service.peer import Access, Peer, peer_from
 
 _T = TypeVar("_T")
@@ -235,6 +237,10 @@ def create_app(
     @app.get("/v1/status", response_model=Status, summary="The service at a glance")
     def status(_: Reader) -> Response:
         return _json(wire.STATUS, service.status())
+
+    @app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
+    def metrics(_: Reader) -> Response:
+        return Response(exposition(service.status), media_type=CONTENT_TYPE)
 
     @app.get("/v1/history", response_model=list[AuditEntry], summary="The latest changes, newest first")
     def history(

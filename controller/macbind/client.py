@@ -14,31 +14,40 @@ the same allocation, and releasing what is gone succeeds and says so.
 from __future__ import annotations
 
 import errno
+import http.client
+import json
 import os
+import socket as sockets
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-import httpx
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import override
 
 from macbind.addressing import MacAddress, parse_address
 from macbind.errors import InvalidRequest, MacbindError, NotPermitted, ServiceUnavailable
 from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status
 from macbind.options import DhcpOptions
 
+if TYPE_CHECKING:
+    from macbind.machine import How, Machine
+
 DEFAULT_SOCKET = Path("/run/macbind/macbind.sock")
 SOCKET_VARIABLE = "MACBIND_SOCKET"
 """Environment variable that names another socket."""
 
 _T = TypeVar("_T")
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 _GRACE_S = 5.0
 """How much longer than the service the client waits, so that the service's own error arrives."""
+_MAX_IDLE = 20
+"""Connections kept for the next calls."""
 
 
 class Client:
@@ -52,13 +61,7 @@ class Client:
     def __init__(self, socket: str | Path | None = None, *, timeout_s: float = 10.0) -> None:
         self.socket = Path(socket or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
         self.timeout_s = timeout_s
-        self._http = httpx.Client(
-            # As many connections as threads that call: none waits for its turn. There is no TLS on a Unix socket,
-            # so the authorities' certificates (which take longer to load than a request to answer) stay out.
-            transport=httpx.HTTPTransport(uds=str(self.socket), limits=_LIMITS, verify=False),
-            base_url="http://macbind",
-            timeout=httpx.Timeout(timeout_s + _GRACE_S, connect=5.0),
-        )
+        self._idle: deque[_Connection] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +72,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection."""
-        self._http.close()
+        """Closes the connections; the next call would open another."""
+        while self._idle:
+            self._idle.pop().close()
 
     # -- changes ---------------------------------------------------------------------------------------
 
@@ -207,6 +211,24 @@ class Client:
         path = f"/v1/reservations/{_segment(name)}"
         return _read(_RELEASED, self._call("DELETE", path, params={"timeout_s": self.timeout_s}))
 
+    # -- machines --------------------------------------------------------------------------------------
+
+    def machine(
+        self, template: str | Path, pool: str, *, name: str | None = None, **how: Unpack[How]
+    ) -> AbstractContextManager[Machine]:
+        """A machine for as long as a ``with`` block lasts; see :func:`macbind.machine.launch`."""
+        from macbind import machine
+
+        return machine.machine(self, template, pool, name, **how)
+
+    def machines(
+        self, template: str | Path, pool: str, group: str, count: int, **how: Unpack[How]
+    ) -> AbstractContextManager[Sequence[Machine]]:
+        """Several machines, all or none, for as long as a ``with`` block lasts."""
+        from macbind import machine
+
+        return machine.machines(self, template, pool, group, count, **how)
+
     # -- questions -------------------------------------------------------------------------------------
 
     def get(self, name: str) -> Allocation:
@@ -268,51 +290,107 @@ class Client:
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         filled = {key: value for key, value in body.items() if value is not None}
-        return self._call("POST", path, json=filled | {"timeout_s": self.timeout_s})
+        return self._call("POST", path, body=filled | {"timeout_s": self.timeout_s})
 
-    def _call(self, method: str, path: str, **request: Any) -> Any:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, Any] | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> Any:
         try:
-            message = self._http.build_request(method, path, **request)
-        except ValueError as error:  # a text that is no Unicode, a number that is none
+            data = None if body is None else json.dumps(body, allow_nan=False).encode()
+            url = f"{path}?{urlencode(params)}" if params else path
+        except ValueError as error:  # a number that is none, a text that is no Unicode
             raise InvalidRequest(
-                f"The request cannot be written as JSON: {error}.", hint="Check the values given."
+                f"The request cannot be written down: {error}.", hint="Check the values given."
             ) from error
+        status, content = self._exchange(method, url, data)
         try:
-            response = self._http.send(message)
-        except httpx.ConnectError as error:
-            raise _unreachable(self.socket, error) from error
-        except httpx.HTTPError as error:
-            raise ServiceUnavailable(
-                f"The macbind service at {self.socket} did not answer: {str(error) or type(error).__name__}.",
-                hint="What it did is unknown; the same call may be repeated safely.",
-            ) from error
-        try:
-            answer = response.json()
-            if response.is_success:
+            answer = json.loads(content)
+            if status < http.HTTPStatus.BAD_REQUEST:
                 return answer
             problem = MacbindError.from_dict(answer["error"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _not_macbind(self.socket) from error
         raise problem
 
+    def _exchange(self, method: str, url: str, data: bytes | None) -> tuple[int, bytes]:
+        """Status and body of the answer. Every thread that calls at the same time has its own connection."""
+        while True:
+            try:
+                connection, is_fresh = self._idle.pop(), False
+            except IndexError:
+                connection, is_fresh = _Connection(self.socket, self.timeout_s + _GRACE_S), True
+            try:
+                if is_fresh:
+                    connection.open()
+                connection.request(method, url, data, {"Content-Type": "application/json"} if data else {})
+                response = connection.getresponse()
+                content = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                if not is_fresh and isinstance(error, ConnectionError):
+                    continue  # closed by the service while it was idle; every call may be repeated
+                raise ServiceUnavailable(
+                    f"The macbind service at {self.socket} did not answer: {str(error) or type(error).__name__}.",
+                    hint="What it did is unknown; the same call may be repeated safely.",
+                ) from error
+            except BaseException:  # e.g. KeyboardInterrupt: the answer is still on its way
+                connection.close()
+                raise
+            if connection.sock is None or len(self._idle) >= _MAX_IDLE:
+                connection.close()
+            else:
+                self._idle.append(connection)
+            return response.status, content
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("macbind", timeout=timeout_s)
+        self._path = path
+
+    @override
+    def connect(self) -> None:
+        self.sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+    def open(self) -> None:
+        """Connects.
+
+        Raises:
+            ServiceUnavailable, NotPermitted: It is not possible.
+        """
+        try:
+            self.connect()
+        except OSError as error:
+            self.close()
+            raise _unreachable(self._path, error) from error
+
 
 def _segment(name: str) -> str:
-    """A name as one segment of a path: with its slashes and dots, which httpx would resolve as in a file name.
+    """A name as one segment of a path, slashes included.
 
     Raises:
         InvalidRequest: It is no Unicode text.
     """
     try:
-        return quote(name, safe="").replace(".", "%2E")
+        return quote(name, safe="")
     except UnicodeError:
         raise InvalidRequest(
             f"{name!r} cannot be a name.", hint="Use letters and digits; it is no Unicode text."
         ) from None
 
 
-def _unreachable(socket: Path, error: Exception) -> MacbindError:
+def _unreachable(socket: Path, error: OSError) -> MacbindError:
     start = "Start it with `systemctl start macbind` or `macbind serve`."
-    match _errno(error):
+    match error.errno:
         case errno.ENOENT:
             why, hint = "there is no such socket", start
         case errno.ECONNREFUSED:
@@ -330,15 +408,6 @@ def _unreachable(socket: Path, error: Exception) -> MacbindError:
     return ServiceUnavailable(
         f"The macbind service at {socket} cannot be reached: {why}.", hint=hint, socket=str(socket)
     )
-
-
-def _errno(error: BaseException | None) -> int | None:
-    """The number of the system's error that a transport's error was made of."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:
-            return error.errno
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _not_macbind(socket: Path) -> ServiceUnavailable:

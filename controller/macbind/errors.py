@@ -19,6 +19,7 @@
     │   ├── DhcpdRefused         dhcpd answered, and said no
     │   ├── RegistryUnavailable  the database is locked, full or gone
     │   ├── HypervisorUnavailable  libvirt does not answer; no address is released meanwhile
+    │   ├── MachineFailed        a machine did not start, or started and did not answer in time
     │   └── ServiceUnavailable   the macbind daemon cannot be reached
     └── InvariantViolation       a defect of macbind itself
 
@@ -169,6 +170,12 @@ class HypervisorUnavailable(PeerError):
     """libvirt does not answer. Nothing is known about its domains, so none of their addresses is released."""
 
     code = "hypervisor_unavailable"
+
+
+class MachineFailed(PeerError):
+    """A machine did not start, or started and did not answer in time; ``details['step']`` says how far it came."""
+
+    code = "machine_failed"
 
 
 class ServiceUnavailable(PeerError):

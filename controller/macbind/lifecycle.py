@@ -41,7 +41,7 @@ class Release:
 
 Verdict = Keep | Note | Release
 
-_COMES_BACK = frozenset({StopCause.SAVED, StopCause.MIGRATED, StopCause.REVERTED})
+_ENDS = frozenset({StopCause.ENDED, StopCause.UNDEFINED})
 
 
 def judge(
@@ -57,26 +57,35 @@ def judge(
     """
     if domain is not None and claim.mac in domain.macs:
         return _judge_present(claim, policy, domain, cause)
-    if domain is None and (cause in _COMES_BACK or claim.phase is Phase.HELD):
-        # A transient domain that was saved or migrated away is gone and yet not dead.
-        return _note(claim, Phase.HELD)
+    if domain is None and (held := _stopped_short(claim, None, cause)):
+        return _note(claim, held)  # a transient domain that was saved or migrated is gone and yet not dead
     if policy is ReleasePolicy.NEVER or claim.pinned:
         return Keep()
     if domain is not None:
         return Release(f"domain '{domain.name}' no longer has an interface {claim.mac}", certain=True)
-    return Release("its domain is gone", certain=cause is StopCause.ENDED)
+    return Release("its domain is gone", certain=cause in _ENDS)
 
 
 def _judge_present(claim: Claim, policy: ReleasePolicy, domain: Domain, cause: StopCause | None) -> Verdict:
     if domain.state is DomainState.ACTIVE:
         return _note(claim, Phase.RUNNING)
-    if domain.state is DomainState.HELD or cause in _COMES_BACK or claim.phase is Phase.HELD:
-        return _note(claim, Phase.HELD)
+    if held := _stopped_short(claim, domain.state, cause):
+        return _note(claim, held)
     if claim.phase is not Phase.RUNNING:
         return _note(claim, Phase.DEFINED)  # defined to be started soon
     if policy is ReleasePolicy.DESTROY and not claim.pinned:
         return Release(f"domain '{domain.name}' is off", certain=True)
     return Keep()
+
+
+def _stopped_short(claim: Claim, state: DomainState | None, cause: StopCause | None) -> Phase | None:
+    """The phase of a domain that does not run and yet has not ended; None if it may have ended."""
+    if DomainState.MOVED is state or cause is StopCause.MIGRATED or claim.phase is Phase.MOVED:
+        return Phase.MOVED
+    if DomainState.HELD is state or cause in (StopCause.SAVED, StopCause.REVERTED):
+        return Phase.HELD
+    was_held = claim.phase is Phase.HELD
+    return Phase.HELD if was_held and cause is not StopCause.UNDEFINED else None
 
 
 def _note(claim: Claim, phase: Phase) -> Verdict:

@@ -177,7 +177,9 @@ class DomainState(StrEnum):
     OFF = "off"
     """It is defined and does not run."""
     HELD = "held"
-    """It does not run but will go on with its memory: saved, migrated away, reverted to a snapshot."""
+    """It does not run but may go on from where it stopped: saved, or reverted to a snapshot."""
+    MOVED = "moved"
+    """It does not run here because it was migrated away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,8 @@ class StopCause(StrEnum):
     SAVED = "saved"
     MIGRATED = "migrated"
     REVERTED = "reverted"
+    UNDEFINED = "undefined"
+    """Its definition was removed, and a managed save image with it."""
 
 
 class Phase(StrEnum):
@@ -217,7 +221,9 @@ class Phase(StrEnum):
     RUNNING = "running"
     """It has been seen running."""
     HELD = "held"
-    """It stopped in a way that is not an end."""
+    """It was saved or reverted: it may come back, until it is undefined."""
+    MOVED = "moved"
+    """It was migrated away: whatever happens to its traces here says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)

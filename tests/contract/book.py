@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from contract.invariant import check_invariant
+from contract.invariant import check_history, check_invariant
 from macbind.addressing import AddressPlan, AddressRange, MacAddress
 from macbind.model import NO_OPTIONS, Allocation, Pool, PoolMode, Subnet
 from macbind.options import DhcpOptions
@@ -80,6 +80,7 @@ class Book:
             registry, self._registry = self._registry, None
             registry.close()
             check_invariant(self.url, registry.pools)
+            check_history(self.url)
 
     def abandon(self) -> None:
         """Closes it without asking whether the invariant holds: its database may be gone."""

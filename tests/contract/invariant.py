@@ -7,14 +7,16 @@ pinned; a name has one live allocation; nothing is known of, or asked about, an 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import Row, create_engine, text
 
 from macbind.model import Pool
 
 Interval = tuple[int, int]
+_TAKEN, _GIVEN_UP = ("allocate", "reserve"), ("release", "unreserve")
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
@@ -31,22 +33,28 @@ def joined(intervals: Iterable[Interval]) -> list[Interval]:
     return out
 
 
-def check_invariant(url: str, pools: Mapping[str, Pool]) -> None:
-    """Raises an AssertionError that says what does not hold."""
-    engine = create_engine(url)
+@contextmanager
+def _asking(url: str) -> Iterator[Callable[[str], Sequence[Row[Any]]]]:
+    """Questions in SQL, all answered at one state of the database."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
     try:
         with engine.connect() as db:
-            ask = lambda query: db.execute(text(query)).all()  # noqa: E731
-            numbers = {name: number for number, name in ask("SELECT id, name FROM pool")}
-            revs = dict(ask("SELECT id, rev FROM pool"))
-            extents = ask("SELECT pool_id, lo, hi FROM free_extent ORDER BY pool_id, lo")
-            rows = ask("SELECT ip, mac, pool_id, name, gen, pinned, free_at, released_at FROM allocation")
-            known = [
-                *ask("SELECT ip, gen FROM told"),
-                *ask("SELECT ip, seq FROM dirty"),
-            ]
+            snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ"
+            db.execute(text(snapshot if engine.dialect.name == "postgresql" else "BEGIN"))
+            yield lambda query: db.execute(text(query)).all()
+            db.execute(text("COMMIT"))
     finally:
         engine.dispose()
+
+
+def check_invariant(url: str, pools: Mapping[str, Pool]) -> None:
+    """Raises an AssertionError that says what does not hold."""
+    with _asking(url) as ask:
+        numbers = {name: number for number, name in ask("SELECT id, name FROM pool")}
+        revs = dict(ask("SELECT id, rev FROM pool"))
+        extents = ask("SELECT pool_id, lo, hi FROM free_extent ORDER BY pool_id, lo")
+        rows = ask("SELECT ip, mac, pool_id, name, gen, pinned, free_at, released_at FROM allocation")
+        known = [*ask("SELECT ip, gen FROM told"), *ask("SELECT ip, seq FROM dirty")]
     _check_tiles({numbers[name]: pool for name, pool in pools.items()}, extents, rows)
     generation = {}
     for row in rows:
@@ -83,3 +91,23 @@ def _check_tiles(pools: Mapping[int, Pool], extents: Iterable[Any], rows: Iterab
     for number, pool in pools.items():
         whole = [(int(item.lo), int(item.hi)) for item in pool.plan.assignable]
         assert joined(tiles[number]) == whole, f"{pool.name}: free extents and allocations do not tile it"
+
+
+def check_history(url: str) -> None:
+    """Raises an AssertionError where the audit log says that an address had two holders at a time.
+
+    Every address is taken and given up in turns, and each generation of it is greater than the one before.
+    """
+    with _asking(url) as ask:
+        every = ask("SELECT ip, action, gen FROM audit ORDER BY id")
+    entries = [entry for entry in every if entry.action in (*_TAKEN, *_GIVEN_UP)]
+    last: dict[int, tuple[str, int]] = {}
+    for ip, action, gen in entries:
+        before, last[ip] = last.get(ip), (action, gen)
+        if action in _GIVEN_UP:
+            assert before is None or (before[0] in _TAKEN and gen >= before[1]), (
+                f"{ip}: {action} {gen} {before}"
+            )
+        elif before is not None:
+            assert before[0] in _GIVEN_UP, f"{ip}: {action} {gen} after {before}"
+            assert gen > before[1], f"{ip}: {action} {gen} after {before}"

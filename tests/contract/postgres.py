@@ -35,7 +35,6 @@ class Postgres:
         self.directory = Path(tempfile.mkdtemp(prefix="macbind-pg-"))
         self._data, self._log = self.directory / "data", self.directory / "log"
         self._server: subprocess.Popen[bytes] | None = None
-        self._databases = 0
 
     def __enter__(self) -> Self:
         password = self.directory / "password"
@@ -53,7 +52,7 @@ class Postgres:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self.stop(signal.SIGQUIT)  # nobody will need what it would write down
         shutil.rmtree(self.directory)
 
     def start(self) -> None:
@@ -84,32 +83,27 @@ class Postgres:
             return False
         return True
 
-    def stop(self) -> None:
-        """Ends every session and the server, as ``pg_ctl stop -m fast`` does."""
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Ends every session and the server: SIGINT is ``pg_ctl stop -m fast``, SIGQUIT a crash."""
         if self._server is not None:
-            self._server.send_signal(signal.SIGINT)
+            self._server.send_signal(how)
             self._server.wait(20)
             self._server = None
 
-    def run(self, statement: str, database: str = "postgres") -> None:
-        """Executes one statement outside of any transaction."""
+    def run(self, *statements: str) -> None:
+        """Executes statements outside of any transaction."""
         with psycopg.connect(
             host=str(self.directory),
             user="macbind",
             password=self.password,
-            dbname=database,
+            dbname="postgres",
             autocommit=True,
             connect_timeout=3,
         ) as connection:
-            connection.execute(statement.encode())
+            for statement in statements:
+                connection.execute(statement.encode())
 
-    def new_database(self) -> str:
-        """Creates an empty database; returns its SQLAlchemy URL."""
-        self._databases += 1
-        name = f"registry{self._databases}"
-        self.run(f"CREATE DATABASE {name}")
-        return self.url(name)
-
-    def url(self, database: str) -> str:
-        """The SQLAlchemy URL of a database, with the password in it."""
-        return f"postgresql+psycopg://macbind:{self.password}@/{database}?host={self.directory}"
+    def emptied(self) -> str:
+        """Removes everything that the last test left; returns the SQLAlchemy URL, with the password in it."""
+        self.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        return f"postgresql+psycopg://macbind:{self.password}@/postgres?host={self.directory}"

@@ -84,19 +84,19 @@ def test_exhaustion_says_what_waits_for_dhcpd(book: Book) -> None:
 
 
 def test_a_big_allocation_spans_many_extents(book: Book) -> None:
-    """Thousands of addresses are taken in one transaction out of a fragmented pool, lowest first."""
-    book.open(make_pool(subnet="10.8.0.0/19"))
-    names = [f"m{number}" for number in range(4000)]
+    """Hundreds of addresses are taken in one transaction out of a fragmented pool, lowest first."""
+    book.open(make_pool(subnet="10.8.0.0/20"))
+    names = [f"m{number}" for number in range(1200)]
     book.allocate(*names)
     with book.write() as txn:
         for name in names[::2]:
             txn.release(name=name)
     book.confirm()
-    made = book.allocate(*(f"n{number}" for number in range(2100)))
+    made = book.allocate(*(f"n{number}" for number in range(700)))
     low = int(ip("10.8.0.1"))
     assert [int(one.address) for one in made] == [
-        *range(low, low + 4000, 2),
-        *range(low + 4000, low + 4100),
+        *range(low, low + 1200, 2),
+        *range(low + 1200, low + 1300),
     ]
 
 
@@ -124,14 +124,14 @@ def test_a_wanted_address_in_use_names_its_holder(book: Book) -> None:
     assert addresses(book.allocate("b", address=ip("10.1.1.1"))) == ["10.1.1.1"]
 
 
-@pytest.mark.parametrize("address", ["10.1.1.0", "10.1.1.1", "10.1.1.9", "10.1.1.15", "10.9.9.9"])
-def test_a_wanted_address_outside_of_the_ranges_is_refused(book: Book, address: str) -> None:
+def test_a_wanted_address_outside_of_the_ranges_is_refused(book: Book) -> None:
     """Gateways, exclusions, network address and foreign addresses cannot be wanted; the hint shows the ranges."""
     book.open(make_pool(exclude=["10.1.1.9-10.1.1.9"], gateways=["10.1.1.1"]))
-    with pytest.raises(
-        NotInPool, match=rf"does not hand out {address}\. It hands out 10\.1\.1\.2-10\.1\.1\.8"
-    ):
-        book.one("a", address=ip(address))
+    for address in ("10.1.1.0", "10.1.1.1", "10.1.1.9", "10.1.1.15", "10.9.9.9"):
+        with pytest.raises(
+            NotInPool, match=rf"does not hand out {address}\. It hands out 10\.1\.1\.2-10\.1\.1\.8"
+        ):
+            book.one("a", address=ip(address))
 
 
 def test_the_same_request_finds_what_it_made(book: Book) -> None:
@@ -147,25 +147,21 @@ def test_the_same_request_finds_what_it_made(book: Book) -> None:
     assert [entry[1:] for entry in book.history()] == [("allocate", name) for name in "abc"]
 
 
-@pytest.mark.parametrize(
-    ("asked", "difference"),
-    [
+def test_the_same_name_with_other_parameters_is_a_conflict(book: Book) -> None:
+    """A name that is held with other parameters is refused, and the error says what differs."""
+    book.open(make_pool(), make_pool("other", subnet="10.2.0.0/28"))
+    book.one("a", group="g", domain="dom")
+    for asked, difference in (
         ({"pool": "other"}, "pool 'farm', not 'other'"),
         ({"group": "h"}, "group 'g', not 'h'"),
         ({"group": None}, "group 'g', not None"),
         ({"options": DhcpOptions(hostname="x")}, r"options {}, not {'hostname': 'x'}"),
         ({"address": ip("10.1.1.5")}, "address '10.1.1.1', not '10.1.1.5'"),
         ({"domain": "other"}, "domain 'dom', not 'other'"),
-    ],
-)
-def test_the_same_name_with_other_parameters_is_a_conflict(
-    book: Book, asked: dict[str, Any], difference: str
-) -> None:
-    """A name that is held with other parameters is refused, and the error says what differs."""
-    book.open(make_pool(), make_pool("other", subnet="10.2.0.0/28"))
-    book.one("a", group="g", domain="dom")
-    with pytest.raises(Conflict, match=rf"'a' is already allocated \(10\.1\.1\.1\) with {difference}"):
-        book.allocate("a", **({"group": "g", "domain": "dom"} | asked))
+    ):
+        wanted: dict[str, Any] = {"group": "g", "domain": "dom", **asked}
+        with pytest.raises(Conflict, match=rf"'a' is already allocated \(10\.1\.1\.1\) with {difference}"):
+            book.allocate("a", **wanted)
     assert book.one("a", group="g").domain == "dom", "an unnamed domain is no difference"
 
 
@@ -206,16 +202,16 @@ def test_a_whole_group_is_asked_for_again_or_not_at_all(book: Book) -> None:
     assert len(book.allocate("g-1", "g-2", group="g", whole_group=True)) == 2
 
 
-@pytest.mark.parametrize("name", ["", " a", "a b", "-a", "a\x00", "ä", "a" * 129, "a;b", 'a"'])
-def test_names_that_cannot_be_names_are_refused(book: Book, name: str) -> None:
+def test_names_that_cannot_be_names_are_refused(book: Book) -> None:
     """Names and groups outside the alphabet are refused before anything is looked at."""
     book.open(make_pool())
-    with pytest.raises(InvalidRequest, match="cannot be a name"):
-        book.one(name)
-    with pytest.raises(InvalidRequest, match="cannot be a group"):
-        book.one("a", group=name)
-    with pytest.raises(InvalidRequest, match="cannot be a name"):
-        book.reserve(name, "10.1.1.1")
+    for name in ("", " a", "a b", "-a", "a\x00", "ä", "a" * 129, "a;b", 'a"', "a\n"):
+        with pytest.raises(InvalidRequest, match="cannot be a name"):
+            book.one(name)
+        with pytest.raises(InvalidRequest, match="cannot be a group"):
+            book.one("a", group=name)
+        with pytest.raises(InvalidRequest, match="cannot be a name"):
+            book.reserve(name, "10.1.1.1")
 
 
 @pytest.mark.parametrize(
@@ -367,9 +363,14 @@ def test_the_audit_log_names_everybody(book: Book) -> None:
 def test_a_transaction_that_fails_leaves_nothing(book: Book) -> None:
     """An error anywhere in a transaction undoes all of it."""
     book.open(make_pool())
-    with pytest.raises(ZeroDivisionError), book.write() as txn:
-        txn.allocate(Wanted("farm", ("a", "b")))
-        txn.reserve("p", ip("10.1.1.9"))
-        _ = 1 // 0
+
+    def work() -> None:
+        with book.write() as txn:
+            txn.allocate(Wanted("farm", ("a", "b")))
+            txn.reserve("p", ip("10.1.1.9"))
+            _ = 1 // 0
+
+    with pytest.raises(ZeroDivisionError):
+        work()
     assert (book.find(released=True), book.due(), book.history()) == ([], [], [])
     assert addresses(book.allocate("c")) == ["10.1.1.1"]

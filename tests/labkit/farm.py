@@ -19,6 +19,7 @@ from macbind.client import Client
 from macbind.config import Settings, load
 from macbind.dhcpd.key import read_key
 from macbind.errors import ServiceUnavailable
+from macbind.model import Status
 
 OMAPI_PORT = 7911
 
@@ -115,19 +116,25 @@ class Farm:
 
     def wait_serving(self, deadline_s: float = 15.0) -> None:
         """Waits until the service answers and every dhcpd is served."""
+        until(
+            lambda: (now := self.status()) and all(one.state == "serving" for one in now.dhcpds),
+            deadline_s,
+            "macbind to serve",
+        )
 
-        def serving() -> bool:
-            if self._process is not None and self._process.poll() is not None:
-                raise RuntimeError(f"macbind serve ended with {self._process.returncode}:\n{self.log()}")
-            if not self.socket.exists():
-                return False
-            try:
-                with self.client() as client:
-                    return all(one.state == "serving" for one in client.status().dhcpds)
-            except ServiceUnavailable:
-                return False
+    def wait_answering(self, deadline_s: float = 15.0) -> None:
+        """Waits until the service answers, however it gets on with dhcpd."""
+        until(self.status, deadline_s, "macbind to answer")
 
-        until(serving, deadline_s, "macbind to serve")
+    def status(self) -> Status | None:
+        """How things stand; None while the service does not answer yet. Fails when it has ended."""
+        if self._process is not None and self._process.poll() is not None:
+            raise RuntimeError(f"macbind serve ended with {self._process.returncode}:\n{self.log()}")
+        try:
+            with self.client() as client:
+                return client.status()
+        except ServiceUnavailable:
+            return None
 
     def stop(self) -> int:
         """Ends the service as a service manager does; returns its exit status."""

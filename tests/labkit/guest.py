@@ -27,7 +27,20 @@ BOOT_DEADLINE_S = 60.0  # a boot costs 2 s of processor time; ten at once on two
 
 _SCRIPTS = Path(__file__).with_name("guestfs")
 _BUSYBOX = Path("/bin/busybox")
-_APPLETS = "sh mount insmod cat ip nc udhcpc hostname acpid poweroff reboot sleep".split()
+_APPLETS = [
+    "sh",
+    "mount",
+    "insmod",
+    "cat",
+    "ip",
+    "nc",
+    "udhcpc",
+    "hostname",
+    "acpid",
+    "poweroff",
+    "reboot",
+    "sleep",
+]
 _MODULES = ("virtio_pci", "virtio_net", "button", "evdev")  # the last two are for the power button
 _NAME = re.compile(r"<name>([^<]+)</name>")
 
@@ -177,7 +190,9 @@ def tcp_answers(
         return False
 
 
-def reboot(lab: Lab, address: IPv4Address | str, console: Console, deadline_s: float = BOOT_DEADLINE_S) -> None:
+def reboot(
+    lab: Lab, address: IPv4Address | str, console: Console, deadline_s: float = BOOT_DEADLINE_S
+) -> None:
     """Let the guest reboot itself; returns when it has an address again."""
     boots = console.leases()
     lab.open_socket(str(address), REBOOT_PORT).close()
@@ -190,7 +205,9 @@ def _newest_kernel() -> Path:
 
     kernels = sorted(Path("/boot").glob("vmlinuz-*-cloud-amd64"), key=version)
     if not kernels:
-        raise FileNotFoundError("no /boot/vmlinuz-*-cloud-amd64: the package linux-image-cloud-amd64 is missing")
+        raise FileNotFoundError(
+            "no /boot/vmlinuz-*-cloud-amd64: the package linux-image-cloud-amd64 is missing"
+        )
     if not _BUSYBOX.exists():
         raise FileNotFoundError(f"no {_BUSYBOX}: the package busybox-static is missing")
     return kernels[-1]

@@ -52,11 +52,19 @@ for part in etc lib cache log; do
   case $part in etc) place=/etc/libvirt ;; *) place=/var/$part/libvirt ;; esac
   mount --no-mtab --bind "$1/$part" "$place"
 done
-trap '' CHLD
-: >/run/mounted
-exec sleep infinity
+touch /run/mounted
+exec env --ignore-signal=CHLD sleep infinity
 """
-_UNSHARE = "unshare --mount --propagation private --pid --fork --kill-child --mount-proc".split()
+_UNSHARE = [
+    "unshare",
+    "--mount",
+    "--propagation",
+    "private",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+]
 _LONGEST_SOCKET_PATH = 107
 _TAIL_LINES = 25
 
@@ -167,8 +175,9 @@ class Libvirtd:
 
     def kill(self) -> None:
         """End libvirtd with SIGKILL, as a crash would; its guests go on."""
+        process = self._running()
         self._signal(signal.SIGKILL)
-        self._running().wait(self.deadline_s)
+        process.wait(self.deadline_s)
 
     def restart(self) -> None:
         """Stop it if it runs, start it, wait until it answers; guests go on all the time."""

@@ -64,12 +64,26 @@ def test_a_shut_off_domain_frees_its_address_by_policy() -> None:
 
 @pytest.mark.parametrize("policy", ReleasePolicy)
 @pytest.mark.parametrize("cause", COMES_BACK)
-@pytest.mark.parametrize("seen", [None, DomainState.OFF, DomainState.HELD])
+@pytest.mark.parametrize("seen", [None, DomainState.OFF])
 def test_what_comes_back_is_held(policy: ReleasePolicy, cause: StopCause, seen: DomainState | None) -> None:
     """Saved, migrated and reverted domains release nothing, also when a transient one leaves no trace."""
     present = None if seen is None else domain(seen)
-    assert judge(RUNNING, policy, present, cause) == Note(Phase.HELD)
-    assert judge(replace(RUNNING, phase=Phase.HELD), policy, present) == Keep()
+    phase = Phase.MOVED if cause is StopCause.MIGRATED else Phase.HELD
+    assert judge(RUNNING, policy, present, cause) == Note(phase)
+    assert judge(replace(RUNNING, phase=phase), policy, present) == Keep()
+
+
+def test_a_state_alone_tells_that_a_domain_comes_back() -> None:
+    """Without an event, what libvirt says of a stopped domain decides."""
+    assert judge(RUNNING, DESTROY, domain(DomainState.HELD)) == Note(Phase.HELD)
+    assert judge(RUNNING, DESTROY, domain(DomainState.MOVED)) == Note(Phase.MOVED)
+
+
+def test_undefining_ends_what_was_saved_but_not_what_moved() -> None:
+    """A managed save image goes with its definition; a migrated machine lives on without its old definition."""
+    saved, moved = replace(RUNNING, phase=Phase.HELD), replace(RUNNING, phase=Phase.MOVED)
+    assert releases(judge(saved, DESTROY, None, StopCause.UNDEFINED))
+    assert judge(moved, DESTROY, None, StopCause.UNDEFINED) == Keep()
 
 
 def test_a_domain_that_is_only_defined_keeps_its_address() -> None:

@@ -13,6 +13,7 @@ import typer
 
 from macbind import __version__
 from macbind.cli.output import EXIT_CODES, Group, Output, table, when
+from macbind.cli.vm import vm
 from macbind.errors import InvalidAddress, InvalidRequest, MacbindError, NotFound
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ Routes = Annotated[
 ]
 
 _DEFAULT_CONFIG = Path("/etc/macbind/macbind.toml")
+
+app.add_typer(vm, name="vm")
 
 
 @app.callback()

@@ -31,7 +31,7 @@ _PG_SERVER = {
     "tcp_keepalives_interval": 1,
     "tcp_keepalives_count": 3,
     "tcp_user_timeout": 5000,
-    "idle_in_transaction_session_timeout": 5000,
+    "idle_in_transaction_session_timeout": 4000,  # less than others wait for its lock
     "statement_timeout": 30000,
 }
 _PG_CLIENT = {

@@ -23,13 +23,11 @@ import tenacity
 
 from macbind.errors import HypervisorUnavailable, MacbindError, PeerError
 from macbind.model import Domain, DomainState, HypervisorStatus, StopCause
+from macbind.virt.connection import KEEPALIVE_COUNT, KEEPALIVE_S, run_event_loop
 from macbind.virt.domain import macs_in
 
 _log = structlog.get_logger()
 
-KEEPALIVE_S = 5
-KEEPALIVE_COUNT = 3
-"""A hypervisor that does not answer for 15 s is taken for lost, also in the middle of a call."""
 _BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0, 0.1)
 
 _CAUSES = {
@@ -37,11 +35,7 @@ _CAUSES = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: StopCause.SAVED,
     libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT: StopCause.REVERTED,
 }
-_HELD_REASONS = {
-    libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED,
-    libvirt.VIR_DOMAIN_SHUTOFF_SAVED,
-    libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT,
-}
+_HELD_REASONS = {libvirt.VIR_DOMAIN_SHUTOFF_SAVED, libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT}
 _UNSUPPORTED = {
     libvirt.VIR_ERR_NO_SUPPORT,
     libvirt.VIR_ERR_INVALID_ARG,
@@ -73,27 +67,6 @@ class _Closed:
 
 class _Stop:
     """The watcher is to end."""
-
-
-_loop_lock = threading.Lock()
-_loop_runs = False
-
-
-def _run_event_loop() -> None:
-    """Starts libvirt's event loop, once per process; it must run before a connection is opened."""
-    global _loop_runs  # noqa: PLW0603  # libvirt's loop is the process's, too
-    with _loop_lock:
-        if _loop_runs:
-            return
-        libvirt.virEventRegisterDefaultImpl()
-        libvirt.registerErrorHandler(lambda *_: None, None)  # errors are raised; do not print them as well
-        threading.Thread(target=_spin, name="libvirt-events", daemon=True).start()
-        _loop_runs = True
-
-
-def _spin() -> None:
-    while True:
-        libvirt.virEventRunDefaultImpl()
 
 
 class Watcher:
@@ -128,7 +101,7 @@ class Watcher:
 
     def start(self) -> None:
         """Starts the thread; the hypervisor need not be there yet."""
-        _run_event_loop()
+        run_event_loop()
         self._thread.start()
 
     def close(self) -> None:
@@ -327,6 +300,8 @@ class Watcher:
 
     def _inactive_state(self, handle: Any) -> DomainState:
         _, reason = handle.state()
+        if reason == libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED:
+            return DomainState.MOVED
         if reason in _HELD_REASONS:
             return DomainState.HELD
         try:
@@ -349,6 +324,8 @@ def _on_lifecycle(_: Any, domain: Any, event: int, detail: int, todo: queue.Simp
     cause = None
     if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
         cause = _CAUSES.get(detail, StopCause.ENDED)
+    elif event == libvirt.VIR_DOMAIN_EVENT_UNDEFINED:
+        cause = StopCause.UNDEFINED
     todo.put(_Look(domain.UUIDString(), cause))
 
 

@@ -1,0 +1,198 @@
+"""``macbind vm``: machines from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from macbind.cli.output import Output, table
+from macbind.errors import InvalidRequest, MacbindError
+
+if TYPE_CHECKING:
+    from macbind.client import Client
+    from macbind.machine import Destroyed, Machine, Progress
+
+vm = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Launch and destroy machines: an address, copies of a template's disks, and a libvirt domain.",
+)
+
+
+def _json(ctx: typer.Context, value: bool) -> bool:
+    ctx.ensure_object(Output).json = value
+    return value
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_json)]
+Socket = Annotated[
+    Path | None,
+    typer.Option("--socket", envvar="MACBIND_SOCKET", help="The service's socket.", show_default=False),
+]
+Uri = Annotated[
+    str, typer.Option("--uri", "-c", envvar="LIBVIRT_DEFAULT_URI", help="The hypervisor's libvirt URI.")
+]
+_DEFAULT_URI = "qemu:///system"
+
+
+@vm.command()
+def launch(
+    ctx: typer.Context,
+    template: Annotated[str, typer.Argument(help="A file with domain XML, or the name of a domain.")],
+    pool: Annotated[str, typer.Argument(help="The pool to take the address from.")],
+    name: Annotated[str | None, typer.Argument(help="The machine's name; made up if left out.")] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", min=1, help="So many, all or none; named GROUP-1, GROUP-2 …"),
+    ] = None,
+    group: Annotated[str | None, typer.Option("--group", "-g", help="A group to destroy it with.")] = None,
+    uri: Uri = _DEFAULT_URI,
+    ping: Annotated[bool, typer.Option("--ping/--no-ping", help="Wait until it answers a ping.")] = True,
+    tcp: Annotated[
+        int | None, typer.Option("--tcp", min=1, max=65535, help="Wait until it takes connections there.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Seconds from its start within which it must answer.")
+    ] = 120.0,
+    clone: Annotated[
+        str, typer.Option("--clone", help="How it gets its disks: linked or full.", metavar="KIND")
+    ] = "linked",
+    network: Annotated[
+        str | None,
+        typer.Option("--network", help="The bridge or network of the interface that gets the address."),
+    ] = None,
+    anti_spoofing: Annotated[
+        bool, typer.Option("--anti-spoofing", help="Let it use its own MAC and IP only (network filter).")
+    ] = False,
+    ttl: Annotated[
+        float | None, typer.Option("--ttl", help="Its address is released by itself after so many seconds.")
+    ] = None,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Launch a machine; when it is printed, it runs and answers."""
+    if count is not None and (group is None or name is not None):
+        raise InvalidRequest(
+            "--count needs --group and no NAME.",
+            hint="For example: macbind vm launch web.xml farm --group speck-7 --count 3.",
+        )
+    from macbind import machine
+
+    what = Path(template) if Path(template).is_file() else template
+    how: machine.How = {
+        "uri": uri,
+        "wait": machine.Wait(ping=ping, tcp=tcp, timeout_s=timeout),
+        "clone": clone,
+        "network": network,
+        "anti_spoofing": anti_spoofing,
+        "ttl_s": ttl,
+        "on_progress": _tell,
+    }
+    with _client(socket) as client, _problems_told():
+        if count is not None and group is not None:
+            made = machine.launch_many(client, what, pool, group, count, **how)
+        else:
+            made = [machine.launch(client, what, pool, name=name, group=group, **how)]
+    if json:
+        ctx.obj.value(made if count is not None else made[0])
+    else:
+        _print(made)
+
+
+@vm.command("list")
+def list_(ctx: typer.Context, uri: Uri = _DEFAULT_URI, socket: Socket = None, json: Json = False) -> None:
+    """List the domains that use allocations."""
+    from macbind import machine
+
+    with _client(socket) as client:
+        found = machine.list_machines(client, uri=uri)
+    if json:
+        ctx.obj.value(found)
+        return
+    table(
+        ["NAME", "ADDRESS", "MAC", "STATE", "UP", "DOMAIN"],
+        [(one.name, one.address, one.mac, one.state, _duration(one.uptime_s), one.domain) for one in found],
+        "No machines.",
+    )
+
+
+@vm.command()
+def destroy(
+    ctx: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(help="Names of machines.", metavar="NAME...")] = None,
+    group: Annotated[str | None, typer.Option("--group", "-g", help="All machines of a group.")] = None,
+    uri: Uri = _DEFAULT_URI,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Destroy machines as by pulling the plug; delete their clones and release their addresses."""
+    if (group is None) == (not names):
+        raise InvalidRequest(
+            "Say what to destroy: NAME... or --group.", hint="For example: macbind vm destroy build-7."
+        )
+    from macbind import machine
+
+    with _client(socket) as client, _problems_told():
+        if group is not None:
+            done = machine.destroy_group(client, group, uri=uri, on_progress=_tell)
+        else:
+            done = machine.destroy_all(client, list(dict.fromkeys(names or ())), uri=uri, on_progress=_tell)
+    if json:
+        ctx.obj.value(done)
+        return
+    for one in done:
+        typer.echo(_sentence(one))
+    if not done:
+        typer.echo(f"group {group}: nothing to destroy", err=True)
+
+
+def _client(socket: Path | None) -> Client:
+    from macbind.client import Client
+
+    return Client(socket)
+
+
+def _tell(progress: Progress) -> None:
+    typer.echo(f"{progress.seconds:6.1f} s  {progress.machine}: {progress.step}", err=True)
+
+
+@contextmanager
+def _problems_told() -> Iterator[None]:
+    """Prints what else an error has to say: what could not be undone, which others failed."""
+    try:
+        yield
+    except MacbindError as error:
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(f"macbind: {note}", err=True)
+        raise
+
+
+def _print(made: Sequence[Machine]) -> None:
+    table(
+        ["NAME", "ADDRESS", "MAC", "DOMAIN"],
+        [(one.name, one.address, one.mac, one.domain) for one in made],
+        "No machines.",
+    )
+
+
+def _sentence(done: Destroyed) -> str:
+    if done.already_gone:
+        return f"{done.name}: nothing to destroy, it is gone already"
+    parts = [
+        "domain destroyed" if done.domain else "no domain",
+        *(f"{path} deleted" for path in done.clones),
+        *(f"{address} released" for address in done.addresses),
+    ]
+    return f"{done.name}: {', '.join(parts)}"
+
+
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,160 @@
+"""The values machines are described with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address
+from typing import TypedDict
+from uuid import UUID
+
+from macbind.addressing import MacAddress
+from macbind.model import Allocation
+from macbind.options import DhcpOptions
+from macbind.virt.clone import Clone, Copying
+
+DEFAULT_URI = "qemu:///system"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a machine must do before it counts as launched.
+
+    Attributes:
+        ping: Answer ICMP echo.
+        tcp: Take connections on this port.
+        timeout_s: All of this within so many seconds from its start.
+    """
+
+    ping: bool = True
+    tcp: int | None = None
+    timeout_s: float = 120.0
+
+
+class Step(StrEnum):
+    """What was just done."""
+
+    ALLOCATED = "allocated"
+    CLONED = "cloned"
+    STARTED = "started"
+    PINGED = "answers ping"
+    CONNECTED = "takes connections"
+    UNDONE = "undone"
+    DESTROYED = "destroyed"
+    DELETED = "clones deleted"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A step on a machine's way.
+
+    Attributes:
+        machine: Its name.
+        step: What was just done.
+        seconds: Since the call began.
+    """
+
+    machine: str
+    step: Step
+    seconds: float
+
+
+OnProgress = Callable[[Progress], object]
+"""Told of each step; never called by two threads at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine that was launched.
+
+    Attributes:
+        name: Its name, and its allocation's.
+        domain: Its domain's name.
+        uuid: Its domain's UUID.
+        address: Its address.
+        mac: Its MAC.
+        clones: Its own disks.
+        uri: The hypervisor's libvirt URI.
+        allocation: Its allocation.
+    """
+
+    name: str
+    domain: str
+    uuid: UUID
+    address: IPv4Address
+    mac: MacAddress
+    clones: tuple[Clone, ...]
+    uri: str
+    allocation: Allocation
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed:
+    """What destroying a machine found, and what is gone now.
+
+    Attributes:
+        name: The machine's name.
+        domain: Whether there was a domain.
+        clones: The volumes deleted.
+        addresses: The addresses released.
+        already_gone: Whether there was nothing left of it.
+    """
+
+    name: str
+    domain: bool
+    clones: tuple[str, ...]
+    addresses: tuple[IPv4Address, ...]
+    already_gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListedMachine:
+    """A domain that uses an allocation, or that macbind launched.
+
+    Attributes:
+        name: The allocation's name.
+        domain: The domain's name.
+        uuid: The domain's UUID.
+        state: What it does, e.g. ``running``.
+        address: The address; None if the allocation is gone.
+        mac: The MAC; None if the allocation is gone.
+        pool: The pool.
+        group: The group.
+        uptime_s: Seconds since it was launched; None if macbind did not launch it.
+    """
+
+    name: str
+    domain: str
+    uuid: str
+    state: str
+    address: IPv4Address | None
+    mac: MacAddress | None
+    pool: str
+    group: str | None
+    uptime_s: float | None
+
+
+class How(TypedDict, total=False):
+    """How machines are launched; every entry may be left out.
+
+    Attributes:
+        uri: The hypervisor's libvirt URI; qemu:///system by default.
+        wait: What they must do before they count as launched; answer a ping by default.
+        clone: How they get their disks: ``linked`` (default) or ``full``.
+        network: The bridge or network of the interface that gets the address; the first interface by default.
+        anti_spoofing: Whether libvirt is to let them use their own MAC and IP only.
+        options: DHCP options of these machines.
+        ttl_s: Their addresses are released by themselves after so many seconds.
+        on_progress: Told of each step.
+    """
+
+    uri: str
+    wait: Wait
+    clone: Copying | str
+    network: str | None
+    anti_spoofing: bool
+    options: DhcpOptions
+    ttl_s: float | None
+    on_progress: OnProgress | None

@@ -1,0 +1,67 @@
+"""Whether a machine answers: ICMP echo and TCP, tried until it does."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from contextlib import suppress
+from ipaddress import IPv4Address
+from typing import Self
+
+from macbind.errors import ConfigError, NotPermitted
+
+try:
+    import icmplib
+except ImportError as error:
+    raise ConfigError("icmplib is not installed here.", hint="Install macbind[libvirt].") from error
+
+_TRY_S = 0.5
+"""How long one try waits. A booting machine says nothing at first, and is not to wait for us later."""
+
+
+class EchoSocket:
+    """Asks by ICMP echo; as an ordinary user where the kernel lets them, else as root. A context manager.
+
+    Raises:
+        NotPermitted: Neither is possible.
+    """
+
+    def __init__(self, address: IPv4Address) -> None:
+        self._address = str(address)
+        # The identifier must be our own among all who ping on this host: a raw socket gets everybody's replies.
+        self._id, self._sequence = secrets.randbelow(1 << 16), 0
+        self._socket = _open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def answers(self) -> bool:
+        """Whether an answer comes now."""
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        request = icmplib.ICMPRequest(destination=self._address, id=self._id, sequence=self._sequence)
+        with suppress(icmplib.ICMPLibError):  # no route or no neighbour: as silent as nobody
+            self._socket.send(request)
+            reply = self._socket.receive(request, _TRY_S)
+            reply.raise_for_status()
+            return bool(reply.source == self._address)
+        return False
+
+
+def _open() -> icmplib.ICMPv4Socket:
+    for privileged in (False, True):
+        with suppress(icmplib.SocketPermissionError):
+            return icmplib.ICMPv4Socket(privileged=privileged)
+    raise NotPermitted(
+        "Your user may not ping.",
+        hint="Let all users: `sysctl net.ipv4.ping_group_range='0 2147483647'`; or wait for a TCP port only.",
+    )
+
+
+def connects(address: IPv4Address, port: int) -> bool:
+    """Whether something listens on a TCP port now."""
+    with suppress(OSError), socket.create_connection((str(address), port), timeout=_TRY_S):
+        return True
+    return False

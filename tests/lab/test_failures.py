@@ -1,0 +1,358 @@
+"""What fails is told with its own class, in time; nothing is half-done, and everything mends by itself."""
+
+import signal
+import sqlite3
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from ipaddress import IPv4Address
+
+import pytest
+
+from labkit.dhcp import DhcpClient
+from labkit.farm import Farm
+from labkit.net import Port
+from labkit.omshell import OmapiKey as ShellKey
+from labkit.wait import until
+from macbind.client import Client
+from macbind.dhcpd.key import OmapiKey
+from macbind.errors import (
+    AddressInUse,
+    DhcpdRefused,
+    DhcpdUnavailable,
+    NotFound,
+    PoolExhausted,
+    RegistryUnavailable,
+)
+from macbind.model import Allocation, State
+
+POOLS = """
+[subnet."10.0.0.0/8"]
+routers = ["10.0.0.1"]
+""" + "".join(
+    f'[pool.{name}]\nsubnet = "10.0.0.0/8"\nranges = ["10.1.{number}.3-10.1.{number}.{last}"]\n'
+    for number, (name, last) in enumerate(
+        {
+            "down": 9,
+            "gone": 3,
+            "group": 9,
+            "frozen": 3,
+            "thaw": 9,
+            "foreign": 9,
+            "key": 9,
+            "locked": 9,
+            "empty": 99,
+        }.items(),
+        1,
+    )
+)
+PATIENCE_S = 0.6
+MENDS_S = 10.0
+
+
+@pytest.fixture
+def client(farm: Farm) -> Iterator[Client]:
+    """The Python API, of a caller without much patience; dhcpd serves again after the test."""
+    with farm.client(timeout_s=PATIENCE_S) as client:
+        yield client
+    if not farm.dhcpd.alive:
+        farm.dhcpd.restart()
+    farm.wait_serving()
+
+
+@pytest.fixture(scope="module")
+def cable(farm: Farm) -> Port:
+    """Where the machines of this module are plugged in."""
+    return farm.lab.port("machines")
+
+
+def secret_of(key: OmapiKey) -> str:
+    """The secret as it stands in files."""
+    return b64encode(key.secret).decode()
+
+
+def is_served(cable: Port, made: Allocation) -> bool:
+    """Whether dhcpd serves the allocated address to the allocated MAC."""
+    lease = DhcpClient(cable, str(made.mac)).dora(timeout_s=0.3)
+    return lease is not None and lease.address == made.address
+
+
+def test_allocation_while_dhcpd_is_down_is_completed_when_it_is_back(
+    farm: Farm, client: Client, cable: Port
+) -> None:
+    """The caller learns in time that dhcpd is away; the name keeps its one address and is bound without help."""
+    farm.dhcpd.stop()
+    started = time.monotonic()
+    with pytest.raises(DhcpdUnavailable) as failed:
+        client.allocate("down", "late")
+    assert PATIENCE_S <= time.monotonic() - started < PATIENCE_S + 2
+    assert failed.value.code == "dhcpd_unavailable"
+    assert failed.value.details == {"dhcpds": ["main"], "addresses": ["10.1.1.3"]}
+    assert "dhcpd main has not confirmed 10.1.1.3 in time" in failed.value.message
+    assert "ask again with the same name" in failed.value.hint
+    pending = client.get("late")
+    assert (pending.state, str(pending.address)) == (State.PENDING, "10.1.1.3")
+    status = client.status()
+    assert (status.dhcpds[0].state, status.dhcpds[0].backlog) == ("unavailable", 1)
+    assert status.findings
+    with pytest.raises(DhcpdUnavailable):
+        client.allocate("down", "late")
+    assert farm.run("allocate", "down", "late", "--timeout", "0.2").returncode == 5
+    assert [one.name for one in client.list(pool="down", released=True)] == ["late"]
+    farm.dhcpd.start()
+    farm.dhcpd.wait_ready()
+    until(lambda: client.get("late").state is State.BOUND, MENDS_S, "the allocation to be bound")
+    assert client.allocate("down", "late").generation == pending.generation
+    assert is_served(cable, pending)
+
+
+def test_group_that_dhcpd_did_not_confirm_is_released_without_a_trace(farm: Farm, client: Client) -> None:
+    """A group allocated while dhcpd was down and released again leaves neither registry entry nor host."""
+    farm.dhcpd.stop()
+    with pytest.raises(DhcpdUnavailable, match="has not confirmed 3 addresses in time"):
+        client.allocate_group("group", "speck", 3)
+    with pytest.raises(DhcpdUnavailable):
+        client.release_group("speck")
+    farm.dhcpd.restart()
+    until(lambda: not list(client.list(pool="group", released=True)), MENDS_S, "the group to be gone")
+    assert all(farm.dhcpd.omshell_host(f"00:16:3e:01:03:0{last}") is None for last in (3, 4, 5))
+
+
+def test_address_released_while_dhcpd_is_down_is_nobodys_until_dhcpd_confirmed(
+    farm: Farm, client: Client, cable: Port
+) -> None:
+    """A release that dhcpd has not confirmed keeps the address out of reach; when dhcpd is back it is free."""
+    made = client.allocate("gone", "old")
+    farm.dhcpd.stop()
+    with pytest.raises(DhcpdUnavailable, match="has not confirmed") as failed:
+        client.release("old")
+    assert "become free when dhcpd is back" in failed.value.hint
+    with pytest.raises(NotFound):
+        client.get("old")
+    assert [one.state for one in client.list(pool="gone", released=True)] == [State.RELEASING]
+    with pytest.raises(PoolExhausted, match="no unoccupied address") as full:
+        client.allocate("gone", "new")
+    assert "1 released ones wait for dhcpd's confirmation" in full.value.hint
+    with pytest.raises(AddressInUse, match="dhcpd has yet to confirm"):
+        client.allocate("gone", "new", address=made.address)
+    farm.dhcpd.start()
+    farm.dhcpd.wait_ready()
+    until(lambda: not list(client.list(pool="gone", released=True)), MENDS_S, "the release to be confirmed")
+    assert farm.dhcpd.omshell_host(str(made.mac)) is None
+    assert not is_served(cable, made)
+    assert client.allocate("gone", "new").address == made.address
+
+
+def test_frozen_dhcpd_costs_the_caller_no_more_than_its_deadline(
+    farm: Farm, client: Client, cable: Port
+) -> None:
+    """A dhcpd that hangs is told from one that answers by the deadline; thawed, it completes everything."""
+    made = client.allocate("frozen", "before")
+    farm.dhcpd.freeze()
+    started = time.monotonic()
+    with pytest.raises(DhcpdUnavailable, match="has not confirmed"):
+        client.release("before")
+    with pytest.raises(DhcpdUnavailable, match="has not confirmed"):
+        client.allocate("thaw", "during")
+    assert time.monotonic() - started < 2 * PATIENCE_S + 3
+    assert client.get("during").state is State.PENDING
+    farm.dhcpd.thaw()
+    until(lambda: client.get("during").state is State.BOUND, MENDS_S, "the allocation to be bound")
+    until(lambda: not list(client.list(pool="frozen", released=True)), MENDS_S, "the release")
+    assert farm.dhcpd.omshell_host(str(made.mac)) is None
+    assert is_served(cable, client.get("during"))
+
+
+def test_address_whose_mac_is_somebody_elses_in_dhcpd_is_put_aside(
+    farm: Farm, client: Client, cable: Port
+) -> None:
+    """A foreign reservation is not touched: the caller learns of it, keeps nothing, and the next address works."""
+    mac = "00:16:3e:01:06:03"
+    farm.dhcpd.omshell(
+        f'new host\nset name = "foreign"\nset hardware-address = {mac}\nset hardware-type = 1\n'
+        "set ip-address = 10.200.0.1\ncreate\n"
+    )
+    with pytest.raises(DhcpdRefused, match="belongs to the host reservation 'foreign'") as refused:
+        client.allocate("foreign", "meets-foreign")
+    assert "Nothing was allocated" in refused.value.hint
+    with pytest.raises(NotFound):
+        client.get("meets-foreign")
+    assert client.allocate("foreign", "meets-foreign").address == IPv4Address("10.1.6.4")
+    assert farm.dhcpd.omshell_host(mac) == {"name": "foreign", "mac": mac, "ip": "10.200.0.1"}
+
+
+def test_key_that_dhcpd_does_not_know_is_named_and_can_be_mended(
+    farm: Farm, client: Client, cable: Port
+) -> None:
+    """With a wrong secret every call says that the key is the reason; the right file heals without a restart."""
+    key_file = farm.directory / "macbind.key"
+    right = key_file.read_text()
+    wrong = OmapiKey.generate("macbind", "hmac-sha256")
+    key_file.write_text(wrong.stanza)
+    try:
+        farm.kill()
+        farm.start()
+        farm.wait_answering()
+        until(lambda: client.status().dhcpds[0].problem, MENDS_S, "the key to be refused")
+        with pytest.raises(DhcpdUnavailable, match="the secrets differ") as failed:
+            client.allocate("key", "wrong-key")
+        assert secret_of(wrong) not in str(failed.value) + farm.log()
+    finally:
+        key_file.write_text(right)
+    until(lambda: client.get("wrong-key").state is State.BOUND, MENDS_S, "the allocation to be bound")
+    assert is_served(cable, client.get("wrong-key"))
+
+
+def test_key_that_was_replaced_is_followed(farm: Farm, client: Client, cable: Port) -> None:
+    """After a new key and a restart of dhcpd alone, the service speaks to dhcpd with the new key."""
+    key_file = farm.directory / "macbind.key"
+    fresh = OmapiKey.generate("macbind", "hmac-sha256")
+    key_file.write_text(fresh.stanza)
+    farm.dhcpd.restart()
+    farm.wait_serving()
+    made = client.allocate("key", "after-the-change")
+    assert is_served(cable, made)
+    farm.dhcpd.key = ShellKey(fresh.name, secret_of(fresh), fresh.algorithm)
+    assert farm.dhcpd.omshell_host(str(made.mac)) is not None
+
+
+def test_registry_that_another_process_locks_is_named_and_recovers(farm: Farm) -> None:
+    """While another process holds the database's lock changes fail with that reason, and reading goes on."""
+    with (
+        farm.client(timeout_s=20) as client,
+        closing(sqlite3.connect(farm.directory / "registry.db")) as other,
+    ):
+        other.isolation_level = None
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RegistryUnavailable, match="locked") as failed:
+            client.allocate("locked", "locked-out")
+        assert (failed.value.code, failed.value.message.count("registry.db")) == ("registry_unavailable", 1)
+        assert "Another process holds its write lock" in failed.value.hint
+        with pytest.raises(NotFound):
+            client.get("locked-out")
+        assert list(client.list(pool="locked", released=True)) == []
+        other.execute("ROLLBACK")
+        assert client.allocate("locked", "locked-out").state is State.BOUND
+
+
+def test_dhcpd_that_lost_its_lease_file_is_filled_again(farm: Farm, client: Client, cable: Port) -> None:
+    """dhcpd killed and started with an empty lease file serves every allocation again, without any help."""
+    made = client.allocate_group("empty", "all", 60)
+    farm.dhcpd.kill()
+    farm.dhcpd.restart(keep_leases=False)
+    hosts = [str(one.mac) for one in made]
+    until(lambda: farm.dhcpd.omshell_host(hosts[-1]) is not None, MENDS_S, "dhcpd to be filled again")
+    farm.wait_serving()
+    assert all(farm.dhcpd.omshell_host(mac) is not None for mac in hosts[::10])
+    assert is_served(cable, made[0])
+    assert is_served(cable, made[-1])
+    client.release_group("all")
+    assert list(client.list(pool="empty", released=True)) == []
+
+
+def test_killed_service_finds_everything_again(farm: Farm, client: Client, cable: Port) -> None:
+    """After SIGKILL and a start all allocations are there and served, and the same client goes on."""
+    before = list(client.list(released=True))
+    assert before
+    farm.kill()
+    assert farm.socket.exists()
+    farm.start()
+    farm.wait_serving()
+    assert [(one.name, one.address, one.generation) for one in client.list(released=True)] == [
+        (one.name, one.address, one.generation) for one in before
+    ]
+    assert all(is_served(cable, one) for one in before[:5] if one.state is State.BOUND)
+
+
+def test_service_killed_amid_allocations_has_done_each_or_none(make_farm: Callable[..., Farm]) -> None:
+    """Names asked for while the service is killed are held once or not at all; asking again settles each."""
+    farm = make_farm(pools=POOLS)
+    names = [f"vm-{number}" for number in range(40)]
+    told: dict[str, Allocation] = {}
+
+    def ask(name: str) -> None:
+        with farm.client() as client:
+            told[name] = client.allocate("empty", name)
+
+    with ThreadPoolExecutor(16) as threads:
+        asked: list[Future[None]] = [threads.submit(ask, name) for name in names]
+        until(lambda: len(told) >= 5, 10, "the first answers")
+        farm.kill()
+    failures = [one.exception() for one in asked if one.exception() is not None]
+    assert all(getattr(error, "code", None) == "service_unavailable" for error in failures)
+    farm.start()
+    farm.wait_serving()
+    with farm.client() as client:
+        for name, was in told.items():
+            now = client.get(name)
+            assert (now.address, now.generation, now.state) == (was.address, was.generation, State.BOUND)
+        made = [client.allocate("empty", name) for name in names]
+        assert len({one.address for one in made}) == 40
+        assert sorted(made, key=lambda one: one.address) == list(client.list(pool="empty", released=True))
+        assert all(farm.dhcpd.omshell_host(str(one.mac)) is not None for one in made[::8])
+
+
+def test_sigterm_answers_those_who_wait_and_removes_the_socket(make_farm: Callable[..., Farm]) -> None:
+    """On SIGTERM a caller that waits for a frozen dhcpd is answered within seconds; the exit status is 0."""
+    farm = make_farm(pools=POOLS)
+    farm.dhcpd.freeze()
+    with farm.client(timeout_s=60) as client, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(client.allocate, "down", "vm")
+        with farm.client() as other:
+            until(lambda: list(other.list()), 10, "the allocation")
+        started = time.monotonic()
+        assert farm.stop() == 0
+        assert time.monotonic() - started < 9
+        with pytest.raises(DhcpdUnavailable, match="has not confirmed"):
+            waiting.result(5)
+    assert not farm.socket.exists()
+    farm.dhcpd.thaw()
+    farm.start()
+    farm.wait_serving()
+    with farm.client() as client:
+        until(lambda: client.get("vm").state is State.BOUND, MENDS_S, "the allocation to be bound")
+
+
+def test_sigterm_under_load_loses_no_answer(make_farm: Callable[..., Farm]) -> None:
+    """What was answered before the end exists afterwards; what was not was refused as unavailable."""
+    farm = make_farm(pools=POOLS)
+    told: list[Allocation] = []
+
+    def work(thread: int) -> None:
+        with farm.client() as client:
+            # One by one: what was told before an error counts.
+            told.extend(client.allocate("empty", f"vm-{thread}-{number}") for number in range(12))
+
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(work, thread) for thread in range(8)]
+        until(lambda: len(told) > 8, 10, "some work")
+        assert farm.stop() == 0
+    errors = [error for one in asked if (error := one.exception()) is not None]
+    assert {getattr(error, "code", repr(error)) for error in errors} <= {
+        "service_unavailable",
+        "dhcpd_unavailable",
+    }
+    assert not farm.socket.exists()
+    farm.start()
+    farm.wait_serving()
+    with farm.client() as client:
+        now = {one.name: one for one in client.list(pool="empty")}
+    assert all(now[one.name] == one for one in told)
+    assert all(one.state is State.BOUND for one in now.values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_service_that_is_told_to_end_while_it_starts_ends(
+    farm: Farm, client: Client, number: signal.Signals
+) -> None:
+    """A signal that arrives before the service is ready is not lost."""
+    assert farm.stop() == 0
+    farm.start()
+    until(farm.socket.exists, 10, "the socket")
+    assert farm._process is not None
+    farm._process.send_signal(number)
+    assert farm._process.wait(10) == 0
+    assert not farm.socket.exists()
+    farm.start()

@@ -1,0 +1,295 @@
+"""The whole life of a machine on real libvirt and QEMU, with a real dhcpd; and release right after destroy."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from labkit.farm import Farm
+from labkit.guest import Guest, boot, greeting, reboot, wait_ping
+from labkit.net import Lab
+from labkit.virt import Console, Libvirtd
+from labkit.wait import until
+from macbind.client import Client
+from macbind.model import Allocation
+
+pytestmark = pytest.mark.timeout(240)
+
+POOLS = """
+[subnet."10.0.0.0/8"]
+routers = ["10.0.0.1"]
+lease_time_s = 3600
+
+[pool.farm]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.1.3-10.1.1.250"]
+
+[pool.lasting]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.2.3-10.1.2.250"]
+release = "undefine"
+
+[pool.brief]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.3.3-10.1.3.250"]
+claim_timeout_s = 1
+"""
+SOON_S = 10.0
+
+
+@dataclass
+class Site:
+    """A farm whose macbind watches a libvirtd of the same lab."""
+
+    lab: Lab
+    libvirtd: Libvirtd
+    farm: Farm
+    client: Client
+    guest: Guest
+
+    def start(self, name: str, pool: str = "farm", *, persistent: bool = False) -> tuple[Allocation, Console]:
+        """Allocates an address and boots a guest with its MAC, until it answers."""
+        one = self.client.allocate(pool, name)
+        return one, self.boot(name, one, persistent=persistent)
+
+    def boot(self, name: str, one: Allocation, *, persistent: bool = False, client_id: str = "") -> Console:
+        """Boots a guest with an allocation's MAC, until it answers a ping at the allocation's address."""
+        xml = self.guest.template(name=name, mac=str(one.mac), client_id=client_id or None)
+        console = boot(self.libvirtd, xml, persistent=persistent)
+        wait_ping(self.lab, one.address, console=console)
+        self.until_used(one.name)
+        return console
+
+    def until_used(self, name: str) -> None:
+        """Waits until macbind has seen the domain of an allocation."""
+        until(lambda: self.client.get(name).domain_uuid, SOON_S, f"the domain of {name} to be seen")
+
+    def holds(self, name: str) -> bool:
+        """Whether the name still has its address."""
+        return any(one.name == name for one in self.client.list())
+
+    def until_free(self, one: Allocation) -> str:
+        """Waits until an address can be allocated again and dhcpd knows nothing of it; returns the reason."""
+
+        def is_free() -> bool:
+            return not list(self.client.list(address=one.address, released=True))
+
+        until(is_free, SOON_S, f"{one.address} to be free")
+        assert self.farm.dhcpd.omshell_host(str(one.mac)) is None
+        return str(self.client.history(name=one.name)[0].detail["reason"])
+
+    def settled(self) -> None:
+        """Waits until macbind has handled all that libvirt said so far: the end of a later domain, too."""
+        marker = self.client.allocate("farm", f"marker-{threading.get_ident()}")
+        xml = self.guest.template(name=marker.name, mac=str(marker.mac))
+        boot(self.libvirtd, xml)
+        self.until_used(marker.name)
+        self.libvirtd.virsh("destroy", marker.name)
+        self.until_free(marker)
+
+
+@pytest.fixture(scope="module")
+def guest() -> Guest:
+    """The guest all tests boot."""
+    return Guest.build()
+
+
+@pytest.fixture(scope="module")
+def module_site(guest: Guest) -> Iterator[Site]:
+    """One lab with dhcpd, libvirtd and macbind for the tests that share it."""
+    with tempfile.TemporaryDirectory(prefix="mb-") as name, Lab() as lab:
+        directory = Path(name)
+        (directory / "virt").mkdir()
+        (directory / "farm").mkdir()
+        with Libvirtd(lab, directory / "virt") as libvirtd:
+            watched = f'{POOLS}\n[hypervisor.local]\nuri = "{libvirtd.uri}"\n'
+            with Farm(lab, directory / "farm", pools=watched) as farm, farm.client(30) as client:
+                until(
+                    lambda: client.status().hypervisors[0].connected,
+                    SOON_S,
+                    "macbind to watch the hypervisor",
+                )
+                yield Site(lab, libvirtd, farm, client, guest)
+                assert farm.stop() == 0
+                assert '"level": "critical"' not in farm.log()
+                assert "Traceback" not in farm.log()
+
+
+@pytest.fixture
+def site(module_site: Site) -> Iterator[Site]:
+    """The shared lab, without any guest or allocation of an earlier test."""
+    yield module_site
+    for name in module_site.libvirtd.virsh("list", "--all", "--name").split():
+        if name in module_site.libvirtd.virsh("list", "--name").split():
+            module_site.libvirtd.virsh("destroy", name)
+        if name in module_site.libvirtd.virsh("list", "--all", "--name").split():
+            module_site.libvirtd.virsh("undefine", name, "--managed-save")
+    for one in module_site.client.list():
+        module_site.client.release(one.name)
+
+
+def test_the_story_of_a_farm(site: Site) -> None:
+    """Allocate, start, DHCP, ping, TCP, virsh destroy; the address is free and the next machine has it."""
+    first, _ = site.start("hub")
+    assert str(first.address) in greeting(site.lab, first.address)
+    site.libvirtd.virsh("destroy", "hub")
+    assert site.until_free(first) == "its domain is gone"
+    second, _ = site.start("next")
+    assert (second.address, second.mac) == (first.address, first.mac)
+    assert second.generation > first.generation
+    assert str(second.address) in greeting(site.lab, second.address)
+
+
+def test_ten_machines_at_once(site: Site) -> None:
+    """Ten machines have the ten announced addresses; after their end the pool is as full as before."""
+    free = site.client.pools()[1].free
+    group = site.client.allocate_group("farm", "crowd", 10)
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda one: site.boot(one.name, one), group))
+    for one in group:
+        assert str(one.address) in greeting(site.lab, one.address)
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda one: site.libvirtd.virsh("destroy", one.name), group))
+    for one in group:
+        site.until_free(one)
+    assert site.client.pools()[1].free == free
+
+
+def test_nothing_is_freed_while_the_machine_goes_on(site: Site) -> None:
+    """Reboot from inside, reset, pause and resume leave the machine its address."""
+    one, console = site.start("vm")
+    reboot(site.lab, one.address, console)
+    site.libvirtd.virsh("reset", "vm")
+    wait_ping(site.lab, one.address, console=console)
+    site.libvirtd.virsh("suspend", "vm")
+    site.settled()
+    site.libvirtd.virsh("resume", "vm")
+    wait_ping(site.lab, one.address, console=console)
+    site.settled()
+    assert site.client.get("vm").address == one.address
+
+
+def test_a_saved_machine_keeps_its_address(site: Site) -> None:
+    """Saved to a file a transient domain is gone from libvirt; restored it goes on with its address."""
+    one, console = site.start("vm")
+    image = str(site.libvirtd.directory / "vm.save")
+    site.libvirtd.virsh("save", "vm", image)
+    site.settled()
+    assert site.holds("vm")
+    site.farm.stop()
+    site.farm.start()
+    site.farm.wait_serving()
+    site.settled()
+    assert site.holds("vm")
+    site.libvirtd.virsh("restore", image)
+    wait_ping(site.lab, one.address, console=console)
+    site.settled()
+    site.libvirtd.virsh("destroy", "vm")
+    site.until_free(one)
+
+
+def test_a_persistent_machine_can_be_stopped_and_started(site: Site) -> None:
+    """In a pool that releases on undefine, destroy and start keep the address; undefine frees it."""
+    one, _ = site.start("vm", "lasting", persistent=True)
+    site.libvirtd.virsh("destroy", "vm")
+    site.settled()
+    assert site.holds("vm")
+    site.libvirtd.virsh("start", "vm")
+    wait_ping(site.lab, one.address)
+    site.libvirtd.virsh("managedsave", "vm")
+    site.settled()
+    site.libvirtd.virsh("undefine", "vm", "--managed-save")
+    assert site.until_free(one) == "its domain is gone"
+
+
+def test_a_managed_save_is_no_end(site: Site) -> None:
+    """A persistent domain with a managed save image is off in name only, also for a pool that frees on destroy."""
+    one, _ = site.start("vm", persistent=True)
+    site.libvirtd.virsh("managedsave", "vm")
+    site.settled()
+    assert site.holds("vm")
+    site.libvirtd.virsh("start", "vm")
+    wait_ping(site.lab, one.address)
+    site.libvirtd.virsh("destroy", "vm")
+    assert site.until_free(one) == "domain 'vm' is off"
+
+
+def test_libvirtd_killed_frees_nothing(site: Site) -> None:
+    """With libvirtd killed nothing is freed; what ends meanwhile is released when it is back, the rest lives."""
+    dead, _ = site.start("dead")
+    alive, _ = site.start("alive")
+    pid = site.libvirtd.guest_pid("dead")
+    site.libvirtd.kill()
+    until(lambda: not site.client.status().hypervisors[0].connected, SOON_S, "macbind to notice")
+    assert site.holds("dead")
+    assert site.holds("alive")
+    until(lambda: site.client.status().findings, SOON_S, "the finding")
+    site.lab.run(["kill", "-9", str(pid)])
+    site.libvirtd.start()
+    until(lambda: site.client.status().hypervisors[0].connected, SOON_S, "macbind to be connected again")
+    site.until_free(dead)
+    assert site.holds("alive")
+    wait_ping(site.lab, alive.address)
+    site.libvirtd.virsh("destroy", "alive")
+    site.until_free(alive)
+
+
+def test_a_hot_unplugged_card_frees_its_address(site: Site) -> None:
+    """A card plugged in while the machine runs is seen, and releases its address when it is unplugged."""
+    _, _ = site.start("vm")
+    second = site.client.allocate("farm", "second-card")
+    card = site.libvirtd.directory / "card.xml"
+    card.write_text(
+        f"<interface type='bridge'><mac address='{second.mac}'/><source bridge='{site.lab.bridge}'/>"
+        "<model type='virtio'/></interface>"
+    )
+    site.libvirtd.virsh("attach-device", "vm", str(card), "--live")
+    site.until_used("second-card")
+    site.libvirtd.virsh("detach-device", "vm", str(card), "--live")
+    assert "no longer has an interface" in site.until_free(second)
+    assert site.holds("vm")
+
+
+def test_a_clone_that_kept_its_mac_is_reported(site: Site) -> None:
+    """Two domains that run with one MAC are told with both names; the address stays until both are gone."""
+    one, _ = site.start("original")
+    boot(site.libvirtd, site.guest.template(name="copy", mac=str(one.mac)))
+
+    def told() -> bool:
+        return any("'copy'" in f and "'original'" in f for f in site.client.status().findings)
+
+    until(told, SOON_S, "the finding")
+    assert "'copy'" in site.farm.log()
+    site.libvirtd.virsh("destroy", "original")
+    site.settled()
+    assert site.holds("original")
+    site.libvirtd.virsh("destroy", "copy")
+    site.until_free(one)
+
+
+def test_a_stranger_of_our_scheme_is_reported(site: Site) -> None:
+    """A domain with a MAC of a pool that nobody allocated is told by name."""
+    boot(site.libvirtd, site.guest.template(name="stranger", mac="00:16:3e:01:01:77"))
+    until(lambda: any("'stranger'" in f for f in site.client.status().findings), SOON_S, "the finding")
+    assert "10.1.1.119" in site.farm.macbind("status", status=1)
+
+
+def test_clones_with_one_client_id_have_their_own_addresses(site: Site) -> None:
+    """Two machines cloned from one image send one DHCP client identifier and get their own addresses."""
+    group = site.client.allocate_group("farm", "twins", 2)
+    for one in group:
+        site.boot(one.name, one, client_id="00deadbeef00112233445566")
+    for one in group:
+        assert str(one.address) in greeting(site.lab, one.address)
+
+
+def test_an_allocation_without_a_machine_ends(site: Site) -> None:
+    """An allocation whose domain never appears is released after its pool's claim timeout."""
+    one = site.client.allocate("brief", "nobody")
+    assert site.until_free(one) == "no domain with its MAC appeared in time"

@@ -63,6 +63,11 @@ class Confirmations:
                 if allocation.state is not State.BOUND or name in self._doubtful:
                     self._expect(waiter, (name, allocation.address, allocation.generation))
 
+    def expect_answer(self, waiter: Waiter, who: str, allocation: Allocation) -> None:
+        """Lets ``waiter`` wait for somebody who is not a dhcpd; call before the commit."""
+        with self._lock:
+            self._expect(waiter, (who, allocation.address, allocation.generation))
+
     def expect_gone(self, waiter: Waiter, address: IPv4Address, dhcpds: Iterable[str]) -> None:
         """Lets ``waiter`` wait until the dhcpds hold nothing for the address; call before the commit."""
         with self._lock:
@@ -89,6 +94,10 @@ class Confirmations:
             if not waiting:
                 del self._waiting[key]
         waiter.missing.clear()
+
+    def answered(self, who: str, allocation: Allocation) -> None:
+        """Somebody who is not a dhcpd has no objection to an allocation."""
+        self._resolve([(who, allocation.address, allocation.generation)])
 
     def confirmed(self, dhcpd: str, done: Sequence[Dirty]) -> None:
         """A writer reports what it recorded as confirmed."""
@@ -137,7 +146,9 @@ class Confirmations:
             keys = {
                 key
                 for key, waiters in self._waiting.items()
-                if key[0] not in self._doubtful and any(waiter.since <= horizon for waiter in waiters)
+                if key[0] in registry.ids.dhcpds
+                and key[0] not in self._doubtful
+                and any(waiter.since <= horizon for waiter in waiters)
             }
         if not keys:
             return

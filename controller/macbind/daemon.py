@@ -143,6 +143,7 @@ class Daemon:
         if self._warden is not None:
             self._warden.close()
         self._committer.close()
+        self.service.close()
         for writer in self._writers.values():
             writer.close()
         self._registry.close()

@@ -18,6 +18,8 @@
     │   ├── DhcpdUnavailable     dhcpd did not answer in time
     │   ├── DhcpdRefused         dhcpd answered, and said no
     │   ├── RegistryUnavailable  the database is locked, full or gone
+    │   ├── AddressAnswered      a stranger uses the address; asking again takes another
+    │   ├── NetworkUnavailable   an interface cannot be used
     │   ├── HypervisorUnavailable  libvirt does not answer; no address is released meanwhile
     │   ├── MachineFailed        a machine did not start, or started and did not answer in time
     │   └── ServiceUnavailable   the macbind daemon cannot be reached
@@ -164,6 +166,18 @@ class RegistryUnavailable(PeerError):
     """The registry's database is locked, full or gone. Nothing was changed."""
 
     code = "registry_unavailable"
+
+
+class AddressAnswered(PeerError):
+    """A machine nobody allocated answers for the address, which is put aside; ``details['mac']`` says who."""
+
+    code = "address_answered"
+
+
+class NetworkUnavailable(PeerError):
+    """A network interface cannot be used."""
+
+    code = "network_unavailable"
 
 
 class HypervisorUnavailable(PeerError):

@@ -104,6 +104,8 @@ class Pool:
         release: When a machine's end releases its address.
         claim_timeout_s: How long an allocation waits for its domain to appear before it is released, in
             seconds; 0 for ever.
+        arp_probe: The interface on which to ask whether somebody uses an address before it is handed out;
+            None: nobody is asked.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Pool:
     cooldown_s: float = 0.0
     release: ReleasePolicy = ReleasePolicy.DESTROY
     claim_timeout_s: float = 900.0
+    arp_probe: str | None = None
 
     def needs_host(self, address: IPv4Address) -> bool:
         """Whether an allocation of this address needs a host reservation made over OMAPI.

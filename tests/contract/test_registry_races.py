@@ -181,26 +181,27 @@ def test_killed_controllers_leave_a_sound_registry(url: str) -> None:
             return stack.enter_context(workers.process(workers.use, url, rng.randrange(1 << 30)))
 
         running = [start() for _ in range(WORKERS)]
-        while time.monotonic() < ends_at:
-            ended = wait([one.sentinel for one, _ in running], timeout=rng.uniform(0.05, 0.5))
-            assert not ended, "a worker ended by itself: its traceback is above"
+        while time.monotonic() < ends_at or kills < 10:
             victim = rng.randrange(WORKERS)
+            assert workers.say(running[victim][1]) == "open"
+            ended = wait([one.sentinel for one, _ in running], timeout=rng.uniform(0.01, 0.3))
+            assert not ended, "a worker ended by itself: its traceback is above"
             running[victim][0].kill()
             kills += 1
             running[victim] = start()
         check_invariant(url, pools)
         for _, pipe in running:
             pipe.send("stop")
-        assert [workers.say(pipe) for _, pipe in running] == ["stopped"] * WORKERS
+        for word in ("open", "stopped"):
+            assert [workers.say(pipe) for _, pipe in running] == [word] * WORKERS
     check_invariant(url, pools)
     check_history(url)
-    assert kills > 10
     _all_works_again(Book(url))
 
 
 def _all_works_again(book: Book) -> None:
     book.open(*workers.stress_pools(), dhcpds=workers.DHCPDS)
-    assert len(book.history(limit=10_000)) > 200, "the workers did next to nothing"
+    assert len(book.history(limit=10_000)) > 100, "the workers did next to nothing"
     for one in book.find():
         book.release(address=one.address, pinned=one.pinned)
     book.later(3600)

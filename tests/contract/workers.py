@@ -17,10 +17,14 @@ from macbind.errors import RegistryUnavailable, RequestError
 from macbind.model import Pool
 from macbind.registry.engine import open_engine
 from macbind.registry.leader import leader_for
+from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction, Wanted
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__])
+# By name, because the server does not know our path; it must not import anew for every process.
+_CONTEXT.set_forkserver_preload(
+    [__name__, "macbind.registry.store", "psycopg", "sqlalchemy.dialects.postgresql"]
+)
 
 DHCPDS = ("d1", "d2")
 
@@ -94,21 +98,20 @@ def stress_pools() -> list[Pool]:
 def use(pipe: Connection, url: str, seed: int) -> None:
     """Does random things to a registry until it is killed or told to stop; errors of ours end it."""
     rng = random.Random(seed)
-    book = Book(url)
-    book.open(*stress_pools(), dhcpds=DHCPDS)
+    registry = Registry(url, {pool.name: pool for pool in stress_pools()}, DHCPDS)
+    pipe.send("open")
     steps = [_allocate, _allocate, _claim, _pin, _release, _release, _release_group, _expire, _doubt]
     while not pipe.poll(0):
         if rng.random() < 0.4:
-            _confirm(book, rng)
+            _confirm(registry, rng)
             continue
         try:
-            with book.registry.write(f"seed {seed}") as txn:
+            with registry.write(f"seed {seed}") as txn:
                 for _ in range(rng.choice([1, 1, 1, 4])):  # several, in any order of pools, as a batch does
-                    with txn.db.begin_nested():
-                        rng.choice(steps)(txn, rng)
+                    rng.choice(steps)(txn, rng)
         except RequestError:
             pass
-    book.abandon()
+    registry.close()
     pipe.send("stopped")
 
 
@@ -158,8 +161,9 @@ def _doubt(txn: Transaction, rng: random.Random) -> None:
     txn.doubt(rng.choice(DHCPDS), [IPv4Address("10.2.0.8") + rng.randrange(40)])
 
 
-def _confirm(book: Book, rng: random.Random) -> None:
+def _confirm(registry: Registry, rng: random.Random) -> None:
     name = rng.choice(DHCPDS)
-    looked = book.due(name, limit=rng.choice([1, 10, 100]))
-    with book.registry.write("writer") as txn:
+    with registry.read() as view:
+        looked = view.dirty(name, rng.choice([1, 10, 100]))
+    with registry.write("writer") as txn:
         txn.confirm(name, looked)

@@ -163,7 +163,7 @@ def test_lab_ends_a_libvirtd_that_was_forgotten(tmp_path: Path, guest: Guest) ->
         boot(libvirtd, guest.template(name="web"))
         pids = lab.server.pids()
         assert libvirtd.guest_pid("web") in pids
-    assert all(has_ended(pid) for pid in pids)
+    until(lambda: all(has_ended(pid) for pid in pids), 5, "all processes to end")
     libvirtd.close()
 
 

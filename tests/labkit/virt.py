@@ -169,9 +169,10 @@ class Libvirtd:
     def stop(self) -> None:
         """End libvirtd with SIGTERM; its guests go on. Harmless when it is down."""
         if self._process is not None and self._process.alive:
+            process = self._process
             self._signal(signal.SIGTERM)
-            self.thaw()
-            self._process.wait(self.deadline_s)
+            process.signal_group(signal.SIGCONT)
+            process.wait(self.deadline_s)
 
     def kill(self) -> None:
         """End libvirtd with SIGKILL, as a crash would; its guests go on."""
@@ -185,12 +186,19 @@ class Libvirtd:
         self.start()
 
     def freeze(self) -> None:
-        """Stop the clock for libvirtd (SIGSTOP): connections open, nothing answers."""
-        self._signal(signal.SIGSTOP)
+        """Stop the clock for libvirtd (SIGSTOP): connections open, nothing answers. Returns once frozen."""
+        # nsenter follows libvirtd when it is stopped, so both have to be woken.
+        self._running().signal_group(signal.SIGSTOP)
+        state = Path("/proc") / str(self.pid) / "stat"
+        until(
+            lambda: state.read_text().rpartition(")")[2].split()[0] == "T",
+            self.deadline_s,
+            "libvirtd to freeze",
+        )
 
     def thaw(self) -> None:
         """Let a frozen libvirtd go on (SIGCONT)."""
-        self._signal(signal.SIGCONT)
+        self._running().signal_group(signal.SIGCONT)
 
     def virsh(self, *arguments: str, stdin: str | None = None, deadline_s: float = 60.0) -> str:
         """Run virsh and return what it printed; CommandFailed carries its words when libvirt refuses."""
@@ -201,12 +209,12 @@ class Libvirtd:
         """End libvirtd and its guests as a power cut would; the files stay. Can be repeated."""
         if self._namespaces is None:
             return
+        if self._process is not None:
+            self._process.kill_now()
         if self._namespaces.alive:
             # It ends when process 1 has, and the kernel lets that happen after all others.
             run_command(["kill", "-KILL", str(self._host_pid(1))])
             self._namespaces.wait(self.deadline_s)
-        if self._process is not None:
-            self._process.wait(self.deadline_s)
         _copy_new(self._capabilities(), CACHE / "capabilities")
 
     def _make_directories(self) -> None:

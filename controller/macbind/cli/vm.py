@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,8 @@ def launch(
         )
     from macbind import machine
 
+    # Ended by a supervisor, it tidies up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     what = Path(template) if Path(template).is_file() else template
     how: machine.How = {
         "uri": uri,

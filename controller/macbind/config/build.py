@@ -228,6 +228,7 @@ class _Build:
             table.cooldown_s,
             ReleasePolicy(table.release),
             table.claim_timeout_s,
+            table.arp_probe,
         )
 
     def _plan(self, path: KeyPath, table: PoolTable, subnet: Subnet) -> AddressPlan:

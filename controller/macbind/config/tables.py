@@ -168,6 +168,7 @@ class PoolTable(_OptionKeys):
     dhcpd: list[str] | None = None
     release: Literal["destroy", "undefine", "never"] = "destroy"
     claim_timeout_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 900.0
+    arp_probe: Annotated[str, _form("[A-Za-z0-9._-]{1,15}", "the name of a network interface")] | None = None
 
 
 class HypervisorTable(_Table):

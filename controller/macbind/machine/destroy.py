@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from macbind.errors import Conflict, MacbindError, NotFound
-from macbind.machine.launch import MOST_AT_ONCE, Reporter, launched_elsewhere
+from macbind.machine.journey import Reporter
+from macbind.machine.launch import MOST_AT_ONCE, launched_elsewhere
 from macbind.machine.values import DEFAULT_URI, Destroyed, ListedMachine, Machine, OnProgress, Step
 from macbind.model import Allocation, check_name
 from macbind.virt import running

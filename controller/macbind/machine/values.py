@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,10 +11,12 @@ from typing import TypedDict
 from uuid import UUID
 
 from macbind.addressing import MacAddress
+from macbind.errors import InvalidRequest
 from macbind.model import Allocation
 from macbind.options import DhcpOptions
 from macbind.virt.clone import Clone, Copying
 
+_LAST_PORT = 65_535
 DEFAULT_URI = "qemu:///system"
 
 
@@ -30,6 +33,14 @@ class Wait:
     ping: bool = True
     tcp: int | None = None
     timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.tcp is not None and not 1 <= self.tcp <= _LAST_PORT:
+            raise InvalidRequest(f"{self.tcp} is not a TCP port.", hint=f"Ports are 1 to {_LAST_PORT}.")
+        if not 0 < self.timeout_s < math.inf:
+            raise InvalidRequest(
+                f"A machine cannot be given {self.timeout_s} s to answer.", hint="Give it some seconds."
+            )
 
 
 class Step(StrEnum):

@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any, Generic, Protocol, TypeVar
 
+import structlog
 from sqlalchemy import make_url
 
 from macbind import __version__
 from macbind.addressing import MacAddress
+from macbind.arp import Prober
 from macbind.committer import Committer
 from macbind.confirmations import Confirmations, Waiter
 from macbind.errors import DhcpdUnavailable, MacbindError, NotFound
@@ -39,9 +41,12 @@ from macbind.writer import Writer
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+_log = structlog.get_logger()
 
 PUT_ASIDE_S = 300.0
-"""How long an address that dhcpd refused rests before it is tried again."""
+"""How long an address that dhcpd or a stranger denied us rests before it is tried again."""
+_NEIGHBOURS = "(neighbours)"
+"""Who is waited for when the network is asked; no dhcpd can have this name."""
 
 
 class Pending(Generic[_R]):
@@ -107,7 +112,12 @@ class AddressService:
     ) -> None:
         self._registry, self._committer = registry, committer
         self._confirmations, self._writers, self._machines = confirmations, writers, machines
+        self._prober = Prober()
         self._started_at = datetime.now(UTC)
+
+    def close(self) -> None:
+        """Waits for what runs in the background."""
+        self._prober.close()
 
     # -- changes ---------------------------------------------------------------------------------------
 
@@ -140,6 +150,8 @@ class AddressService:
                 pool = txn.pools[one.pool]
                 if pool.needs_host(one.address):
                     self._confirmations.expect_bound(waiter, one, pool.dhcpds)
+                if pool.arp_probe and one in new:
+                    self._confirmations.expect_answer(waiter, _NEIGHBOURS, one)
             return made
 
         def bound(allocations: list[Allocation]) -> list[Allocation]:
@@ -156,7 +168,22 @@ class AddressService:
             )
             return late
 
-        return self._change(actor, work, waiter, bound, lambda error: self._withdraw(new, error), overdue)
+        def withdraw(error: MacbindError) -> Future[Any] | None:
+            return self._withdraw(new, error)
+
+        return self._change(actor, work, waiter, bound, withdraw, overdue, lambda: self._probe(new))
+
+    def _probe(self, new: Sequence[Allocation]) -> None:
+        """Asks the network whether somebody uses what was just allocated, where its pool wants that."""
+        if new and (interface := self._registry.pools[new[0].pool].arp_probe):
+            self._prober.submit(interface, list(new), self._on_probed)
+
+    def _on_probed(self, one: Allocation, stranger: MacbindError | None) -> None:
+        if stranger is None:
+            self._confirmations.answered(_NEIGHBOURS, one)
+        else:
+            _log.warning("arp", address=str(one.address), problem=stranger.message)
+            self._confirmations.refused(_NEIGHBOURS, one.address, one.generation, stranger)
 
     def release(
         self,
@@ -202,8 +229,9 @@ class AddressService:
         finish: Callable[[_T], _R],
         undo: Callable[[MacbindError], Future[Any] | None],
         overdue: Callable[[], MacbindError],
+        begin: Callable[[], None] = lambda: None,
     ) -> Pending[_R]:
-        """Commits ``work``, waits for ``waiter``, then resolves; a refusal is undone before it is told."""
+        """Commits ``work``, then ``begin``s to wait, and resolves; a refusal is undone before it is told."""
         pending: Pending[_R] = Pending(overdue)
         future = pending.future
 
@@ -216,6 +244,7 @@ class AddressService:
                 future.set_result(finish(job.result()))
             else:
                 waiter.future.add_done_callback(lambda _: settled(job.result()))
+                begin()
 
         def settled(value: _T) -> None:
             error = waiter.future.exception()
@@ -253,7 +282,7 @@ class AddressService:
 
     def _late(self, waiter: Waiter) -> MacbindError:
         """The error for confirmations that did not come, with what their dhcpds said last."""
-        names = sorted(waiter.dhcpds)
+        names = sorted(waiter.dhcpds & self._writers.keys())
         addresses = sorted(waiter.addresses)
         self._confirmations.forget(waiter)
         if not names:

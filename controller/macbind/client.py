@@ -18,6 +18,7 @@ import http.client
 import json
 import os
 import socket as sockets
+import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -46,6 +47,8 @@ SOCKET_VARIABLE = "MACBIND_SOCKET"
 _T = TypeVar("_T")
 _GRACE_S = 5.0
 """How much longer than the service the client waits, so that the service's own error arrives."""
+_CONNECT_TIMEOUT = struct.pack("@ll", 3, 0)
+"""How long to wait while the service accepts no connection: 3 seconds, as a ``struct timeval``."""
 _MAX_IDLE = 20
 """Connections kept for the next calls."""
 
@@ -358,8 +361,10 @@ class _Connection(http.client.HTTPConnection):
     @override
     def connect(self) -> None:
         self.sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
+        # Without a timeout of Python's own the kernel lets us wait while the service's backlog is full.
+        self.sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDTIMEO, _CONNECT_TIMEOUT)
         self.sock.connect(str(self._path))
+        self.sock.settimeout(self.timeout)
 
     def open(self) -> None:
         """Connects.

@@ -22,6 +22,7 @@ from ipaddress import IPv4Address
 import structlog
 import tenacity
 
+from macbind.addressing import MacAddress
 from macbind.confirmations import Confirmations
 from macbind.dhcpd.server import DhcpServer, ours
 from macbind.errors import DhcpdUnavailable, MacbindError, PeerError, RegistryUnavailable
@@ -144,9 +145,9 @@ class Writer:
         """Connects, compares, serves. Returns when asked to stop, or when a session that served broke.
 
         Raises:
-            PeerError: It did not get as far as serving.
+            PeerError: It did not get as far as serving, or served but for a moment.
         """
-        served = False
+        served, began = False, time.monotonic()
         try:
             if not self._leader.acquire():
                 self._confirmations.trusted(self._dhcpd.name)  # what the other one records counts
@@ -165,7 +166,7 @@ class Writer:
             self._confirmations.in_doubt(self._dhcpd.name)
             self._dhcpd.close()
             self._enter(DhcpdState.UNAVAILABLE, str(error))
-            if not served:
+            if not served or time.monotonic() - began < _RETRY_MAX_S:
                 raise
 
     def _serve(self, until: float) -> None:
@@ -231,7 +232,8 @@ class Writer:
         """Looks up every reservation dhcpd should hold and marks those that differ; then removes ghosts."""
         name = self._dhcpd.name
         self._enter(DhcpdState.COMPARING)
-        started, compared, differing, after = time.monotonic(), 0, 0, -1
+        started, differing, after = time.monotonic(), 0, -1
+        compared: set[tuple[IPv4Address, MacAddress]] = set()
         while not self._stop.is_set():
             with self._registry.read() as view:
                 wanted = view.desired(name, after=after, limit=COMPARE)
@@ -245,10 +247,11 @@ class Writer:
             ]
             self._doubt(wrong)
             self._drain()  # new allocations do not wait for the rest of the comparison
-            compared, differing, after = compared + len(wanted), differing + len(wrong), int(wanted[-1][0])
-        ghosts = self._remove_ghosts()
+            compared.update((address, host.mac) for address, host in wanted)
+            differing, after = differing + len(wrong), int(wanted[-1][0])
         if self._stop.is_set():
             return
+        ghosts = self._remove_ghosts(compared)
         # What the registry says was confirmed is true again: all else has lost its record and is due.
         self._confirmations.trusted(name)
         self._confirmations.recheck(self._registry)
@@ -257,7 +260,7 @@ class Writer:
         _log.info(
             "compared",
             dhcpd=name,
-            reservations=compared,
+            reservations=len(compared),
             mended=differing,
             ghosts=ghosts,
             seconds=round(time.monotonic() - started, 3),
@@ -268,7 +271,7 @@ class Writer:
             with self._registry.write("writer") as txn:
                 txn.doubt(self._dhcpd.name, addresses)
 
-    def _remove_ghosts(self) -> int:
+    def _remove_ghosts(self, compared: set[tuple[IPv4Address, MacAddress]]) -> int:
         """Removes hosts of ours that dhcpd has on disk and that no allocation accounts for.
 
         They appear when dhcpd lost a deletion: a full disk, a restored backup, power loss without fsync. An
@@ -280,11 +283,11 @@ class Writer:
             return 0
         for problem in on_disk.problems:
             _log.warning("lease file", dhcpd=self._dhcpd.name, line=problem.line, problem=problem.text)
-        found = ours(on_disk)
-        with self._registry.read() as view:
-            live = view.find(addresses=list({one.address for one in found}))
+        suspects = [one for one in ours(on_disk) if (one.address, one.mac) not in compared]
+        with self._registry.read() as view:  # some may have been allocated since
+            live = view.find(addresses=list({one.address for one in suspects}))
         known = {(one.address, one.mac) for one in live}
-        removals = [one for one in found if (one.address, one.mac) not in known]
+        removals = [one for one in suspects if (one.address, one.mac) not in known]
         for start in range(0, len(removals), BATCH):
             for error in self._dhcpd.apply(removals[start : start + BATCH]):
                 if error is not None:

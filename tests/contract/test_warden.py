@@ -230,6 +230,26 @@ def test_a_managed_save_image_keeps_the_address(bench: Bench) -> None:
     assert bench.is_held("vm")
 
 
+def test_reverting_to_a_snapshot_releases_nothing(bench: Bench) -> None:
+    """A running domain that is reverted to a snapshot of when it was off will be started again."""
+    vm = bench.allocate("vm")
+    domain = bench.driver.defineXML(bench.xml("vm", vm.mac))
+    snapshot = domain.snapshotCreateXML("<domainsnapshot><name>before</name></domainsnapshot>")
+    domain.create()
+    bench.until_used("vm")
+    bench.settled()
+    domain.revertToSnapshot(snapshot)
+    bench.settled()
+    bench.restart_watching()
+    bench.settled()
+    assert bench.is_held("vm")
+    snapshot.delete()
+    domain.create()
+    bench.settled()
+    domain.destroy()
+    bench.until_free("vm")
+
+
 def test_what_ended_unseen_is_released_after_a_restart(bench: Bench) -> None:
     """A domain destroyed while nobody watched is found missing by the first scan; a living one is kept."""
     gone, alive = bench.allocate("gone"), bench.allocate("alive")

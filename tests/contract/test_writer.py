@@ -4,6 +4,7 @@ import os
 import resource
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
@@ -339,6 +340,36 @@ def test_broken_connection_after_a_part_of_a_batch_is_repaired_at_once(
         controller.wait_settled()
         assert set(controller.states()) == {"new"}
         assert controller.agrees_with(site)
+
+
+class Flapping(Fragile):
+    """A dhcpd whose connection is gone as soon as it was compared, e.g. behind a broken proxy."""
+
+    def __init__(self, inner: DhcpServer) -> None:
+        super().__init__(inner, 0.0, 1_000_000)
+        self.connects = 0
+        self._ended, other = os.pipe()
+        os.close(other)
+
+    @override
+    def connect(self) -> None:
+        self.connects += 1
+        super().connect()
+
+    @override
+    def fileno(self) -> int:
+        return self._ended
+
+
+def test_connection_that_never_lasts_is_not_hammered(tmp_path: Path, site: Site) -> None:
+    """When every connection ends at once, the pause before the next one grows."""
+    flapping = Flapping(site.server())
+    began = time.monotonic()
+    with Controller(tmp_path, POOL, flapping) as controller:
+        until(lambda: flapping.connects == 5, 10, "the fifth connection")
+        assert time.monotonic() - began > 0.7
+        assert controller.defects == []
+    os.close(flapping._ended)
 
 
 def test_locked_registry_delays_and_breaks_nothing(tmp_path: Path, site: Site) -> None:

@@ -1,5 +1,8 @@
 """The laboratory's libvirt proves itself: real libvirtd, real QEMU, guests with addresses from a real dhcpd."""
 
+import contextlib
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +53,27 @@ def allocate(farm: Farm, *names: str) -> list[Allocation]:
         return [client.allocate("farm", name) for name in names]
 
 
+def heard(ear: socket.socket, wanted: bytes) -> bool:
+    """Whether one of the frames received so far contains these bytes."""
+    with contextlib.suppress(BlockingIOError):
+        while wanted not in ear.recv(2048, socket.MSG_DONTWAIT):
+            pass
+        return True
+    return False
+
+
+def hosts_libvirt() -> set[Path]:
+    """Every file in the host's places for libvirt."""
+    places = ["/run/libvirt", "/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt"]
+    return {*Path("/run").glob("libvirt*"), *(file for place in places for file in Path(place).rglob("*"))}
+
+
+def mounts(below: Path) -> list[str]:
+    """The mounts of this process that have to do with libvirt or with a directory."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if "libvirt" in line or str(below) in line]
+
+
 def states(libvirtd: Libvirtd) -> dict[str, str]:
     """Every domain that libvirtd knows with its state."""
     return {
@@ -81,8 +105,10 @@ def test_reboot_keeps_the_domain_and_shutdown_ends_it(
     (one,) = allocate(farm, "web")
     disk = create_disk(tmp_path / "web.qcow2")
     xml = guest.disk_template(disk, name="web", mac=str(one.mac), client_id="ff00c0ffee")
-    console = boot(libvirtd, xml, persistent=True)
-    wait_ping(lab, one.address, console=console)
+    with lab.port("ear").packet_socket() as ear:
+        console = boot(libvirtd, xml, persistent=True)
+        wait_ping(lab, one.address, console=console)
+        assert heard(ear, bytes.fromhex("3d05ff00c0ffee")), "option 61 with the client identifier"
     pid = libvirtd.guest_pid("web")
     reboot(lab, one.address, console)
     assert tcp_answers(lab, one.address)
@@ -113,6 +139,16 @@ def test_guests_outlive_libvirtd(lab: Lab, farm: Farm, libvirtd: Libvirtd, guest
     until(lambda: has_ended(guest_pid), 5, "the guest to end")
 
 
+def test_frozen_libvirtd_answers_when_it_is_thawed(libvirtd: Libvirtd) -> None:
+    """While frozen libvirtd lets clients connect and answers none; thawed, it serves again."""
+    libvirtd.freeze()
+    with pytest.raises(subprocess.TimeoutExpired):
+        libvirtd.virsh("list", deadline_s=0.5)
+    assert libvirtd.alive
+    libvirtd.thaw()
+    assert states(libvirtd) == {}
+
+
 def test_ten_guests_at_once(lab: Lab, farm: Farm, libvirtd: Libvirtd, guest: Guest) -> None:
     """Ten guests started together all get their own addresses."""
     names = [f"vm-{number}" for number in range(10)]
@@ -139,8 +175,7 @@ def test_two_libvirtds_in_one_lab_do_not_see_each_other(lab: Lab, tmp_path: Path
 
 def test_nothing_of_libvirt_is_left_behind(lab: Lab, tmp_path: Path, guest: Guest) -> None:
     """Leaving ends libvirtd and its guests, whatever state they are in, and touches no file of the host's."""
-    places = [Path(place) for place in ("/run", "/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt")]
-    before = [_tree(place) for place in places], _mounts()
+    before = hosts_libvirt(), mounts(tmp_path)
     with Libvirtd(lab, tmp_path / "virt") as libvirtd:
         boot(libvirtd, guest.template(name="web"))
         boot(libvirtd, guest.template(name="db"), persistent=True)
@@ -153,7 +188,7 @@ def test_nothing_of_libvirt_is_left_behind(lab: Lab, tmp_path: Path, guest: Gues
     until(lambda: not lab.server.pids(), 5, "all processes to end")
     links = run_command(["ip", "-n", lab.name, "-brief", "link"]).stdout
     assert "vnet" not in links
-    assert ([_tree(place) for place in places], _mounts()) == before
+    assert (hosts_libvirt(), mounts(tmp_path)) == before
 
 
 def test_lab_ends_a_libvirtd_that_was_forgotten(tmp_path: Path, guest: Guest) -> None:
@@ -185,11 +220,3 @@ def test_two_builds_make_the_same_guest(guest: Guest, tmp_path: Path) -> None:
     assert fresh.initramfs.read_bytes() == guest.initramfs.read_bytes()
     changed = fresh.initramfs.stat().st_mtime_ns
     assert Guest.build(tmp_path).initramfs.stat().st_mtime_ns == changed
-
-
-def _tree(place: Path) -> set[str]:
-    return {str(path) for path in place.rglob("*") if "libvirt" in str(path)}
-
-
-def _mounts() -> str:
-    return Path("/proc/self/mountinfo").read_text()

@@ -150,7 +150,7 @@ class Journey:
         where = f"; its console wrote to {', '.join(consoles)}" if consoles else ""
         return MachineFailed(
             f"The machine '{self._name}' ({self._allocation.address}) {what}.",
-            hint=f"On the hypervisor, see {log}{where}. Does the template ask for an address by DHCP?",
+            hint=f"On the hypervisor, see {log}{where}.",
             step="wait",
             machine=self._name,
             domain=self._domain,

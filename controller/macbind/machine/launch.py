@@ -12,6 +12,7 @@ from uuid import UUID, uuid4, uuid5
 
 from macbind.errors import (
     Conflict,
+    DhcpdUnavailable,
     InvalidRequest,
     MacbindError,
     NotFound,
@@ -125,6 +126,10 @@ def _launch(
             elif isinstance(error, RequestError):
                 undoing = []  # nothing was allocated
             else:
+                if isinstance(error, DhcpdUnavailable):
+                    error.hint = (
+                        "Launch again when dhcpd is back."  # the service's would be to ask for the same
+                    )
                 undoing = [partial(_release_unknown, client, name, token) for name in names]
             _undo(undoing, error)
             raise
@@ -168,8 +173,10 @@ def _order(client: Client, hypervisor: Hypervisor, template: str | Path, how: Ho
             hint="Shut it down first; a template must not change while machines made of it exist.",
             domain=str(template),
         )
-    originals = find_originals(hypervisor, parsed.disks)
     wait, spoof = how.get("wait", Wait()), how.get("anti_spoofing", False)
+    if spoof:
+        running.require_filter(hypervisor, parsed.filter)
+    originals = find_originals(hypervisor, parsed.disks)
     return Order(
         client, hypervisor, parsed, originals, copying, wait, spoof, Reporter(how.get("on_progress"))
     )

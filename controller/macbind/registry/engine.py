@@ -9,7 +9,7 @@ look after each of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,9 @@ def open_engine(url: str, *, busy_timeout_s: float = 5.0, **session: int) -> Eng
             case "sqlite":
                 engine = create_engine(parsed, connect_args={"timeout": busy_timeout_s})
                 event.listen(engine, "connect", _set_up_sqlite)
-                event.listen(engine, "begin", _begin_sqlite(parsed.database or ""))
+                file = _SqliteFile(parsed.database or "")
+                event.listen(engine, "do_connect", file.connect)
+                event.listen(engine, "begin", file.begin)
             case "postgresql":
                 waits = {"lock_timeout": round(busy_timeout_s * 1000)}
                 settings = {**_PG_SERVER, **waits, **session}
@@ -94,7 +96,7 @@ def reading(engine: Engine) -> Engine:
 
 
 def _set_up_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
-    # The driver must not open transactions by itself: _begin_sqlite does.
+    # The driver must not open transactions by itself: _SqliteFile does.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
@@ -106,28 +108,38 @@ def _set_up_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     cursor.close()
 
 
-def _begin_sqlite(path: str) -> Callable[[Connection], None]:
-    def begin(connection: Connection) -> None:
-        # SQLite goes on writing to a file that was removed or replaced, and all of it would be lost.
-        now, opened = _identity(path), connection.info.setdefault("file", _identity(path))
-        if now != opened:
-            connection.invalidate()
-            raise RegistryUnavailable(
-                f"The registry {path} was removed or replaced while it was in use.",
-                hint="Put it back, or restart macbind to go on with what is there now.",
-            )
+class _SqliteFile:
+    """The file of a registry: SQLite goes on with one that was removed or replaced, and all of it would be lost."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._opened: tuple[int, int] | None = None
+
+    def connect(self, *_: object) -> None:
+        """Before a connection: a file that is missing now must not be made anew."""
+        if self._opened is not None:
+            self._check()
+
+    def begin(self, connection: Connection) -> None:
+        """Begins a transaction."""
+        self._opened = self._opened or self._identity()
+        self._check()
         read_only = connection.get_execution_options().get(READ_ONLY, False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
-    return begin
+    def _check(self) -> None:
+        if self._identity() != self._opened:
+            raise RegistryUnavailable(
+                f"The registry {self._path} was removed or replaced while it was in use.",
+                hint="Put it back, or restart macbind to go on with what is there now.",
+            )
 
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116  # once per transaction: a Path would cost more than the call
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116  # in every transaction: a Path costs more than the call
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _begin_postgresql(connection: Connection) -> None:
@@ -169,7 +181,6 @@ def _hint(cause: str) -> str:
         "read-only": "The database server takes no changes: is it a standby?",
         "authentication": "Check user and password in the url in [registry].",
         "does not exist": "Check the url in [registry], and restart macbind if the database is new.",
-        "no such table": "Its file was removed or replaced: put it back, or restart macbind.",
         "connection": "Check that the database server runs and is reachable.",
         "malformed": "Restore it from a backup; the file is damaged.",
         "not a database": "Check the url in [registry]: this file is something else.",

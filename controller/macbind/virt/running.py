@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from macbind.errors import Conflict, MachineFailed, NotFound
+from macbind.errors import Conflict, InvalidRequest, MachineFailed, NotFound
 from macbind.virt.connection import Hypervisor, is_missing, libvirt
 from macbind.virt.domain import nvram_in
 
@@ -56,6 +56,23 @@ def refuse_taken(hypervisor: Hypervisor, domain: str) -> None:
             f"There is a domain '{domain}' at {hypervisor.uri} already.",
             hint="Use another name; or, if it is a machine of macbind's, `macbind vm destroy` it first.",
             domain=domain,
+        )
+
+
+def require_filter(hypervisor: Hypervisor, name: str) -> None:
+    """Checks that a network filter exists.
+
+    Raises:
+        InvalidRequest: It does not.
+    """
+    connection = hypervisor.connection
+    with hypervisor.doing("The network filters could not be listed"):
+        known = [one.name() for one in connection.listAllNWFilters()]
+    if name not in known:
+        raise InvalidRequest(
+            f"Anti-spoofing needs the network filter '{name}', which {hypervisor.uri} does not have.",
+            hint="Install libvirt-daemon-config-nwfilter there and restart libvirtd, or launch without it.",
+            filter=name,
         )
 
 

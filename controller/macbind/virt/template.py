@@ -101,6 +101,12 @@ class Template:
         self._interface = _choose_interface(self._root, network)
         self.disks = tuple(_disks_to_copy(self._root))
 
+    @property
+    def filter(self) -> str:
+        """The network filter that anti-spoofing uses: the template's own, or the standard one."""
+        own = self._root.findall("./devices/interface")[self._interface].find("filterref")
+        return ANTI_SPOOFING_FILTER if own is None else own.get("filter", "")
+
     def machine(self, who: Identity, copies: Mapping[str, DiskCopy], *, anti_spoofing: bool = False) -> str:
         """The domain XML of a machine.
 

@@ -1,0 +1,173 @@
+"""A database that is locked, gone, read-only or something else: what callers are told, and how it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contract import workers
+from contract.book import Book, addresses, make_pool
+from contract.postgres import Postgres
+from macbind.errors import ConfigError, RegistryUnavailable
+from macbind.registry.store import Registry
+
+
+def _refused(work: Callable[[], object]) -> RegistryUnavailable:
+    with pytest.raises(RegistryUnavailable) as caught:
+        work()
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+    assert Postgres.password not in str(caught.value)
+    return caught.value
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Book:
+    """A registry in a SQLite file that is not there yet."""
+    return Book(f"sqlite:///{tmp_path}/registry.db")
+
+
+@pytest.fixture
+def hall(postgres: Postgres) -> Book:
+    """A registry in an empty PostgreSQL."""
+    return Book(postgres.emptied())
+
+
+def test_a_locked_database_is_reported_in_time(book: Book) -> None:
+    """While another process holds the write lock changes fail with a hint, looks go on; then all is well."""
+    book.open(make_pool(), busy_timeout_s=0.3)
+    book.one("a")
+    with workers.process(workers.hold_write_lock, book.url) as (_, pipe):
+        assert workers.say(pipe) == "held"
+        began = time.monotonic()
+        error = _refused(lambda: book.one("b"))
+        assert 0.2 < time.monotonic() - began < 3
+        assert "holds its write lock" in error.hint
+        assert [one.name for one in book.find()] == ["a"]
+    assert addresses(book.allocate("b")) == ["10.1.1.2"]
+
+
+def test_a_lock_that_is_released_in_time_is_waited_for(book: Book) -> None:
+    """A change waits for another one's end instead of failing."""
+    book.open(make_pool(), busy_timeout_s=20)
+    with workers.process(workers.hold_write_lock, book.url) as (holder, pipe):
+        assert workers.say(pipe) == "held"
+        holder.kill()
+        assert addresses(book.allocate("a")) == ["10.1.1.1"]
+
+
+def test_a_file_that_is_replaced_is_noticed(site: Book, tmp_path: Path) -> None:
+    """Nothing is written to, or read from, a file that is no longer the registry's; it may be put back."""
+    site.open(make_pool())
+    site.one("a")
+    (tmp_path / "registry.db").rename(tmp_path / "away.db")
+    for work in (lambda: site.one("b"), site.find, lambda: site.one("c")):
+        assert "was removed or replaced while it was in use" in _refused(work).message
+    assert not (tmp_path / "registry.db").exists()
+    (tmp_path / "registry.db").write_bytes((tmp_path / "away.db").read_bytes())
+    assert "restart macbind to go on with what is there now" in _refused(site.find).hint
+    (tmp_path / "away.db").replace(tmp_path / "registry.db")
+    assert addresses(site.find()) == ["10.1.1.1"]
+    assert addresses(site.allocate("b")) == ["10.1.1.2"]
+    site.close()
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    """A registry in a missing directory says which file, and what to do."""
+    error = _refused(lambda: Book(f"sqlite:///{tmp_path}/missing/registry.db").open(make_pool()))
+    assert f"{tmp_path}/missing/registry.db cannot be used: unable to open database file" in error.message
+    assert error.hint == "Create its directory and make it writable for macbind's user."
+
+
+def test_a_file_that_is_something_else(site: Book, tmp_path: Path) -> None:
+    """A file that is no database is named and left alone."""
+    other = tmp_path / "registry.db"
+    other.write_text("option domain-name-servers 10.1.0.1;\n" * 100)
+    error = _refused(lambda: site.open(make_pool()))
+    assert error.hint == "Check the url in [registry]: this file is something else."
+    assert other.read_text().startswith("option domain-name-servers")
+
+
+def test_a_damaged_file(site: Book, tmp_path: Path) -> None:
+    """A registry whose file was overwritten in the middle is reported as damaged or as no database."""
+    site.open(make_pool())
+    site.allocate(*(f"m{number}" for number in range(14)))
+    site.close()
+    whole = (tmp_path / "registry.db").read_bytes()
+    (tmp_path / "registry.db").write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    error = _refused(lambda: site.open(make_pool()))
+    assert error.hint == "Restore it from a backup; the file is damaged."
+
+
+def test_a_read_only_file(site: Book, tmp_path: Path) -> None:
+    """A registry that cannot be written says so when it is opened."""
+    site.open(make_pool())
+    site.close()
+    reader = Book(f"sqlite:///file:{tmp_path}/registry.db?mode=ro&uri=true")
+    assert "writable for macbind's user" in _refused(lambda: reader.open(make_pool())).hint
+
+
+def test_a_read_only_server(hall: Book, postgres: Postgres) -> None:
+    """A PostgreSQL that takes no changes, as a standby, says so when the registry is opened."""
+    postgres.run("ALTER ROLE macbind SET default_transaction_read_only = on")
+    try:
+        assert "standby" in _refused(lambda: hall.open(make_pool())).hint
+    finally:
+        postgres.run("SET default_transaction_read_only = off", "ALTER ROLE macbind RESET ALL")
+    hall.open(make_pool())
+    hall.close()
+
+
+def test_a_server_that_stops_and_returns(hall: Book, postgres: Postgres) -> None:
+    """While PostgreSQL is down everything fails with a hint; when it is back, nothing has to be restarted."""
+    hall.open(make_pool())
+    hall.one("a")
+    with hall.read(), hall.read():
+        pass  # several connections wait in the pool
+    postgres.stop()
+    try:
+        for work in (lambda: hall.one("b"), hall.find, lambda: Registry(hall.url, {}, [])):
+            error = _refused(work)
+            assert error.hint == "Check that the database server runs and is reachable."
+            assert "macbind:***@" in error.message
+    finally:
+        postgres.start()
+    assert addresses(hall.allocate("b")) == ["10.1.1.2"]
+    assert addresses(hall.find()) == ["10.1.1.1", "10.1.1.2"]
+    hall.close()
+
+
+def test_a_server_that_restarts_unnoticed(hall: Book, postgres: Postgres) -> None:
+    """A request after a restart of PostgreSQL succeeds at once, though its connection is a dead one."""
+    hall.open(make_pool())
+    hall.one("a")
+    postgres.stop()
+    postgres.start()
+    assert addresses(hall.allocate("b")) == ["10.1.1.2"]
+    hall.close()
+
+
+def test_a_wrong_password_is_not_shown(hall: Book) -> None:
+    """Refused credentials are a hint about the url; neither password appears."""
+    url = hall.url.replace(Postgres.password, "another-secret")
+    error = _refused(lambda: Book(url).open(make_pool()))
+    assert error.hint == "Check user and password in the url in [registry]."
+    assert "another-secret" not in str(error)
+
+
+def test_a_missing_database(hall: Book) -> None:
+    """A database that does not exist is a hint about the url."""
+    error = _refused(lambda: Book(hall.url.replace("/postgres?", "/missing?")).open(make_pool()))
+    assert 'database "missing" does not exist' in error.message
+    assert "Check the url" in error.hint
+
+
+@pytest.mark.parametrize("url", ["mysql://u:s3cret@h/db", "s3cret", "oracle://u:s3cret@h/db"])
+def test_other_databases_are_refused(url: str) -> None:
+    """A url of another kind, or none, is a fault of the configuration; it is not repeated."""
+    with pytest.raises(ConfigError, match="Use a sqlite: or postgresql: URL") as caught:
+        Registry(url, {}, [])
+    assert "s3cret" not in str(caught.value)

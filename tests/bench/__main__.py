@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from bench import destroy
 from labkit.farm import Farm
 from labkit.net import Lab
 from macbind.addressing import MacAddress, MacScheme
@@ -163,9 +164,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Farm(lab, directory, pools=POOLS) as farm, bare_client(farm, lab) as omapi:
             rows = [one_by_one(farm, omapi, directory, count, rounds), concurrent(farm, count, rounds)]
             rows += batch(farm, omapi, many, rounds)
+        with tempfile.TemporaryDirectory(prefix="macbind-bench-") as other:
+            destroyed = destroy.measure(Path(other), 10 if quick else 50)
     print("| what | macbind | baseline | | ratio (spread) | target |\n| --- | --- | --- | --- | --- | --- |")
     for row in rows:
         print(f"| {' | '.join(row.cells())} |")
+    print(f"\n{destroy.table(*destroyed)}")
     return 0
 
 

@@ -115,7 +115,7 @@ def test_what_is_asked_for_while_dhcpd_is_away_happens_when_it_is_back(
     controller.allocate("new")
     controller.release("old")
     assert controller.states() == {"old": State.RELEASING, "stays": State.BOUND, "new": State.PENDING}
-    assert "cannot be reached" in controller.writer.status().problem
+    until(lambda: "cannot be reached" in controller.writer.status().problem, 5, "the reason to be shown")
     site.dhcpd.restart()
     controller.wait_settled()
     assert controller.states() == {"stays": State.BOUND, "new": State.BOUND}
@@ -404,9 +404,9 @@ def leave_idle(controller: Controller, site: Site) -> None:
 
 
 def leave_busy(controller: Controller, site: Site) -> None:
-    """The writer has thousands of reservations to make."""
+    """The writer is in the middle of thousands of reservations."""
     controller.wait_state(DhcpdState.SERVING)
-    made = controller.allocate(*hosts_named(5000))
+    made = controller.allocate(*hosts_named(3000))
     until(lambda: site.held(made[0].mac) is not None, 10, "the first reservation")
 
 

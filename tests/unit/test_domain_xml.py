@@ -38,7 +38,9 @@ def template(devices: str = CARD, rest: str = "", attributes: str = "type='kvm'"
     )
 
 
-def machine(xml: str, network: str | None = None, copies: dict[str, Copy] | None = None, **how: bool) -> Element:
+def machine(
+    xml: str, network: str | None = None, copies: dict[str, Copy] | None = None, **how: bool
+) -> Element:
     """The machine that is made of a template."""
     found = Template(xml, network)
     made = found.machine(BUILD_7, {disk.target: Copy() for disk in found.disks} | (copies or {}), **how)
@@ -92,7 +94,10 @@ def test_a_template_can_be_used_again() -> None:
     found = Template(template())
     first = found.machine(BUILD_7, {})
     other = Identity(
-        UUID(int=5), MacAddress.parse("00:16:3e:01:01:04"), IPv4Address("10.1.1.4"), Mark("b", "farm", MARK.launched_at)
+        UUID(int=5),
+        MacAddress.parse("00:16:3e:01:01:04"),
+        IPv4Address("10.1.1.4"),
+        Mark("b", "farm", MARK.launched_at),
     )
     second = found.machine(other, {})
     assert macs_in(second) == {other.mac}
@@ -195,7 +200,9 @@ def filters(made: Element) -> list[tuple[str | None, dict[str | None, str | None
 
 def test_anti_spoofing_binds_the_card_to_its_address() -> None:
     """libvirt's clean-traffic with our address, on the card that has it and no other."""
-    assert filters(machine(template(TWO_CARDS), anti_spoofing=True)) == [("clean-traffic", {"IP": "10.1.1.3"})]
+    assert filters(machine(template(TWO_CARDS), anti_spoofing=True)) == [
+        ("clean-traffic", {"IP": "10.1.1.3"})
+    ]
     assert filters(machine(template(TWO_CARDS))) == []
 
 
@@ -258,8 +265,14 @@ def test_disks_are_replaced_by_their_copies() -> None:
 @pytest.mark.parametrize(
     ("disk", "said"),
     [
-        ("<disk type='block'><source dev='/dev/vg/web'/><target dev='vda'/></disk>", "neither a file nor a volume"),
-        ("<disk type='network'><source protocol='rbd' name='a'/><target dev='vda'/></disk>", "neither a file"),
+        (
+            "<disk type='block'><source dev='/dev/vg/web'/><target dev='vda'/></disk>",
+            "neither a file nor a volume",
+        ),
+        (
+            "<disk type='network'><source protocol='rbd' name='a'/><target dev='vda'/></disk>",
+            "neither a file",
+        ),
         ("<disk type='file'><target dev='vda'/></disk>", "neither a file"),
         ("<disk type='volume'><source pool='a'/><target dev='vda'/></disk>", "neither a file"),
         ("<disk type='file'><source file='/a'/></disk>", "target ''"),

@@ -1,0 +1,194 @@
+"""Whatever the template, a machine has one MAC of ours and none of the template's, and all the rest of it."""
+
+import re
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from uuid import UUID
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from macbind.addressing import MacAddress
+from macbind.errors import MacbindError
+from macbind.model import MAX_NAME
+from macbind.virt.domain import Mark, domain_name, macs_in, mark_in, parse_domain
+from macbind.virt.template import Identity, Template
+
+OLD_UUID = "0d0d0d0d-1111-4222-8333-444444444444"
+_TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="￾￿"), max_size=20
+)
+_WORD = st.from_regex(r"[a-z][a-z0-9]{0,7}", fullmatch=True)
+_NAMES = st.from_regex(rf"[A-Za-z0-9][A-Za-z0-9._:@/+-]{{0,{MAX_NAME - 1}}}", fullmatch=True)
+_MACS = st.integers(0, (1 << 46) - 1).map(lambda value: MacAddress(0x02 << 40 | value))
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Where a copy of a disk is."""
+
+    pool: str
+    volume: str
+    path: str
+    format: str
+
+
+@st.composite
+def _elements(draw: st.DrawFn, depth: int = 2) -> Element:
+    """Any element that means nothing to us."""
+    element = Element("x-" + draw(_WORD), draw(st.dictionaries(_WORD, _TEXT, max_size=3)))
+    if depth and draw(st.booleans()):
+        element.extend(draw(st.lists(_elements(depth=depth - 1), max_size=2)))
+    else:
+        element.text = draw(_TEXT)
+    return element
+
+
+@st.composite
+def _interfaces(draw: st.DrawFn, mac: MacAddress | None) -> Element:
+    card = Element("interface", type="bridge")
+    children = [Element("source", bridge=draw(_WORD)), *draw(st.lists(_elements(), max_size=2))]
+    spelling = draw(
+        st.sampled_from([str, lambda one: str(one).upper(), lambda one: str(one).replace(":", "-")])
+    )
+    if mac is not None:
+        children.append(Element("mac", address=spelling(mac)))
+    if draw(st.booleans()):
+        children.append(Element("model", type="virtio"))
+    card.extend(draw(st.permutations(children)))
+    if mac is not None and draw(st.booleans()):
+        SubElement(SubElement(card, "filterref", filter="f"), "parameter", name="MAC", value=str(mac))
+    return card
+
+
+@st.composite
+def _templates(draw: st.DrawFn) -> tuple[Element, list[MacAddress], int]:
+    """A domain, the MACs in it, and how many interfaces it has."""
+    macs = draw(st.lists(_MACS, min_size=1, max_size=5, unique=True))
+    with_mac = [draw(st.booleans()) for _ in macs]
+    cards = [draw(_interfaces(mac if has else None)) for mac, has in zip(macs, with_mac, strict=True)]
+    root = Element("domain", type="kvm")
+    devices = Element("devices")
+    devices.extend(draw(st.permutations([*cards, *draw(st.lists(_elements(), max_size=4))])))
+    parts = [devices, *draw(st.lists(_elements(), max_size=3))]
+    if draw(st.booleans()):
+        parts.append(Element("name"))
+        parts[-1].text = "template"
+    if draw(st.booleans()):
+        parts.append(Element("uuid"))
+        parts[-1].text = OLD_UUID
+    if draw(st.booleans()):
+        parts.append(Element("metadata"))
+        SubElement(parts[-1], "{urn:other}note").text = draw(_TEXT)
+    root.extend(draw(st.permutations(parts)))
+    return root, [mac for mac, has in zip(macs, with_mac, strict=True) if has], len(cards)
+
+
+_IDENTITIES = st.builds(
+    Identity,
+    uuid=st.uuids(version=4),
+    mac=st.integers(1, (1 << 24) - 1).map(lambda low: MacAddress(0x00163E << 24 | low)),
+    address=st.integers(0x0A000001, 0x0AFFFFFE).map(IPv4Address),
+    mark=st.builds(
+        Mark,
+        _NAMES,
+        _NAMES,
+        st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+        st.none() | _NAMES,
+    ),
+)
+
+
+def _rest(root: Element) -> str:
+    """What is neither identity nor an interface's MAC, in canonical form."""
+    root = deepcopy(root)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            is_mac = child.tag == "parameter" and child.get("name") == "MAC"
+            ours = child.tag in ("mac", "{urn:macbind:machine:1}machine") or is_mac
+            if ours or (parent is root and child.tag in ("name", "uuid")):
+                parent.remove(child)
+    for metadata in [one for one in root.findall("metadata") if not len(one)]:
+        root.remove(metadata)
+    return ElementTree.canonicalize(ElementTree.tostring(root, encoding="unicode"), rewrite_prefixes=True)
+
+
+@given(_templates(), _IDENTITIES)
+def test_no_mac_of_the_template_survives(
+    template: tuple[Element, list[MacAddress], int], who: Identity
+) -> None:
+    """Exactly one interface has a MAC, ours; no other MAC is anywhere, in any spelling."""
+    root, macs, count = template
+    made = Template(ElementTree.tostring(root, encoding="unicode")).machine(who, {})
+    assert macs_in(made) == {who.mac}
+    assert len(ElementTree.fromstring(made).findall("./devices/interface")) == count
+    assert len(ElementTree.fromstring(made).findall(".//mac")) == 1
+    found = re.findall(r"(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}", made.lower())
+    assert not {MacAddress.parse(one) for one in found} & set(macs)
+
+
+@given(_templates(), _IDENTITIES)
+def test_all_the_rest_stays(template: tuple[Element, list[MacAddress], int], who: Identity) -> None:
+    """Name, UUID and mark are the machine's; everything else means what it meant."""
+    root, _, _ = template
+    made = ElementTree.fromstring(Template(ElementTree.tostring(root, encoding="unicode")).machine(who, {}))
+    assert made.findtext("name") == domain_name(who.mark.name)
+    assert UUID(made.findtext("uuid") or "") == who.uuid
+    assert mark_in(ElementTree.tostring(made, encoding="unicode")) == who.mark
+    assert _rest(made) == _rest(root)
+
+
+@given(_templates(), _IDENTITIES, _IDENTITIES)
+def test_a_machine_is_a_template(
+    template: tuple[Element, list[MacAddress], int], first: Identity, second: Identity
+) -> None:
+    """A machine of a machine is as one made of the template itself."""
+    xml = ElementTree.tostring(template[0], encoding="unicode")
+    through = Template(Template(xml).machine(first, {})).machine(second, {})
+    direct = Template(xml).machine(second, {})
+    assert _rest(ElementTree.fromstring(through)) == _rest(ElementTree.fromstring(direct))
+    assert macs_in(through) == macs_in(direct) == {second.mac}
+    assert mark_in(through) == mark_in(direct) == second.mark
+
+
+@given(_IDENTITIES, st.lists(_WORD.map(lambda word: f"{word}x"), unique=True, max_size=4), _TEXT)
+def test_each_disk_has_its_own_copy(who: Identity, targets: list[str], folder: str) -> None:
+    """No path of an original survives."""
+    root = Element("domain")
+    devices = SubElement(root, "devices")
+    SubElement(devices, "interface", type="user")
+    for target in targets:
+        disk = SubElement(devices, "disk", type="file")
+        SubElement(disk, "source", file=f"/original/{folder}/{target}")
+        SubElement(disk, "target", dev=target)
+    found = Template(ElementTree.tostring(root, encoding="unicode"))
+    copies = {one.target: Copy("p", one.target, f"/copy/{one.target}", "qcow2") for one in found.disks}
+    made = found.machine(who, copies)
+    assert [one.get("file") for one in ElementTree.fromstring(made).iter("source")] == [
+        f"/copy/{target}" for target in targets
+    ]
+    assert "/original/" not in made
+
+
+@given(_NAMES, _NAMES)
+def test_domain_names_are_safe_and_different(one: str, other: str) -> None:
+    """They are file names, and two machines never share one."""
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}", domain_name(one))
+    assert (domain_name(one) == domain_name(other)) == (one == other)
+
+
+@given(
+    st.text(max_size=200)
+    | st.text(st.sampled_from("<>/domaineucs!&;'= [CDATA]?x"), max_size=60).map("<domain".__add__)
+)
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """Never anything but a typed error."""
+    try:
+        assert parse_domain(text).tag == "domain"
+        Template(text)
+    except MacbindError:
+        return

@@ -24,8 +24,8 @@ $(VENV)/ready: pyproject.toml tests/constraints.txt | packages
 
 setup: packages $(VENV)/ready ## Install everything that running and testing needs (Debian 12, root)
 
-run: setup ## Watch the whole idea work on a real dhcpd; KEEP=1 leaves it open
-	@$(PYTHON) -m labkit.demo $(if $(KEEP),--keep)
+run: setup ## Watch the whole idea work on a real dhcpd; KEEP=1 leaves it open, VM=0 leaves virtual machines out
+	@$(PYTHON) -m labkit.demo $(if $(KEEP),--keep) $(if $(filter 0,$(VM)),--no-vm)
 
 test: setup lint type ## Lint, check types, and run every test
 	$(PYTHON) -Im pytest

@@ -18,9 +18,12 @@ from pathlib import Path
 from labkit.clients import udhcpc
 from labkit.dhcp import DhcpClient, Silence, expect_silence
 from labkit.farm import Farm
+from labkit.guest import Guest, greeting
 from labkit.lease import Lease
 from labkit.net import Lab
 from labkit.netns import CommandFailed
+from labkit.virt import Libvirtd, LibvirtdDied
+from labkit.wait import until
 from macbind.errors import MacbindError
 from macbind.model import Allocation
 
@@ -35,7 +38,7 @@ lease_time_s = 3600
 subnet = "10.0.0.0/8"
 ranges = ["10.1.1.3-10.1.255.254"]
 """
-GROUP = "speck-1"
+GROUP, MACHINES = "speck-1", "speck-2"
 PRINTER_MAC = "b8:27:eb:00:00:01"
 STRANGER_MAC = "00:16:3e:7f:7f:7f"
 
@@ -132,6 +135,49 @@ def tell(story: Story, lab: Lab, farm: Farm) -> None:
             story.say(farm.macbind("list"))
 
 
+def tell_of_machines(story: Story, lab: Lab, farm: Farm, libvirtd: Libvirtd) -> None:
+    """Two virtual machines: launched with one command, and one ended behind macbind's back."""
+    template = place(farm.directory, "template") / "guest.xml"
+    template.write_text(Guest.build().template())
+    with story.step(
+        "two virtual machines are launched from a template (macbind vm launch), and answer on TCP"
+    ):
+        command = f"vm launch {template} farm --group {MACHINES} --count 2 --uri {libvirtd.uri} --tcp 22"
+        story.say(farm.macbind(*command.split()))
+    with farm.client() as client:
+        machines = list(client.list(group=MACHINES))
+        expect("machines", len(machines), 2)
+        for one in machines:
+            words = greeting(lab, one.address)
+            expect(f"{one.address} says who it is", str(one.address) in words, True)
+        with story.step(
+            "one is ended by virsh destroy, and its address is free without a word from the core"
+        ):
+            first = machines[0]
+            name = next(name for name in libvirtd.virsh("list", "--name").split() if first.name in name)
+            libvirtd.virsh("destroy", name)
+            destroyed = time.perf_counter()
+            until(
+                lambda: not list(client.list(address=first.address, released=True)),
+                10,
+                "the address to be free",
+            )
+            freed = time.perf_counter() - destroyed
+            expect(f"dhcpd's host for {first.mac}", farm.dhcpd.omshell_host(str(first.mac)), None)
+            reason = client.history(name=first.name)[0].detail["reason"]
+            story.say(f"{first.address} was free {freed * 1000:.0f} ms after virsh returned: {reason}.")
+        with story.step("the other is ended by macbind vm destroy"):
+            story.say(farm.macbind(*f"vm destroy {machines[1].name} --uri {libvirtd.uri}".split()))
+            expect("domains left", libvirtd.virsh("list", "--all", "--name").split(), [])
+
+
+def place(directory: Path, name: str) -> Path:
+    """A new directory in another."""
+    made = directory / name
+    made.mkdir()
+    return made
+
+
 def addresses(group: Sequence[Allocation]) -> str:
     """A group as a table."""
     return "\n".join(f"{one.name:<12} {one.address!s:<12} {one.mac}" for one in group)
@@ -178,23 +224,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Tells the story; 0 if every step showed what it is there to show."""
     parser = argparse.ArgumentParser(prog="make run", description="The main job on real parts.")
     parser.add_argument("--keep", action="store_true", help="leave everything open until Ctrl-C")
-    keep = parser.parse_args(arguments).keep
+    parser.add_argument("--no-vm", action="store_true", help="leave out the virtual machines")
+    options = parser.parse_args(arguments)
     story = Story()
     try:
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="macbind-run-")))
             with story.step("a network of its own: a bridge, and a cable for each machine to come"):
                 lab = stack.enter_context(Lab())
+            pools, libvirtd = POOLS, None
+            if not options.no_vm:
+                with story.step("libvirtd starts in that network"):
+                    libvirtd = stack.enter_context(Libvirtd(lab, place(directory, "virt")))
+                    pools += f'\n[hypervisor.local]\nuri = "{libvirtd.uri}"\n'
             with story.step("dhcpd's configuration is rendered from the pools and tested by dhcpd -t"):
-                farm = Farm(lab, directory, pools=POOLS)
+                farm = Farm(lab, place(directory, "farm"), pools=pools)
                 stack.callback(farm.dhcpd.stop)
                 stack.callback(farm.stop)
-                story.say((directory / "macbind.conf").read_text())
+                story.say((farm.directory / "macbind.conf").read_text())
             tell(story, lab, farm)
+            if libvirtd is not None:
+                tell_of_machines(story, lab, farm, libvirtd)
             story.table()
-            if keep:
+            if options.keep:
                 play(farm, lab)
-    except (StepFailed, AssertionError, MacbindError, CommandFailed, TimeoutError, OSError) as error:
+    except (
+        StepFailed,
+        AssertionError,
+        MacbindError,
+        CommandFailed,
+        LibvirtdDied,
+        TimeoutError,
+        OSError,
+    ) as error:
         print(f"\nFailed in step {len(story.steps) + 1}: {error}", file=sys.stderr)
         return 1
     print("\nEverything was shown; nothing is left running.")

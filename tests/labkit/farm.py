@@ -187,13 +187,18 @@ class Farm:
         return json.loads(self.macbind(*arguments, "--json"))
 
     def run(self, *arguments: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Runs the command line, whatever its exit status; as another user if one is given."""
+        """Runs the command line in the server's namespace, whatever its exit status; as another user if given."""
         command = self.command
         if user is not None:
             needed = "macbind.daemon" if arguments[0] == "serve" else "macbind.client"
             command = as_user(user, f"import macbind.cli.commands, {needed}", "macbind.cli.commands.app()")
         return subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, env=self._env(), timeout=60, check=False
+            self.lab.server.argv([*command, *arguments]),
+            capture_output=True,
+            text=True,
+            env=self._env(),
+            timeout=120,
+            check=False,
         )
 
     def _env(self) -> dict[str, str]:

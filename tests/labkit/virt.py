@@ -14,6 +14,7 @@ what it adopts, at once and whatever the init of this machine does; libvirt take
 somebody has. When process 1 is killed, the kernel ends libvirtd, guests and helpers together.
 """
 
+import os
 import shutil
 import signal
 import uuid
@@ -213,7 +214,7 @@ class Libvirtd:
             self._process.kill_now()
         if self._namespaces.alive:
             # It ends when process 1 has, and the kernel lets that happen after all others.
-            run_command(["kill", "-KILL", str(self._host_pid(1))])
+            os.kill(self._host_pid(1), signal.SIGKILL)
             self._namespaces.wait(self.deadline_s)
         _copy_new(self._capabilities(), CACHE / "capabilities")
 
@@ -260,7 +261,7 @@ class Libvirtd:
         return True
 
     def _signal(self, number: signal.Signals) -> None:
-        run_command(["kill", f"-{number.name.removeprefix('SIG')}", str(self.pid)])
+        os.kill(self.pid, number)
 
     def _pid_in_file(self, file: Path) -> int:
         return self._host_pid(int(file.read_text()))

@@ -44,7 +44,7 @@ def machine(
     """The machine that is made of a template."""
     found = Template(xml, network)
     made = found.machine(BUILD_7, {disk.target: Copy() for disk in found.disks} | (copies or {}), **how)
-    return ElementTree.fromstring(made)
+    return parse_domain(made)
 
 
 def text(element: Element | None) -> str:
@@ -141,9 +141,10 @@ def test_names_become_domain_names() -> None:
 # -- interfaces ----------------------------------------------------------------------------------------------
 
 TWO_CARDS = (
-    "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='default' portid='p' bridge='virbr0'/>"
-    "<target dev='vnet7'/></interface>"
-    "<interface type='bridge'><mac address='52:54:00:00:00:02'/><source bridge='br0'/><target dev='tap3'/></interface>"
+    "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='default' portid='p' "
+    "bridge='virbr0'/><target dev='vnet7'/></interface>"
+    "<interface type='bridge'><mac address='52:54:00:00:00:02'/><source bridge='br0'/><target dev='tap3'/>"
+    "</interface>"
 )
 
 
@@ -224,8 +225,8 @@ def test_a_filter_of_the_template_stays_and_gets_the_address() -> None:
 # -- disks ---------------------------------------------------------------------------------------------------
 
 FILE_DISK = (
-    "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file='/t/web.img' index='1'/>"
-    "<backingStore type='file'><format type='raw'/><source file='/t/base.img'/></backingStore>"
+    "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file='/t/web.img' "
+    "index='1'/><backingStore type='file'><format type='raw'/><source file='/t/base.img'/></backingStore>"
     "<target dev='vda' bus='virtio'/><serial>S1</serial></disk>"
 )
 VOLUME_DISK = "<disk type='volume'><source pool='t' volume='web.img'/><target dev='vdb'/></disk>"
@@ -258,7 +259,7 @@ def test_disks_are_replaced_by_their_copies() -> None:
         '<disk type="volume"><driver name="qemu" type="qcow2" />'
         '<source pool="images" volume="macbind-build-7-vda" /><target dev="vdb" /></disk>'
     )
-    before = ElementTree.fromstring(f"<x>{KEPT_DISKS}</x>")
+    before = parse_domain(template(KEPT_DISKS)).findall("./devices/disk")
     assert [text(one) for one in kept] == [text(one) for one in before]
 
 
@@ -305,7 +306,8 @@ def test_what_the_host_allots_is_allotted_anew() -> None:
                 "<console type='pty' tty='/dev/pts/4'><source path='/dev/pts/4'/></console>"
                 "<graphics type='vnc' port='5900' autoport='yes' websocket='5700'/>"
                 "<graphics type='spice' port='5999' tlsPort='5998' autoport='no' passwd='secret'/>"
-                "<graphics type='vnc' socket='/run/old-vnc.sock'><listen type='socket' socket='/run/old-vnc.sock'/></graphics>"
+                "<graphics type='vnc' socket='/run/old-vnc.sock'><listen type='socket' "
+                "socket='/run/old-vnc.sock'/></graphics>"
                 "<vsock model='virtio'><cid auto='no' address='77'/></vsock>",
                 "<seclabel type='dynamic' model='dac' relabel='yes'><label>+64055:+64055</label></seclabel>",
             )
@@ -367,7 +369,8 @@ def test_foreign_namespaces_stay() -> None:
     """QEMU's own arguments are passed on."""
     made = machine(
         template(
-            rest="<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:arg value='-x'/></q:commandline>"
+            rest="<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:arg value='-x'/>"
+            "</q:commandline>"
         )
     )
     arg = made.find(".//{http://libvirt.org/schemas/domain/qemu/1.0}arg")

@@ -111,8 +111,9 @@ def test_allocation_while_dhcpd_is_down_is_completed_when_it_is_back(
 def test_group_that_dhcpd_did_not_confirm_is_released_without_a_trace(farm: Farm, client: Client) -> None:
     """A group allocated while dhcpd was down and released again leaves neither registry entry nor host."""
     farm.dhcpd.stop()
-    with pytest.raises(DhcpdUnavailable, match="has not confirmed 3 addresses in time"):
+    with pytest.raises(DhcpdUnavailable, match="has not confirmed 3 addresses in time") as failed:
         client.allocate_group("group", "speck", 3)
+    assert "All 3 addresses, 'speck-1' to 'speck-3', stay allocated" in failed.value.hint
     with pytest.raises(DhcpdUnavailable):
         client.release_group("speck")
     farm.dhcpd.restart()
@@ -235,6 +236,23 @@ def test_registry_that_another_process_locks_is_named_and_recovers(farm: Farm) -
         assert list(client.list(pool="locked", released=True)) == []
         other.execute("ROLLBACK")
         assert client.allocate("locked", "locked-out").state is State.BOUND
+
+
+def test_caller_without_patience_is_told_of_the_registry_and_may_ask_again(farm: Farm) -> None:
+    """A deadline that passes while the registry is locked names the registry; asking again finds one allocation."""
+    with (
+        farm.client(timeout_s=0.3) as hasty,
+        closing(sqlite3.connect(farm.directory / "registry.db")) as other,
+    ):
+        other.isolation_level = None
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RegistryUnavailable, match="has not taken the change in time") as failed:
+            hasty.allocate("locked", "hasty")
+        assert "ask again with the same name" in failed.value.hint
+        other.execute("ROLLBACK")
+    with farm.client() as client:
+        assert client.allocate("locked", "hasty").state is State.BOUND
+        assert len([one for one in client.list(pool="locked", released=True) if one.name == "hasty"]) == 1
 
 
 def test_dhcpd_that_lost_its_lease_file_is_filled_again(farm: Farm, client: Client, cable: Port) -> None:

@@ -220,6 +220,31 @@ def test_a_managed_save_is_no_end(site: Site) -> None:
     assert site.until_free(one) == "domain 'vm' is off"
 
 
+def test_a_machine_that_migrates_away_keeps_its_address(site: Site) -> None:
+    """The source's stop frees nothing, though the target is no hypervisor that macbind watches."""
+    one, _ = site.start("vm")
+    elsewhere = site.libvirtd.directory.with_name("elsewhere")
+    elsewhere.mkdir()
+    with Libvirtd(site.lab, elsewhere) as target:
+        way = f"unix://{elsewhere}/migration.sock"
+        site.libvirtd.virsh("migrate", "--live", "vm", target.uri, "--migrateuri", way)
+        assert "vm" not in site.libvirtd.virsh("list", "--all", "--name").split()
+        site.settled()
+        assert site.holds("vm")
+        wait_ping(site.lab, one.address)
+        site.farm.stop()
+        site.farm.start()
+        site.farm.wait_serving()
+        site.settled()
+        assert site.holds("vm")
+        way = f"unix://{site.libvirtd.directory}/migration.sock"
+        target.virsh("migrate", "--live", "vm", site.libvirtd.uri, "--migrateuri", way)
+    site.settled()
+    wait_ping(site.lab, one.address)
+    site.libvirtd.virsh("destroy", "vm")
+    site.until_free(one)
+
+
 def test_libvirtd_killed_frees_nothing(site: Site) -> None:
     """With libvirtd killed nothing is freed; what ends meanwhile is released when it is back, the rest lives."""
     dead, _ = site.start("dead")

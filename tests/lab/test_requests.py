@@ -118,7 +118,7 @@ API: list[tuple[str, Callable[[Client], object], type[MacbindError], str]] = [
     ("no time to live", lambda c: c.allocate("farm", "n", ttl_s=0), InvalidRequest, "ttl_s must be greater than 0"),
     ("negative ttl", lambda c: c.allocate("farm", "n", ttl_s=-1), InvalidRequest, "ttl_s must be greater than 0"),
     ("ttl for ever", lambda c: c.allocate("farm", "n", ttl_s=1e300), InvalidRequest, "ttl_s must be less than"),
-    ("ttl that is none", lambda c: c.allocate("farm", "n", ttl_s=float("nan")), InvalidRequest, "cannot be written down"),
+    ("ttl that is none", lambda c: c.allocate("farm", "n", ttl_s=float("nan")), InvalidRequest, "cannot be written"),
     ("release of a pinned one", lambda c: c.release("printer"), Conflict, "Use `macbind unreserve`"),
     ("release of its address", lambda c: c.release(address="10.0.0.9"), Conflict, "pinned reservation"),
     ("release of nothing", lambda c: c.release(), InvalidRequest, "exactly one of name, group and address"),

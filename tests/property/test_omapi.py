@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labkit.omapi_peer import EXISTS, NOT_FOUND, NOT_IMPLEMENTED, Key, Object, Peer, number
@@ -24,6 +24,7 @@ from macbind.dhcpd.omapi import (
 from macbind.errors import DhcpdRefused, DhcpdUnavailable
 from macbind.model import HostReservation, host_name
 
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 DHCPD_BUFFER = 4048
 FIRST = 0x0A010100
 ADDRESSES = [IPv4Address(FIRST + number) for number in range(40)]
@@ -124,6 +125,7 @@ def exchange(
     return [got[ticket] for ticket in tickets]
 
 
+@patient
 @given(keys, objects(), st.lists(requests, max_size=60), cuts, st.integers(0, 20))
 def test_replies_come_in_the_order_of_the_requests_wherever_the_bytes_are_cut(
     key: Key, held: list[Object], batch: list[Request], sizes: list[int], rotate: int
@@ -136,6 +138,7 @@ def test_replies_come_in_the_order_of_the_requests_wherever_the_bytes_are_cut(
     assert exchange(session, mixed, batch, sizes, rotate=rotate) == expected
 
 
+@patient
 @given(st.none() | keys, objects(), st.lists(requests, max_size=80))
 def test_windows_fit_the_buffers_of_dhcpd_in_both_directions(
     key: Key | None, held: list[Object], batch: list[Request]
@@ -146,6 +149,7 @@ def test_windows_fit_the_buffers_of_dhcpd_in_both_directions(
     assert all(sent < DHCPD_BUFFER and received < DHCPD_BUFFER for sent, received in peer.windows)
 
 
+@patient
 @given(
     st.none() | keys,
     st.sampled_from(KINDS),
@@ -168,15 +172,16 @@ def test_worst_cases_fit_the_buffers_of_dhcpd(
     assert all(sent < DHCPD_BUFFER and received < DHCPD_BUFFER for sent, received in peer.windows)
 
 
-@given(keys, st.integers(1, 3), st.data())
-def test_windows_are_as_full_as_they_may_be(key: Key, rounds: int, data: st.DataObject) -> None:
-    """A thousand like requests take few windows: a batch is not one round trip per request."""
-    batch = [find_host(MACS[0]), has_lease(MACS[0]), delete(1)]
+@patient
+@given(keys, st.lists(st.sampled_from([find_host(MACS[0]), has_lease(MACS[0]), delete(1)]), max_size=200))
+def test_windows_are_well_filled(key: Key, batch: list[Request]) -> None:
+    """A batch is not one round trip per request: at least five fit into a window, whatever they are."""
     peer = Peer(key)
-    exchange(open_session(key, peer), peer, [data.draw(st.sampled_from(batch)) for _ in range(100 * rounds)])
-    assert len(peer.windows) <= 21 * rounds
+    exchange(open_session(key, peer), peer, batch)
+    assert len(peer.windows) <= len(batch) / 5 + 1
 
 
+@patient
 @given(keys, st.binary(min_size=1, max_size=300), st.integers(0, 2), cuts)
 def test_garbage_is_a_typed_error_or_the_wait_for_more(
     key: Key, garbage: bytes, stage: int, sizes: list[int]
@@ -198,6 +203,7 @@ def test_garbage_is_a_typed_error_or_the_wait_for_more(
             break
 
 
+@patient
 @given(keys, objects(), st.lists(requests, min_size=1, max_size=10), st.data())
 def test_damaged_replies_are_never_believed(
     key: Key, held: list[Object], batch: list[Request], data: st.DataObject
@@ -215,6 +221,7 @@ def test_damaged_replies_are_never_believed(
     assert not session.idle
 
 
+@patient
 @given(keys, st.lists(st.integers(0, len(ADDRESSES) - 1), max_size=30))
 def test_asking_for_a_lease_changes_nothing(key: Key, indices: list[int]) -> None:
     """The question whether there is a lease has three answers and no effect."""
@@ -225,6 +232,7 @@ def test_asking_for_a_lease_changes_nothing(key: Key, indices: list[int]) -> Non
     assert peer.objects == before
 
 
+@patient
 @given(keys, st.sets(one))
 def test_deleted_hosts_are_not_found(key: Key, indices: set[int]) -> None:
     """What a look-up names can be deleted by its handle, once."""

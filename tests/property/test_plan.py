@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from macbind.addressing import MacAddress
 from macbind.model import HostReservation, host_name
 from macbind.plan import Change, Ensure, Remove, Step, decide
 
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 ADDRESSES = [IPv4Address("10.1.1.3"), IPv4Address("10.1.1.4")]
 MACS = [MacAddress(0x00163E010103), MacAddress(0x00163E010104)]
 MOST_STEPS = 3  # delete, create, and the look that finds nothing to do
@@ -84,6 +85,7 @@ def is_newer(host: HostReservation, change: Change) -> bool:
     return host.owner is not None and host.owner[0] == change.address and host.owner[1] > change.generation
 
 
+@patient
 @given(st.lists(hosts, max_size=2), changes())
 def test_any_observation_converges_to_what_is_desired(start: list[HostReservation], change: Change) -> None:
     """From any state a change ends as desired, or with the reason why it must not touch what it found."""
@@ -105,6 +107,7 @@ def test_any_observation_converges_to_what_is_desired(start: list[HostReservatio
             )
 
 
+@patient
 @given(st.lists(hosts, max_size=2), st.lists(changes(), max_size=6))
 def test_foreign_hosts_and_successors_never_change(
     start: list[HostReservation], orders: list[Change]
@@ -119,6 +122,7 @@ def test_foreign_hosts_and_successors_never_change(
                 assert model.hosts.get(mac) == host
 
 
+@patient
 @given(st.lists(hosts, max_size=2), changes(), st.integers(0, MOST_STEPS))
 def test_interrupted_change_converges_when_it_is_planned_anew(
     start: list[HostReservation], change: Change, crash_after: int
@@ -132,6 +136,7 @@ def test_interrupted_change_converges_when_it_is_planned_anew(
     assert crashed.hosts == undisturbed.hosts
 
 
+@patient
 @given(st.lists(hosts, max_size=2), changes())
 def test_repeating_an_order_changes_nothing(start: list[HostReservation], change: Change) -> None:
     """A change that arrives twice does nothing the second time."""
@@ -142,6 +147,7 @@ def test_repeating_an_order_changes_nothing(start: list[HostReservation], change
     assert model.hosts == before
 
 
+@patient
 @given(st.permutations(range(1, 5)), st.sets(st.integers(1, 4)))
 def test_orders_that_arrive_in_any_order_never_serve_an_old_generation_over_a_new_one(
     arrival: list[int], removed: set[int]

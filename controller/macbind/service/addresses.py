@@ -22,7 +22,7 @@ from macbind.addressing import MacAddress
 from macbind.arp import Prober
 from macbind.committer import Committer
 from macbind.confirmations import Confirmations, Waiter
-from macbind.errors import DhcpdUnavailable, MacbindError, NotFound
+from macbind.errors import DhcpdUnavailable, MacbindError, NotFound, RegistryUnavailable
 from macbind.model import (
     NO_OPTIONS,
     Allocation,
@@ -162,10 +162,11 @@ class AddressService:
             if not made:
                 return late
             first = made[0]
-            late.hint = (
-                f"{first.address} stays allocated to '{first.name}' and becomes bound when dhcpd is back: "
-                "ask again with the same name, or release it."
-            )
+            if len(made) == 1:
+                stays = f"{first.address} stays allocated to '{first.name}' and becomes"
+            else:
+                stays = f"All {len(made)} addresses, '{first.name}' to '{made[-1].name}', stay allocated and become"
+            late.hint = f"{stays} bound when dhcpd is back: ask again with the same name, or release it."
             return late
 
         def withdraw(error: MacbindError) -> Future[Any] | None:
@@ -232,7 +233,7 @@ class AddressService:
         begin: Callable[[], None] = lambda: None,
     ) -> Pending[_R]:
         """Commits ``work``, then ``begin``s to wait, and resolves; a refusal is undone before it is told."""
-        pending: Pending[_R] = Pending(overdue)
+        pending: Pending[_R] = Pending(lambda: overdue() if job.done() else _registry_late())
         future = pending.future
 
         def committed(job: Future[_T]) -> None:
@@ -255,7 +256,8 @@ class AddressService:
             else:
                 future.set_exception(error)
 
-        self._committer.submit(actor, work).add_done_callback(committed)
+        job = self._committer.submit(actor, work)
+        job.add_done_callback(committed)
         return pending
 
     def _withdraw(self, new: Sequence[Allocation], error: MacbindError) -> Future[Any] | None:
@@ -285,8 +287,8 @@ class AddressService:
         names = sorted(waiter.dhcpds & self._writers.keys())
         addresses = sorted(waiter.addresses)
         self._confirmations.forget(waiter)
-        if not names:
-            return DhcpdUnavailable("The registry or dhcpd did not answer in time.", hint="Ask again.")
+        if not names:  # confirmed at the very moment
+            return DhcpdUnavailable("dhcpd did not answer in time.", hint="Ask again.")
         states = [self._writers[name].status() for name in names]
         reasons = " ".join(state.problem for state in states if state.problem)
         which = f"{addresses[0]}" if len(addresses) == 1 else f"{len(addresses)} addresses"
@@ -394,3 +396,11 @@ class AddressService:
     def trim(self, before: datetime) -> None:
         """Forgets audit entries older than ``before``."""
         self._committer.submit("macbind", lambda txn: txn.trim_audit(before)).result()
+
+
+def _registry_late() -> RegistryUnavailable:
+    return RegistryUnavailable(
+        "The registry has not taken the change in time.",
+        hint="It is busy, or another process holds its write lock. It may take the change yet: ask again with the "
+        "same name to see.",
+    )

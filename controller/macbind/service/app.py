@@ -129,6 +129,8 @@ class Deadlines:
             async with deadline:
                 return await asyncio.wrap_future(pending.future)
         except TimeoutError:
+            if pending.future.done():  # at the very moment
+                return pending.future.result()
             raise await run_in_threadpool(pending.give_up) from None
         finally:
             self._waiting.discard(deadline)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
+from uuid import uuid4
 
 import pytest
 
@@ -48,6 +49,7 @@ from macbind.machine import (
     launch_many,
     list_machines,
 )
+from macbind.machine.launch import launch_token
 from macbind.virt.connection import run_event_loop
 from macbind.virt.domain import macs_in
 
@@ -432,7 +434,8 @@ def test_a_bad_template(
 def test_a_bad_request(site: Site) -> None:
     """Is refused before anything is made."""
     site.fails(InvalidRequest, site.diskless, clone="half")
-    site.fails(InvalidRequest, site.diskless, uri="qemu+pigeon:///system")
+    for uri in ("no uri", "qemu", "qemu+pigeon:///system"):
+        site.fails(InvalidRequest, site.diskless, uri=uri)
     site.fails(InvalidRequest, site.diskless, network="br9")
     with pytest.raises(InvalidRequest):
         site.launch(site.diskless, "not a name")
@@ -652,17 +655,48 @@ def test_an_allocation_is_no_machine(site: Site) -> None:
     site.client.release("plain")
 
 
-def test_a_machine_of_another_hypervisor(site: Site, tmp_path: Path) -> None:
+def test_a_machine_of_another_hypervisor(site: Site) -> None:
     """Not finding its domain here is no proof that it is gone: the hint says where to look."""
     vm = site.launch(site.diskless, "web", wait=Wait(ping=False))
     until(lambda: site.client.get("web").domain_uuid, SOON_S, "macbind to see the domain")
-    elsewhere = tmp_path / "other.xml"
-    elsewhere.write_text("<node/>")
     with pytest.raises(Conflict) as caught:
         destroy(site.client, "web", uri="test:///default")
     assert site.libvirtd.uri in caught.value.hint
     assert site.client.get("web").address == vm.address
     destroy(site.client, vm)
+
+
+@pytest.mark.parametrize(
+    ("domain", "said"),
+    [
+        (launch_token(uuid4(), "qemu+ssh://far/system"), "was launched at qemu+ssh://far/system"),
+        ("web at home", "is an allocation"),
+    ],
+)
+def test_an_allocation_nobody_has_seen_a_domain_of(site: Site, domain: str, said: str) -> None:
+    """Its own record says whether it is a machine's, and where it was being launched."""
+    one = site.client.allocate("farm", "web", domain=domain)
+    with pytest.raises(Conflict, match=said):
+        destroy(site.client, "web", uri=site.libvirtd.uri)
+    assert site.client.get("web") == one
+    site.client.release("web")
+
+
+def test_libvirtd_killed_during_a_launch(site: Site) -> None:
+    """The machine may run, so address and disk are kept; the error says so, and a later destroy clears all."""
+
+    def tell(progress: Progress) -> None:
+        if progress.step is Step.STARTED:
+            site.libvirtd.kill()
+
+    with pytest.raises(MachineFailed) as caught:
+        site.launch(site.template, "web", wait=Wait(tcp=99, timeout_s=1), on_progress=tell)
+    [kept] = caught.value.details["undo"]
+    assert "`macbind vm destroy web`" in kept
+    assert [one.name for one in site.client.list()] == ["web"]
+    site.libvirtd.start()
+    assert site.leftovers() == {"domains": ["web"], "volumes": ["macbind-web-vdb"], "allocations": ["web"]}
+    assert destroy(site.client, "web", uri=site.libvirtd.uri).domain
 
 
 # -- the command line ----------------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from macbind.errors import MacbindError
+from macbind.errors import MacbindError, RegistryUnavailable
 from macbind.model import Pool
 from macbind.registry import migrations
 from macbind.registry.engine import open_engine, reading, translated
@@ -39,6 +40,8 @@ class Registry:
         self.url, self.pools = url, dict(pools)
         self.engine: Engine = open_engine(url, busy_timeout_s=busy_timeout_s)
         self._reader = reading(self.engine)
+        # Threads of this process queue here: SQLite's own waiting is polling, and unfair.
+        self._turn, self._patience_s = threading.Lock(), busy_timeout_s
         try:
             with translated(url), self.engine.begin() as db:  # several controllers may start at once
                 migrations.upgrade(db)
@@ -62,8 +65,13 @@ class Registry:
         Raises:
             RegistryUnavailable: The database did not take it; nothing happened.
         """
-        with translated(self.url), self.engine.begin() as db:
-            yield Transaction(db, self.pools, self.ids, now or datetime.now(UTC), actor)
+        if not self._turn.acquire(timeout=self._patience_s):
+            raise RegistryUnavailable("The registry is busy with another change.", hint="Ask again.")
+        try:
+            with translated(self.url), self.engine.begin() as db:
+                yield Transaction(db, self.pools, self.ids, now or datetime.now(UTC), actor)
+        finally:
+            self._turn.release()
 
     @contextmanager
     def read(self) -> Iterator[View]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -161,7 +162,7 @@ class Hypervisor:
                 hint="Join the group libvirt, or ask as root.",
                 uri=self.uri,
             )
-        if code in _BAD_XML or "no connection driver" in str(error):
+        if code in _BAD_XML or re.search("no connection driver|Unable to parse URI", str(error)):
             return InvalidRequest(
                 f"{self.uri!r} is not a usable libvirt URI: {error}.",
                 hint="Write it as qemu:///system or qemu+ssh://root@host/system.",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Row, create_engine, text
+from sqlalchemy import create_engine, text
 
 from macbind.model import Pool
 
@@ -34,14 +34,14 @@ def joined(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 @contextmanager
-def _asking(url: str) -> Iterator[Callable[[str], Sequence[Row[Any]]]]:
+def _asking(url: str) -> Iterator[Callable[[str], Sequence[Any]]]:
     """Questions in SQL, all answered at one state of the database."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     try:
         with engine.connect() as db:
             snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ"
             db.execute(text(snapshot if engine.dialect.name == "postgresql" else "BEGIN"))
-            yield lambda query: db.execute(text(query)).all()
+            yield lambda query: list(db.execute(text(query)))
             db.execute(text("COMMIT"))
     finally:
         engine.dispose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import ExitStack
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ def test_one_of_several_leads_and_another_follows(url: str) -> None:
         while rivals:
             (pipe, *others) = wait([pipe for _, pipe in rivals], timeout=20)
             assert not others, "two lead at once"
+            assert isinstance(pipe, Connection)
             assert workers.say(pipe) == "leads"
             assert wait([pipe for _, pipe in rivals], timeout=0.3) == [], "two lead at once"
             leader = next(one for one in rivals if one[1] is pipe)

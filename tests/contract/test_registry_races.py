@@ -69,7 +69,7 @@ def test_batches_that_cross_pools_do_not_lock_each_other_out(book: Book) -> None
                         *other.allocate(Wanted("b", (f"theirs-b{turn}",))),
                         *other.allocate(Wanted("a", (f"theirs-a{turn}",))),
                         *other.release(name=f"theirs-b{turn}"),
-                    ]
+                    ]  # type: ignore[misc]
                 )
                 mine += txn.allocate(Wanted("b", (f"mine-b{turn}",)))
             assert not {one.address for one in theirs.result(10)} & {one.address for one in mine}

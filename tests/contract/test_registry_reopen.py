@@ -304,7 +304,11 @@ def test_subnet_options_renew_machines_with_options_of_their_own(book: Book) -> 
 
 def test_an_added_dhcpd_is_told_everything(book: Book) -> None:
     """Allocations are pending again until a newly required dhcpd has confirmed them, also in a static pool."""
-    static = {"mode": PoolMode.STATIC, "subnet": "10.2.0.0/28", "ranges": ["10.2.0.1-10.2.0.4"]}
+    static: dict[str, Any] = {
+        "mode": PoolMode.STATIC,
+        "subnet": "10.2.0.0/28",
+        "ranges": ["10.2.0.1-10.2.0.4"],
+    }
     book.open(make_pool(), make_pool("static", **static))
     book.allocate("a", "b")
     book.allocate("s", pool="static")

@@ -65,7 +65,7 @@ def test_sqlites_tables_are_made_alike(tmp_path: Path) -> None:
 
     def described(engine: Engine) -> dict[tuple[str, str], list[str]]:
         with closing(engine.raw_connection()) as db:
-            rows = db.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()  # type: ignore[attr-defined]
+            rows = db.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         engine.dispose()
         return {
             (kind, name): sorted(part.strip(" ()").lower() for part in sql.replace("\n", " ").split(","))

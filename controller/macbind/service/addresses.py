@@ -272,7 +272,7 @@ class AddressService:
         def work(txn: Transaction) -> None:
             for one in new:
                 txn.release(
-                    address=one.address, generation=one.generation, pinned=one.pinned, reason="dhcpd refused"
+                    address=one.address, generation=one.generation, pinned=one.pinned, reason=error.code
                 )
                 if str(one.address) == refused:
                     txn.put_aside(one.address, PUT_ASIDE_S)

@@ -131,8 +131,12 @@ class Pool:
         self, address: IPv4Address, mac: MacAddress, generation: int, options: DhcpOptions
     ) -> HostReservation:
         """The host reservation that makes an allocation real in dhcpd."""
-        extra = options.over(self.options).beyond(self.subnet.options)
-        return HostReservation(host_name(address, generation), mac, address, " ".join(extra.statements()))
+        statements = " ".join(self.beyond_subnet(options).statements())
+        return HostReservation(host_name(address, generation), mac, address, statements)
+
+    def beyond_subnet(self, options: DhcpOptions = NO_OPTIONS) -> DhcpOptions:
+        """What a machine with these options must be told on top of what its subnet tells every machine."""
+        return options.over(self.options).over(self.subnet.options).beyond(self.subnet.options)
 
 
 @dataclass(frozen=True, slots=True)

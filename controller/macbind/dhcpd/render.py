@@ -214,7 +214,7 @@ def _subnet(subnet: Subnet) -> Iterator[str]:
 
 def _static_pool(pool: Pool) -> Iterator[str]:
     """One host for each address; the pool's own options stand once, in a group around them."""
-    extra = pool.options.over(pool.subnet.options).beyond(pool.subnet.options).statements()
+    extra = pool.beyond_subnet().statements()
     yield f"# The pool '{pool.name}'."
     yield "group {"
     for statement in extra:

@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from macbind.addressing import AddressRange, MacAddress, merge, subtract
 from macbind.errors import ConfigError
-from macbind.model import NO_OPTIONS, Pool, PoolMode
+from macbind.model import Pool, PoolMode
 from macbind.registry import extents
 from macbind.registry.schema import allocation as al
 from macbind.registry.schema import dhcpd as dhcpd_table
@@ -209,7 +209,7 @@ def _extra(pool: Pool) -> str:
     """What the statements of the pool's host reservations depend on beside the allocation's own options."""
     return json.dumps(
         {
-            "all": NO_OPTIONS.over(pool.options).beyond(pool.subnet.options).statements(),
+            "all": pool.beyond_subnet().statements(),
             "base": [pool.options.to_dict(), pool.subnet.options.to_dict()],
         },
         sort_keys=True,

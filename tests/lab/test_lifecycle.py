@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -255,7 +257,7 @@ def test_libvirtd_killed_frees_nothing(site: Site) -> None:
     assert site.holds("dead")
     assert site.holds("alive")
     until(lambda: site.client.status().findings, SOON_S, "the finding")
-    site.lab.run(["kill", "-9", str(pid)])
+    os.kill(pid, signal.SIGKILL)
     site.libvirtd.start()
     until(lambda: site.client.status().hypervisors[0].connected, SOON_S, "macbind to be connected again")
     site.until_free(dead)

@@ -177,6 +177,24 @@ def test_nothing_is_freed_while_the_machine_goes_on(site: Site) -> None:
     assert site.client.get("vm").address == one.address
 
 
+def test_a_crash_that_restarts_frees_nothing(site: Site) -> None:
+    """A machine whose kernel panics and starts anew has its address again, and never lost it."""
+    one = site.client.allocate("farm", "vm")
+    xml = site.guest.template(name="vm", mac=str(one.mac)).replace("panic=1", "panic=1 unknown_nmi_panic")
+    console = boot(site.libvirtd, xml)
+    wait_ping(site.lab, one.address, console=console)
+    site.until_used("vm")
+    boots = console.leases()
+    site.libvirtd.virsh("inject-nmi", "vm")
+    until(
+        lambda: console.leases() > boots, 60, f"the machine to come back; its console ends: {console.tail()}"
+    )
+    assert "panic" in console.text()
+    site.settled()
+    assert site.client.get("vm").generation == one.generation
+    wait_ping(site.lab, one.address, console=console)
+
+
 def test_a_saved_machine_keeps_its_address(site: Site) -> None:
     """Saved to a file a transient domain is gone from libvirt; restored it goes on with its address."""
     one, console = site.start("vm")

@@ -226,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave everything open until Ctrl-C")
     parser.add_argument("--no-vm", action="store_true", help="leave out the virtual machines")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is taken down
     story = Story()
     try:
         with ExitStack() as stack:

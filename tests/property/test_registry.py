@@ -1,0 +1,273 @@
+"""A registry under random use: after every step it is sound, and it did what a simple model says."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from contract.book import Book, ip, make_pool
+from macbind.addressing import MacAddress
+from macbind.errors import AddressInUse, ConfigError, Conflict, NotInPool, PoolExhausted
+from macbind.model import Allocation, Pool, State
+
+_FARM_RANGES = (
+    ["10.1.1.1-10.1.1.14"],
+    ["10.1.1.1-10.1.1.6"],
+    ["10.1.1.3-10.1.1.5", "10.1.1.8-10.1.1.10"],
+    ["10.1.1.9-10.1.1.14"],
+)
+_REST_RANGES = (["10.1.2.1-10.1.2.6"], ["10.1.2.4-10.1.2.9"], ["10.1.2.2-10.1.2.2"])
+_LAYOUT = st.tuples(st.sampled_from(_FARM_RANGES), st.sampled_from(_REST_RANGES), st.booleans())
+_POOL = st.sampled_from(["farm", "rest"])
+_NAME = st.sampled_from([f"m{number}" for number in range(25)])
+_FOREIGN = st.sampled_from([None, *(MacAddress.parse(f"00:80:77:00:00:0{number}") for number in range(4))])
+_DHCPDS = ("d1", "d2")
+
+
+def _pools(layout: tuple[list[str], list[str], bool]) -> list[Pool]:
+    farm, rest, both = layout
+    return [
+        make_pool(ranges=farm),
+        make_pool(
+            "rest", subnet="10.1.2.0/28", ranges=rest, cooldown_s=60, dhcpds=_DHCPDS if both else ("d1",)
+        ),
+    ]
+
+
+class Using(RuleBasedStateMachine):
+    """Everything cores, admins, dhcpds and time do to a registry.
+
+    The model knows who holds which address (``held``), and which generations each address has had.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = tempfile.TemporaryDirectory()
+        self.book = Book(f"sqlite:///{Path(self._directory.name)}/registry.db")
+        self.held: dict[str, Allocation] = {}
+        self.last: dict[IPv4Address, int] = {}
+
+    def teardown(self) -> None:
+        """Closes the registry, which checks its history as well."""
+        self.book.close()
+        self._directory.cleanup()
+
+    @initialize(layout=_LAYOUT)
+    def begin(self, layout: tuple[list[str], list[str], bool]) -> None:
+        """The registry is new."""
+        self._open(layout)
+
+    def _open(self, layout: tuple[list[str], list[str], bool]) -> None:
+        self.pools = {pool.name: pool for pool in _pools(layout)}
+        self.book.open(*self.pools.values(), dhcpds=_DHCPDS)
+
+    # -- looks -----------------------------------------------------------------------------------------
+
+    def _rows(self) -> list[Allocation]:
+        return self.book.find(released=True)
+
+    def _unoccupied(self, pool: str) -> list[IPv4Address]:
+        occupied = {one.address for one in self._rows()}
+        return [one for item in self.pools[pool].plan.assignable for one in item if one not in occupied]
+
+    def _resting(self, pool: str) -> set[IPv4Address]:
+        return {one.address for one in self._rows() if one.pool == pool and one.state is State.COOLING}
+
+    def _rested(self, pool: str) -> set[IPv4Address]:
+        span = timedelta(seconds=self.pools[pool].cooldown_s)
+        return {
+            one.address
+            for one in self._rows()
+            if one.pool == pool
+            and one.state is State.COOLING
+            and one.released_at is not None
+            and one.released_at + span <= self.book.now
+        }
+
+    def _born(self, made: list[Allocation]) -> None:
+        for one in made:
+            assert one.generation > self.last.get(one.address, 0), "a generation came twice"
+            assert one.name not in self.held
+            self.last[one.address] = one.generation
+            self.held[one.name] = one
+
+    # -- taking ----------------------------------------------------------------------------------------
+
+    @rule(
+        pool=_POOL,
+        names=st.lists(_NAME, min_size=1, max_size=6, unique=True),
+        ttl_s=st.sampled_from([None, 30]),
+    )
+    def allocate(self, pool: str, names: list[str], ttl_s: int | None) -> None:
+        """The lowest unoccupied addresses, then resting ones; all names or none; the same names again."""
+        plan = self.pools[pool].plan
+        free = {*self._unoccupied(pool), *(one for one in self._rested(pool) if one in plan)}
+        resting = {one for one in self._resting(pool) if one in plan} - free
+        spare = self._resting(pool) - free - resting
+        expires_at = None if ttl_s is None else self.book.now + timedelta(seconds=ttl_s)
+        known = [name for name in names if name in self.held]
+        try:
+            made = self.book.allocate(*names, pool=pool, expires_at=expires_at)
+        except Conflict:
+            assert known, "nobody holds any of these names"
+            assert len(known) < len(names) or any(
+                self.held[name].pool != pool or self.held[name].pinned for name in names
+            )
+        except PoolExhausted:
+            assert not known
+            assert len(free) + len(resting) + len(spare) < len(names)
+        else:
+            if known:
+                assert [(one.name, one.address, one.mac) for one in made] == [
+                    (name, self.held[name].address, self.held[name].mac) for name in names
+                ]
+                return
+            got = [one.address for one in made]
+            assert got[: len(free)] == sorted(free)[: len(names)]
+            assert set(got[len(free) :]) <= resting | spare
+            self._born(made)
+
+    @rule(pool=_POOL, name=_NAME, host=st.integers(0, 15))
+    def claim(self, pool: str, name: str, host: int) -> None:
+        """A given address is got if it is the pool's and nobody has it."""
+        subnet = self.pools[pool].plan.subnet
+        address = subnet[host]
+        row = next((one for one in self._rows() if one.address == address), None)
+        known = self.held.get(name)
+        try:
+            (made,) = self.book.allocate(name, pool=pool, address=address)
+        except Conflict:
+            assert known is not None
+            assert (known.address, known.pinned) != (address, False)
+        except NotInPool:
+            assert address not in self.pools[pool].plan
+        except AddressInUse:
+            assert row is not None
+            assert row.state is not State.COOLING
+        else:
+            if known is not None:
+                assert (made.address, made.mac) == (known.address, known.mac)
+                return
+            assert address in self.pools[pool].plan
+            assert row is None or row.state is State.COOLING
+            self._born([made])
+
+    @rule(pool=_POOL, name=_NAME, host=st.integers(0, 15), mac=_FOREIGN)
+    def reserve(self, pool: str, name: str, host: int, mac: MacAddress | None) -> None:
+        """An address is pinned if nobody has it or its MAC."""
+        subnet = self.pools[pool].plan.subnet
+        address = subnet[host]
+        rows = self._rows()
+        known = self.held.get(name)
+        try:
+            made = self.book.reserve(name, str(address), None if mac is None else str(mac))
+        except Conflict:
+            assert known is not None
+        except NotInPool:
+            assert address in self.pools[pool].plan.forbidden
+        except AddressInUse:
+            assert any(
+                one.state is not State.COOLING and (one.address == address or one.mac == mac) for one in rows
+            )
+        else:
+            if known is not None:
+                assert (made.address, made.mac, known.pinned) == (known.address, known.mac, True)
+                return
+            assert made.mac == (mac or self.pools[pool].plan.scheme.encode(address))
+            self._born([made])
+
+    # -- giving back -----------------------------------------------------------------------------------
+
+    @rule(name=_NAME, late=st.booleans())
+    def release(self, name: str, late: bool) -> None:
+        """A held name is released, by its generation if that is the present one; pins as pins."""
+        one = self.held.get(name)
+        current = next((row for row in self.book.find(names=[name])), None)
+        assert (one is None) == (current is None)
+        generation = None if current is None else current.generation - late
+        gone = self.book.release(name, pinned=one is not None and one.pinned, generation=generation)
+        if one is None or late:
+            assert all(row.released_at is not None for row in gone)
+            assert late or one is None
+        else:
+            assert one.address in {row.address for row in gone}
+            assert all(row.state is not State.BOUND for row in gone)
+            del self.held[name]
+
+    @rule()
+    def expire(self) -> None:
+        """What has expired is released."""
+        due = {
+            one.name
+            for one in self.book.find()
+            if one.expires_at is not None and one.expires_at <= self.book.now and not one.pinned
+        }
+        assert set(self.book.expire()) == due
+        for name in due:
+            del self.held[name]
+
+    @rule(pool=_POOL)
+    def sweep(self, pool: str) -> None:
+        """Rested addresses are free again, all others as before."""
+        rested, before = self._rested(pool), {one.address for one in self._rows()}
+        assert self.book.sweep(pool) == len(rested)
+        assert {one.address for one in self._rows()} == before - rested
+
+    # -- dhcpd -----------------------------------------------------------------------------------------
+
+    @rule(dhcpd=st.sampled_from(_DHCPDS), share=st.sampled_from([1, 2, 3]))
+    def confirm(self, dhcpd: str, share: int) -> None:
+        """A dhcpd does some of what is due; nobody loses an address by that."""
+        self.book.confirm(dhcpd, done=self.book.due(dhcpd)[::share])
+
+    @rule(dhcpd=st.sampled_from(_DHCPDS), host=st.integers(1, 14))
+    def doubt(self, dhcpd: str, host: int) -> None:
+        """A dhcpd is asked again."""
+        with self.book.write() as txn:
+            txn.doubt(dhcpd, [ip("10.1.1.0") + host, ip("10.1.2.0") + host])
+
+    @rule(seconds=st.sampled_from([1, 29, 61]))
+    def wait(self, seconds: int) -> None:
+        """Time passes."""
+        self.book.later(seconds)
+
+    # -- reopening -------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.last) > 2)
+    @rule(layout=_LAYOUT)
+    def reopen(self, layout: tuple[list[str], list[str], bool]) -> None:
+        """Other ranges and other dhcpds are taken over; every holder keeps its address, MAC and name."""
+        before = {(one.name, one.address, one.mac, one.released_at) for one in self._rows()}
+        try:
+            self._open(layout)
+        except ConfigError as error:  # nothing of this is refused
+            raise AssertionError(str(error)) from error
+        assert {(one.name, one.address, one.mac, one.released_at) for one in self._rows()} == before
+
+    # -- always ----------------------------------------------------------------------------------------
+
+    @invariant()
+    def it_is_sound(self) -> None:
+        """The tables hold the invariant, and the model's holders are the registry's."""
+        if not hasattr(self, "pools"):
+            return
+        self.book.check()
+        rows = self._rows()
+        assert len({one.address for one in rows}) == len({one.mac for one in rows}) == len(rows)
+        live = {one.name: (one.address, one.mac) for one in rows if one.released_at is None}
+        assert live == {one.name: (one.address, one.mac) for one in self.held.values()}
+        for one in rows:
+            if not one.pinned:
+                assert one.mac == self.pools[one.pool].plan.scheme.encode(one.address)
+
+
+TestUsing = Using.TestCase
+TestUsing.settings = settings(
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

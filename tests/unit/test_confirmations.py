@@ -1,0 +1,282 @@
+"""Waiting for dhcpds: every order in which expectations, reports, refusals and doubts can meet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from contract.book import Book, ip, make_pool
+from macbind.confirmations import Confirmations, Waiter
+from macbind.errors import DhcpdRefused
+from macbind.model import Allocation, State
+from macbind.registry.view import Dirty
+
+TWO = ("d1", "d2")
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    """A registry with a pool that two dhcpds serve."""
+    book = Book(f"sqlite:///{tmp_path}/registry.db")
+    book.open(make_pool(dhcpds=TWO), dhcpds=TWO)
+    yield book
+    book.close()
+
+
+@pytest.fixture
+def pending(book: Book) -> Allocation:
+    """An allocation nobody has confirmed."""
+    return book.one("a")
+
+
+def _done(allocation: Allocation, generation: int | None = None) -> list[Dirty]:
+    return [Dirty(allocation.address, 1, None, generation)]
+
+
+def _bound(allocation: Allocation) -> list[Dirty]:
+    return _done(allocation, allocation.generation)
+
+
+def _empty(confirmations: Confirmations) -> bool:
+    return not confirmations._waiting
+
+
+def test_all_must_confirm(pending: Allocation) -> None:
+    """A waiter is resolved by the last dhcpd, whichever that is, and not before."""
+    for order in permutations(TWO):
+        confirmations, waiter = Confirmations(), Waiter()
+        confirmations.expect_bound(waiter, pending, TWO)
+        assert (waiter.has_to_wait, waiter.addresses, waiter.dhcpds) == (True, {pending.address}, set(TWO))
+        for name in order:
+            assert not waiter.future.done()
+            confirmations.confirmed(name, _bound(pending))
+            confirmations.confirmed(name, _bound(pending))
+        assert waiter.future.result(0) is None
+        assert (waiter.has_to_wait, waiter.dhcpds, _empty(confirmations)) == (True, set(), True)
+
+
+def test_several_addresses_make_one_waiter(book: Book) -> None:
+    """A waiter for a group is resolved when every member is confirmed everywhere."""
+    confirmations, waiter = Confirmations(), Waiter()
+    group = book.allocate("g-1", "g-2", "g-3", group="g")
+    for one in group:
+        confirmations.expect_bound(waiter, one, TWO)
+    for name in TWO:
+        for one in group:
+            assert not waiter.future.done()
+            confirmations.confirmed(name, _bound(one))
+    assert waiter.future.done()
+
+
+def test_other_reports_do_not_count(pending: Allocation) -> None:
+    """Another address, another generation, another dhcpd and the opposite resolve nothing."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.expect_bound(waiter, pending, ["d1"])
+    confirmations.confirmed("d2", _bound(pending))
+    confirmations.confirmed("d1", _done(pending, pending.generation - 1))
+    confirmations.confirmed("d1", _done(pending, None))
+    confirmations.confirmed("d1", _bound(replace(pending, address=ip("10.1.1.9"))))
+    assert not waiter.future.done()
+    confirmations.forget(waiter)
+    assert _empty(confirmations)
+
+
+def test_gone_is_awaited_as_well(pending: Allocation) -> None:
+    """Who waits for an address to be gone is resolved by that, not by the address being held."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.expect_gone(waiter, pending.address, ["d1"])
+    confirmations.confirmed("d1", _bound(pending))
+    assert not waiter.future.done()
+    confirmations.confirmed("d1", _done(pending))
+    assert waiter.future.done()
+
+
+def test_a_bound_allocation_has_nothing_to_wait_for(pending: Allocation) -> None:
+    """An allocation that was bound before is awaited only from dhcpds whose content is in doubt."""
+    confirmations, waiter = Confirmations(), Waiter()
+    bound = replace(pending, state=State.BOUND)
+    confirmations.expect_bound(waiter, bound, TWO)
+    assert not waiter.has_to_wait
+    confirmations.in_doubt("d2")
+    confirmations.expect_bound(waiter, bound, TWO)
+    assert (waiter.has_to_wait, waiter.dhcpds) == (True, {"d2"})
+    confirmations.forget(waiter)
+    confirmations.trusted("d2")
+    confirmations.expect_bound(waiter, bound, TWO)
+    assert not waiter.has_to_wait
+
+
+def test_several_wait_for_one_thing(pending: Allocation) -> None:
+    """All who wait for the same are resolved together; who forgot is left alone."""
+    confirmations = Confirmations()
+    waiters = [Waiter() for _ in range(4)]
+    for waiter in waiters:
+        confirmations.expect_bound(waiter, pending, ["d1"])
+    confirmations.forget(waiters[0])
+    confirmations.forget(waiters[0])
+    confirmations.confirmed("d1", _bound(pending))
+    assert [waiter.future.done() for waiter in waiters] == [False, True, True, True]
+    assert _empty(confirmations)
+
+
+def test_a_refusal_fails_those_who_wait_for_exactly_this(pending: Allocation) -> None:
+    """A refusal fails its waiters at once, with all they waited for, and nobody else."""
+    confirmations, error = Confirmations(), DhcpdRefused("no")
+    both, one, gone = Waiter(), Waiter(), Waiter()
+    confirmations.expect_bound(both, pending, TWO)
+    confirmations.expect_bound(one, pending, ["d2"])
+    confirmations.expect_gone(gone, pending.address, ["d1"])
+    confirmations.refused("d1", pending.address, pending.generation, error)
+    assert both.future.exception(0) is error
+    assert not one.future.done()
+    assert not gone.future.done()
+    confirmations.confirmed("d2", _bound(pending))
+    assert (one.future.exception(0), both.future.exception(0)) == (None, error)
+    confirmations.refused("d1", pending.address, pending.generation, error)
+    confirmations.confirmed("d1", _bound(pending))
+    assert not gone.future.done()
+
+
+def test_an_early_refusal_is_not_taken_for_success(pending: Allocation) -> None:
+    """A refusal that comes before the caller looks still has to be looked at: the waiter says it has to wait."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.expect_bound(waiter, pending, ["d1"])
+    confirmations.refused("d1", pending.address, pending.generation, DhcpdRefused("no"))
+    assert waiter.has_to_wait
+    assert waiter.future.done()
+
+
+def test_a_job_that_runs_again_waits_anew(pending: Allocation) -> None:
+    """After a rollback a waiter that was resolved meanwhile waits for what its second run expects."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.expect_bound(waiter, pending, ["d1"])
+    confirmations.confirmed("d1", _bound(pending))
+    assert waiter.future.done()
+    confirmations.forget(waiter)
+    assert not waiter.has_to_wait
+    confirmations.expect_bound(waiter, pending, ["d2"])
+    assert not waiter.future.done()
+    confirmations.confirmed("d2", _bound(pending))
+    assert waiter.future.result(0) is None
+
+
+def test_every_order_of_two_waiters_and_their_ends(pending: Allocation) -> None:
+    """Confirmation, refusal and forgetting in any order resolve each waiter once and leave nothing behind."""
+    steps = ("confirm d1", "confirm d2", "refuse d1", "refuse d2", "forget first")
+    for order in permutations(steps):
+        confirmations, first, second = Confirmations(), Waiter(), Waiter()
+        confirmations.expect_bound(first, pending, TWO)
+        confirmations.expect_bound(second, pending, ["d2"])
+        done = first.future
+        for step in order:
+            what, who = step.split()
+            if what == "confirm":
+                confirmations.confirmed(who, _bound(pending))
+            elif what == "refuse":
+                confirmations.refused(who, pending.address, pending.generation, DhcpdRefused(who))
+            else:
+                confirmations.forget(first)
+        assert _empty(confirmations), order
+        assert (second.future.exception(0) is None) == (
+            order.index("confirm d2") < order.index("refuse d2")
+        ), order
+        expected = _first_ends(order)
+        assert done.done() == (expected is not None), order
+        if expected is not None:
+            assert str(done.exception(0) or "bound") == expected, order
+
+
+def _first_ends(order: tuple[str, ...]) -> str | None:
+    missing = set(TWO)
+    for step in order:
+        what, who = step.split()
+        if what == "forget":
+            return None
+        if what == "refuse" and who in missing:
+            return who
+        if what == "confirm":
+            missing.discard(who)
+            if not missing:
+                return "bound"
+    return None
+
+
+def test_the_record_resolves_what_was_missed(book: Book, pending: Allocation) -> None:
+    """What another controller recorded is found by asking the registry."""
+    confirmations, waiter, gone = Confirmations(), Waiter(), Waiter()
+    confirmations.expect_bound(waiter, pending, TWO)
+    confirmations.recheck(book.registry)
+    book.confirm("d1")
+    confirmations.recheck(book.registry)
+    assert waiter.dhcpds == {"d2"}
+    book.confirm("d2")
+    confirmations.recheck(book.registry)
+    assert waiter.future.result(0) is None
+    confirmations.expect_gone(gone, pending.address, TWO)
+    confirmations.recheck(book.registry)
+    assert gone.dhcpds == set(TWO), "it is held"
+    book.release("a")
+    confirmations.recheck(book.registry)
+    assert gone.dhcpds == set(TWO), "it is released, and nobody has confirmed"
+    book.confirm(*TWO)
+    confirmations.recheck(book.registry)
+    assert gone.future.result(0) is None
+    assert _empty(confirmations)
+
+
+def test_a_record_in_doubt_does_not_count(book: Book, pending: Allocation) -> None:
+    """While a dhcpd is being compared, what the registry recorded of it earlier resolves nobody."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.in_doubt("d1")
+    confirmations.expect_bound(waiter, pending, TWO)
+    book.confirm(*TWO)
+    confirmations.recheck(book.registry)
+    assert waiter.dhcpds == {"d1"}
+    confirmations.trusted("d1")
+    confirmations.recheck(book.registry)
+    assert waiter.future.done()
+
+
+def test_only_long_waits_are_looked_after(book: Book, pending: Allocation) -> None:
+    """Housekeeping leaves those alone who have just begun to wait."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.expect_bound(waiter, pending, TWO)
+    book.confirm(*TWO)
+    confirmations.recheck(book.registry, older_than_s=3600)
+    assert not waiter.future.done()
+    confirmations.recheck(book.registry)
+    assert waiter.future.done()
+    confirmations.recheck(book.registry)
+
+
+def test_reports_of_many_threads_resolve_once(pending: Allocation) -> None:
+    """Racing writers, refusals and callers resolve every waiter exactly once."""
+    confirmations = Confirmations()
+    calls: list[Future[None]] = []
+    for _ in range(200):
+        waiter = Waiter()
+        waiter.future.add_done_callback(calls.append)
+        confirmations.expect_bound(waiter, pending, TWO)
+        start = threading.Barrier(4)
+        work = (
+            lambda: confirmations.confirmed("d1", _bound(pending)),
+            lambda: confirmations.confirmed("d2", _bound(pending)),
+            lambda: confirmations.refused("d2", pending.address, pending.generation, DhcpdRefused("no")),
+        )
+        threads = [
+            threading.Thread(target=lambda one=one, start=start: (start.wait(), one())) for one in work
+        ]
+        for thread in threads:
+            thread.start()
+        start.wait()
+        for thread in threads:
+            thread.join()
+        assert waiter.future.done()
+    assert len(calls) == 200
+    assert _empty(confirmations)

@@ -117,7 +117,7 @@ def tell(story: Story, lab: Lab, farm: Farm) -> None:
         with story.step("the old machine is refused"):
             machine, lease = machines[0]
             expect_silence(machine, witness=printer)
-            answer = machine.renew(lease, timeout_s=0.5)
+            answer = machine.renew(lease, timeout_s=1.5)
             expect("answer to the old machine's renewal", type(answer), Silence)
             story.say(f"{group[0].mac} asked anew, and to renew {lease.address}: no answer to either.")
         with story.step("the same address is allocated and served again, at once"):

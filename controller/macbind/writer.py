@@ -235,6 +235,7 @@ class Writer:
         started, differing, after = time.monotonic(), 0, -1
         compared: set[tuple[IPv4Address, MacAddress]] = set()
         while not self._stop.is_set():
+            self._leader.check()  # a long comparison must not outlive the right to write
             with self._registry.read() as view:
                 wanted = view.desired(name, after=after, limit=COMPARE)
             if not wanted:

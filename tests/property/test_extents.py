@@ -118,3 +118,18 @@ def test_chunks_are_the_items_in_order(items: list[int], size: int) -> None:
     assert [item for chunk in chunks for item in chunk] == items
     assert all(1 <= len(chunk) <= size for chunk in chunks)
     assert len(chunks) == -(-len(items) // size)
+
+
+@given(st.data())
+def test_giving_back_merges_with_every_neighbour(data: st.DataObject) -> None:
+    """Of a whole interval, some taken, any part comes back at once: what is free are maximal runs."""
+    taken = data.draw(st.sets(st.integers(0, 11)))
+    back = data.draw(st.sets(st.sampled_from(sorted(taken)))) if taken else set()
+    engine = create_engine("sqlite://")
+    with engine.connect() as db:
+        metadata.create_all(db)
+        db.execute(insert(pool_table), {"id": 1, "name": "1", "layout": "", "extra": ""})
+        extents.rebuild(db, 1, [(0, 11)], sorted(taken))
+        extents.give_back(db, 1, back)
+        assert _stored(db, 1) == extents.runs(sorted(set(range(12)) - taken | back))
+    engine.dispose()

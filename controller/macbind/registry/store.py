@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from macbind.registry import migrations
 from macbind.registry.engine import open_engine, reading, translated
 from macbind.registry.sync import synchronise
 from macbind.registry.transaction import Transaction
+from macbind.registry.turn import Turn
 from macbind.registry.view import View
 
 
@@ -41,7 +41,7 @@ class Registry:
         self.engine: Engine = open_engine(url, busy_timeout_s=busy_timeout_s)
         self._reader = reading(self.engine)
         # Threads of this process queue here: SQLite's own waiting is polling, and unfair.
-        self._turn, self._patience_s = threading.Lock(), busy_timeout_s
+        self._turn, self._patience_s = Turn(), busy_timeout_s
         try:
             with translated(url), self.engine.begin() as db:  # several controllers may start at once
                 migrations.upgrade(db)
@@ -65,13 +65,13 @@ class Registry:
         Raises:
             RegistryUnavailable: The database did not take it; nothing happened.
         """
-        if not self._turn.acquire(timeout=self._patience_s):
+        if not self._turn.take(self._patience_s):
             raise RegistryUnavailable("The registry is busy with another change.", hint="Ask again.")
         try:
             with translated(self.url), self.engine.begin() as db:
                 yield Transaction(db, self.pools, self.ids, now or datetime.now(UTC), actor)
         finally:
-            self._turn.release()
+            self._turn.give()
 
     @contextmanager
     def read(self) -> Iterator[View]:

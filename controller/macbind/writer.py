@@ -53,6 +53,8 @@ class Writer:
         leader: Says whether this controller may write to it.
         confirmations: Told of everything dhcpd confirmed or refused.
         resync_s: How often everything is compared even without a reason, in seconds.
+        retry_refused_s: How long a change that dhcpd refused waits before it is tried again, in seconds.
+        batch: Addresses per registry transaction.
         on_defect: Called with a defect of ours; the writer has stopped.
     """
 
@@ -64,10 +66,13 @@ class Writer:
         confirmations: Confirmations,
         *,
         resync_s: float = 300.0,
+        retry_refused_s: float = RETRY_REFUSED_S,
+        batch: int = BATCH,
         on_defect: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._dhcpd, self._registry, self._leader = dhcpd, registry, leader
         self._confirmations, self._resync_s, self._on_defect = confirmations, resync_s, on_defect
+        self._retry_refused_s, self._batch = retry_refused_s, batch
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stop = threading.Event()
         self._refused: dict[IPv4Address, tuple[int, float, MacbindError]] = {}
@@ -199,7 +204,9 @@ class Writer:
         name = self._dhcpd.name
         with self._registry.read() as view:
             due = [
-                item for item in view.dirty(name, BATCH + len(self._refused)) if not self._is_postponed(item)
+                item
+                for item in view.dirty(name, self._batch + len(self._refused))
+                if not self._is_postponed(item)
             ]
         if not due:
             return False
@@ -222,7 +229,7 @@ class Writer:
         return seq == item.seq and time.monotonic() < retry_at
 
     def _postpone(self, item: Dirty, error: MacbindError) -> None:
-        self._refused[item.address] = (item.seq, time.monotonic() + RETRY_REFUSED_S, error)
+        self._refused[item.address] = (item.seq, time.monotonic() + self._retry_refused_s, error)
         _log.warning("dhcpd refused", dhcpd=self._dhcpd.name, address=str(item.address), problem=str(error))
         self._confirmations.refused(self._dhcpd.name, item.address, item.confirms, error)
 
@@ -289,8 +296,8 @@ class Writer:
             live = view.find(addresses=list({one.address for one in suspects}))
         known = {(one.address, one.mac) for one in live}
         removals = [one for one in suspects if (one.address, one.mac) not in known]
-        for start in range(0, len(removals), BATCH):
-            for error in self._dhcpd.apply(removals[start : start + BATCH]):
+        for start in range(0, len(removals), self._batch):
+            for error in self._dhcpd.apply(removals[start : start + self._batch]):
                 if error is not None:
                     _log.warning("ghost", dhcpd=self._dhcpd.name, problem=str(error))
         return len(removals)

@@ -18,7 +18,6 @@ from contract.test_dhcpd import fill, small_disk
 from contract.writing import Controller, hosts_named
 from labkit.dhcp import expect_silence
 from labkit.wait import until
-from macbind import writer as writer_module
 from macbind.addressing import MacAddress
 from macbind.confirmations import Waiter
 from macbind.dhcpd.leases import LeaseFile
@@ -42,7 +41,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def controller(tmp_path: Path, site: Site) -> Iterator[Controller]:
     """A registry and a writer that serves."""
-    with Controller(tmp_path, POOL, site.server()) as controller:
+    with Controller(tmp_path, POOL, site.server(), retry_refused_s=0.2) as controller:
         controller.wait_state(DhcpdState.SERVING)
         yield controller
 
@@ -202,11 +201,8 @@ def test_ghost_of_an_address_at_rest_is_removed(tmp_path: Path, site: Site) -> N
 # -- refusals ----------------------------------------------------------------------------------------------
 
 
-def test_refused_address_blocks_nobody_and_is_tried_again(
-    site: Site, controller: Controller, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_address_blocks_nobody_and_is_tried_again(site: Site, controller: Controller) -> None:
     """An address whose MAC a foreign host holds stays pending, others are bound; it is bound once it is free."""
-    monkeypatch.setattr(writer_module, "RETRY_REFUSED_S", 0.2)
     blocked = mac_of(IPv4Address("10.1.1.1"))
     site.add_host("printer", blocked, IPv4Address("10.7.7.7"))
     waiter = Waiter()
@@ -225,15 +221,12 @@ def test_refused_address_blocks_nobody_and_is_tried_again(
     assert controller.writer.status().problem == ""
 
 
-def test_full_disk_raises_an_alarm_and_serves_nothing_it_cannot_keep(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_raises_an_alarm_and_serves_nothing_it_cannot_keep(tmp_path: Path) -> None:
     """What dhcpd cannot write is pending, served to nobody, and said in the status, until there is space."""
-    monkeypatch.setattr(writer_module, "RETRY_REFUSED_S", 0.2)
     with (
         small_disk(tmp_path / "disk") as disk,
         open_site(disk) as site,
-        Controller(tmp_path, POOL, site.server()) as controller,
+        Controller(tmp_path, POOL, site.server(), retry_refused_s=0.2) as controller,
     ):
         site.add_host("witness", WITNESS, IPv4Address("10.3.9.9"))
         controller.wait_state(DhcpdState.SERVING)
@@ -303,14 +296,13 @@ class Fragile(DhcpServer):
 @pytest.mark.parametrize("at", [0, 1])
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
 def test_crash_between_dhcpd_and_registry_is_repaired_by_the_next_start(
-    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch, part: float, at: int
+    tmp_path: Path, site: Site, part: float, at: int
 ) -> None:
     """A writer that dies with any part of a batch done but not recorded leaves work the next one completes."""
-    monkeypatch.setattr(writer_module, "BATCH", 20)
     with Controller(tmp_path, POOL, site.server()) as controller:
         controller.allocate(*hosts_named(30, "old"))
         controller.wait_settled()
-    dying = Controller(tmp_path, POOL, Fragile(site.server(), part, at))
+    dying = Controller(tmp_path, POOL, Fragile(site.server(), part, at), batch=20)
     dying.release(*hosts_named(20, "old"))
     dying.allocate(*hosts_named(20, "new"))
     with dying:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from contract.dhcpd_site import Site
 from contract.invariant import check_invariant
@@ -23,6 +23,8 @@ DEADLINE_S = 20.0
 class Controller:
     """Entering starts the writer; leaving stops it, and checks the registry's invariant.
 
+    Keyword arguments beyond the registry's go to the writer.
+
     Attributes:
         defects: What ended the writer, if anything did.
     """
@@ -33,8 +35,8 @@ class Controller:
         pool: Pool,
         dhcpd: DhcpServer,
         *,
-        resync_s: float = 300.0,
         busy_timeout_s: float = 5.0,
+        **writer: Any,
     ) -> None:
         self.pool = pool
         self.url = f"sqlite:///{directory / 'registry.db'}"
@@ -47,8 +49,8 @@ class Controller:
             self.registry,
             leader,
             self.confirmations,
-            resync_s=resync_s,
             on_defect=self.defects.append,
+            **writer,
         )
 
     def __enter__(self) -> Self:

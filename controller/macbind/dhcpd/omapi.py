@@ -312,7 +312,7 @@ class Session:
     """
 
     def __init__(self, name: str, key: tuple[str, Algorithm, bytes] | None) -> None:
-        self._name = name
+        self._name, self._key = name, key[0] if key else ""
         self._authenticator = _Authenticator(*key) if key else wire.OmapiNullAuthenticator()
         self._in = b""
         self._started = False
@@ -427,7 +427,7 @@ class Session:
         own = self._authenticator
         if message.authid != own.authid or not hmac.compare_digest(message.signature, own.sign(signed)):
             raise DhcpdRefused(
-                f"dhcpd '{self._name}' does not accept our signature: the secrets differ.",
+                f"dhcpd '{self._name}' does not accept our signature with the key '{self._key}': the secrets differ.",
                 hint="Restart dhcpd after its key file changed, or give macbind the key dhcpd uses.",
             )
         ticket = self._in_flight.pop(message.rid, None)

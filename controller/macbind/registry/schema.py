@@ -128,7 +128,6 @@ dhcpd = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
-    Column("epoch", BigInteger, nullable=False, server_default=text("0")),
 )
 
 told = Table(

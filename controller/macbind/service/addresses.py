@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -251,10 +252,13 @@ class AddressService:
             error = waiter.future.exception()
             if error is None:
                 future.set_result(finish(value))
-            elif isinstance(error, MacbindError) and (undone := undo(error)) is not None:
-                undone.add_done_callback(lambda _: future.set_exception(error))
+                return
+            told = copy(error)  # others who wait for the same address get the same error
+            undone = undo(told) if isinstance(told, MacbindError) else None
+            if undone is None:
+                future.set_exception(told)
             else:
-                future.set_exception(error)
+                undone.add_done_callback(lambda _: future.set_exception(told))
 
         job = self._committer.submit(actor, work)
         job.add_done_callback(committed)

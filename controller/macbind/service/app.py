@@ -12,7 +12,6 @@ from typing import Annotated, Any, TypeVar
 import structlog
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -240,7 +239,7 @@ def create_app(
     def status(_: Reader) -> Response:
         return _json(wire.STATUS, service.status())
 
-    @app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
+    @app.get("/metrics", summary="For Prometheus")
     def metrics(_: Reader) -> Response:
         return Response(exposition(service.status), media_type=CONTENT_TYPE)
 

@@ -28,7 +28,6 @@ def upgrade() -> None:
         "dhcpd",
         sa.Column("id", sa.Integer().with_variant(sa.BigInteger(), "postgresql"), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dhcpd")),
         sa.UniqueConstraint("name", name=op.f("uq_dhcpd_name")),
     )

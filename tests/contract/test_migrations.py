@@ -13,28 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, text
 
-from contract.postgres import Postgres
 from macbind.errors import ConfigError
 from macbind.registry import migrations
 from macbind.registry.engine import open_engine
 from macbind.registry.schema import metadata
 from macbind.registry.store import Registry
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    """One PostgreSQL for the tests of this module."""
-    with Postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, of either kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/registry.db"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.emptied()
 
 
 @pytest.fixture

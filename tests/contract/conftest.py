@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contract.book import Book
-from contract.postgres import Postgres
+from labkit.postgres import Postgres
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 
 from contract import workers
 from contract.book import Book, addresses, make_pool
-from contract.postgres import Postgres
+from labkit.postgres import Postgres
 from macbind.errors import ConfigError, RegistryUnavailable
 from macbind.registry.store import Registry
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contract import workers
-from contract.postgres import Postgres
+from labkit.postgres import Postgres
 from labkit.wait import until
 from macbind.errors import RegistryUnavailable
 from macbind.registry.leader import AdvisoryLeader, leader_for

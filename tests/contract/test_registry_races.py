@@ -17,7 +17,7 @@ import pytest
 from contract import workers
 from contract.book import Book, addresses, make_pool
 from contract.invariant import check_history, check_invariant
-from contract.postgres import Postgres
+from labkit.postgres import Postgres
 from labkit.wait import until
 from macbind.errors import Conflict
 from macbind.registry.store import Registry

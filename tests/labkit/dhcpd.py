@@ -27,7 +27,8 @@ class Dhcpd:
 
     `config` is a file, or the text of one (written beside the lease file, as `dhcpd.conf`). `leases` is the
     lease file, made when missing; the log is beside it, with the suffix `.log`. `omapi_port` is read from the
-    config unless given (do that when it stands in an included file). `key` is what omshell signs with.
+    config unless given (do that when it stands in an included file). `key` is what omshell signs with. `prefix`
+    is a command that runs dhcpd by exec, such as `env NAME=value`.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Dhcpd:
         self.key = key
         self.omapi_port = omapi_port or _omapi_port(self.config)
         self.deadline_s = deadline_s
+        self.prefix: Sequence[str] = ()
         self._options = tuple(options)
         self._process: Process | None = None
         self._log_start = 0
@@ -83,7 +85,7 @@ class Dhcpd:
         self.leases.touch()
         self._log_start = len(self.log())
         # -d: with -f alone dhcpd logs to stderr only until it serves, and then to syslog.
-        command = ["dhcpd", "-4", "-d", "-f", "-cf", str(self.config), "-lf", str(self.leases), "--no-pid"]
+        command = [*self.prefix, "dhcpd", "-4", "-d", "-f", "-cf", str(self.config), "-lf", str(self.leases), "--no-pid"]
         self._process = self.lab.popen([*command, *self._options, self.lab.bridge], output=self.log_file)
 
     def wait_ready(self) -> None:

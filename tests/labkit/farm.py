@@ -49,6 +49,7 @@ class Farm:
         service: More lines for the [service] table.
         dhcpd: More lines for the [dhcpd.main] table.
         command: How to call macbind.
+        leases: dhcpd's lease file; in the directory by default.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Farm:
         service: str = "",
         dhcpd: str = "",
         command: Sequence[str] = MACBIND,
+        leases: Path | None = None,
     ) -> None:
         self.lab, self.directory, self.command = lab, directory, list(command)
+        self.port = OMAPI_PORT
         self.config = directory / "macbind.toml"
         self.socket = directory / "macbind.sock"
         self.log_file = directory / "macbind.log"
-        self.leases = directory / "dhcpd.leases"
+        self.leases = leases or directory / "dhcpd.leases"
         self.registry = registry or f"sqlite:///{directory / 'registry.db'}"
         self._tables = {"pools": pools, "service": service, "dhcpd": dhcpd}
         self._process: Process | None = None
@@ -77,13 +80,16 @@ class Farm:
         self.dhcpd = Dhcpd(lab, directory / "macbind.conf", self.leases, key=stanza, omapi_port=OMAPI_PORT)
 
     def configure(self, **tables: str) -> None:
-        """Writes macbind.toml anew, with other `pools`, `service` or `dhcpd` lines where given."""
+        """Writes macbind.toml anew, with other `pools`, `service` or `dhcpd` lines where given.
+
+        `port` is where macbind finds dhcpd: the OMAPI port, or that of somebody in between.
+        """
         self._tables |= tables
         here = self.directory
         self.config.write_text(
             f'[registry]\nurl = "{self.registry}"\n\n'
             f'[service]\nsocket = "{self.socket}"\nlog_format = "json"\n{self._tables["service"]}\n\n'
-            f'[dhcpd.main]\nport = {OMAPI_PORT}\nkey_file = "{here / "macbind.key"}"\n'
+            f'[dhcpd.main]\nport = {self.port}\nkey_file = "{here / "macbind.key"}"\n'
             f'config_file = "{here / "macbind.conf"}"\nleases_file = "{self.leases}"\n'
             f"{self._tables['dhcpd']}\n{self._tables['pools']}"
         )
@@ -151,6 +157,11 @@ class Farm:
         self._process.kill()
         self._process.wait(15)
         self._process = None
+
+    @property
+    def process(self) -> Process | None:
+        """The service's process; None while it was not started, or was stopped or killed from here."""
+        return self._process
 
     @property
     def pid(self) -> int:

@@ -178,8 +178,7 @@ class Lab:
         check: bool = True,
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command in the server's or the port's namespace to its end, at most `deadline_s` seconds."""
-        command = self._at(port).argv(argv)
-        return run_command(command, stdin=stdin, deadline_s=deadline_s, check=check)
+        return self._at(port).run(argv, stdin=stdin, deadline_s=deadline_s, check=check)
 
     def popen(
         self, argv: Sequence[str], port: Port | None = None, *, output: Path, **options: Any

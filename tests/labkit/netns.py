@@ -71,6 +71,12 @@ class Namespace:
         """The command line that runs `command` inside. It execs: the process id is that of the command."""
         return ["ip", "netns", "exec", self.name, *command]
 
+    def run(
+        self, argv: Sequence[str], *, stdin: str | None = None, deadline_s: float = 10.0, check: bool = True
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command inside to its end, at most `deadline_s` seconds."""
+        return run_command(self.argv(argv), stdin=stdin, deadline_s=deadline_s, check=check)
+
     def ip(self, *lines: str) -> None:
         """Run `ip` command lines inside, all in one process."""
         run_command(["ip", "-n", self.name, "-batch", "-"], stdin="\n".join(lines) + "\n")

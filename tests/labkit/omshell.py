@@ -4,14 +4,16 @@ Nothing of the code under test is used here.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from labkit.net import Lab
+from labkit.netns import Namespace
 
 _REFUSED = re.compile(r"(can't \w+ object: .*|dhcpctl_\w+: .*|not connected\.?|.*syntax error.*)")
 _NOT_FOUND = "can't open object: not found"
+_NOTHING_OPEN = "obj: <null>\n"
 _ATTRIBUTE = re.compile(r"^([a-z][a-z0-9-]*) = (.*)$", re.MULTILINE)
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
 
@@ -29,7 +31,7 @@ class OmapiKey:
     algorithm: str = "hmac-sha256"
 
 
-def omshell(lab: Lab, port: int, script: str, key: OmapiKey | None = None, deadline_s: float = 5.0) -> str:
+def omshell(lab: Lab | Namespace, port: int, script: str, key: OmapiKey | None = None, deadline_s: float = 5.0) -> str:
     """Run one omshell session in the server's namespace and return all it wrote.
 
     The session is connected before the first line of `script`. A refusal raises OmshellFailed.
@@ -41,7 +43,7 @@ def omshell(lab: Lab, port: int, script: str, key: OmapiKey | None = None, deadl
 
 
 def omshell_host(
-    lab: Lab, port: int, mac: str, key: OmapiKey | None = None, deadline_s: float = 5.0
+    lab: Lab | Namespace, port: int, mac: str, key: OmapiKey | None = None, deadline_s: float = 5.0
 ) -> dict[str, str] | None:
     """What dhcpd knows of the host with this Ethernet address, or None if there is no such host.
 
@@ -57,7 +59,30 @@ def omshell_host(
     return dict(_host_attributes(text.rpartition("obj: host")[2]))
 
 
-def _session(lab: Lab, port: int, script: str, key: OmapiKey | None, deadline_s: float) -> str:
+def omshell_hosts(
+    lab: Lab | Namespace,
+    port: int,
+    macs: Sequence[str],
+    key: OmapiKey | None = None,
+    deadline_s: float = 10.0,
+) -> dict[str, dict[str, str] | None]:
+    """The same for many Ethernet addresses, by address, in one session."""
+    look = "new host\nset hardware-address = {}\nset hardware-type = 1\nopen\nclose\n"
+    text = _session(lab, port, "".join(map(look.format, macs)), key, deadline_s)
+    # omshell says what it has open after each command, and nothing is after connecting and after each close.
+    _, *parts = text.split(_NOTHING_OPEN)
+    found: dict[str, dict[str, str] | None] = {}
+    for mac, part in zip(macs, parts, strict=False):
+        missing = _NOT_FOUND in part
+        if not missing and _REFUSED.search(part):
+            raise OmshellFailed(f"omshell said: {part.strip()}")
+        found[mac] = None if missing else dict(_host_attributes(part.rpartition("obj: host")[2]))
+    if len(found) < len(set(macs)):
+        raise OmshellFailed(f"omshell said: {text.strip()}")
+    return found
+
+
+def _session(lab: Lab | Namespace, port: int, script: str, key: OmapiKey | None, deadline_s: float) -> str:
     # Without key-algorithm *before* key, omshell signs with MD5 and dhcpd answers "not found".
     signed = f"key-algorithm {key.algorithm}\nkey {key.name} {key.secret}\n" if key else ""
     stdin = f"server 127.0.0.1\nport {port}\n{signed}connect\n{script.rstrip()}\n"

@@ -33,7 +33,7 @@ class Postgres:
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="macbind-pg-"))
-        self._data, self._log = self.directory / "data", self.directory / "log"
+        self._data, self.log_file = self.directory / "data", self.directory / "log"
         self._server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -46,6 +46,7 @@ class Postgres:
         init = [_bin("initdb"), "-D", str(self._data), "-U", "macbind", "-A", "scram-sha-256", "--no-sync"]
         init.append(f"--pwfile={password}")
         subprocess.run(init, user=_USER, cwd=self.directory, check=True, capture_output=True)
+        password.unlink()
         self.start()
         return self
 
@@ -64,7 +65,7 @@ class Postgres:
             "shared_buffers": "32MB",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with self._log.open("ab") as log:
+        with self.log_file.open("ab") as log:
             self._server = subprocess.Popen(
                 [_bin("postgres"), "-D", str(self._data), *options],
                 user=_USER,
@@ -74,9 +75,14 @@ class Postgres:
             )
         until(self._answers, 20, "PostgreSQL to answer")
 
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs."""
+        return self._server is not None and self._server.poll() is None
+
     def _answers(self) -> bool:
         assert self._server is not None
-        assert self._server.poll() is None, f"PostgreSQL ended: {self._log.read_text()[-2000:]}"
+        assert self._server.poll() is None, f"PostgreSQL ended: {self.log_file.read_text()[-2000:]}"
         try:
             self.run("SELECT 1")
         except psycopg.OperationalError:

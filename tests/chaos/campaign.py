@@ -1,0 +1,322 @@
+"""Rounds: work and faults, mending, recovery, checks; and the report about all of it."""
+
+import random
+import shutil
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos import plants, schedule, secrets
+from chaos.checker import Checker
+from chaos.faults import FAULTS, STEP, Mend, fill
+from chaos.history import History, Violation, outcomes
+from chaos.seams import STEPS, Need, Step
+from chaos.site import Kind, NotRecovered, Site
+from labkit.wait import until
+
+SITES = (
+    Kind("sqlite", domains=True),
+    Kind("postgresql", registry="postgresql"),
+    Kind("clocks", clocks=True),
+)
+ORDER = (0, 1, 0, 1, 2)
+"""Which site has the next round."""
+_END_S = 25.0
+"""What the last checks of one site take, roughly."""
+
+
+@dataclass
+class Report:
+    """What a run has found, and what it has done to find it."""
+
+    seed: int
+    rounds: Counter[str] = field(default_factory=Counter)
+    operations: Counter[tuple[str, str]] = field(default_factory=Counter)
+    checks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+    steps: set[str] = field(default_factory=set)
+    violations: list[Violation] = field(default_factory=list)
+    kept: list[Path] = field(default_factory=list)
+
+
+@dataclass
+class _Breakage:
+    """A fault that is there."""
+
+    slot: schedule.Slot
+    mend: Mend | None = None
+    step: Step | None = None
+
+
+class Round:
+    """One round at one site."""
+
+    def __init__(self, arena: "Arena", number: int, length_s: float) -> None:
+        self.arena, self.site, self.number, self.length_s = arena, arena.site, number, length_s
+        self.luck = random.Random(f"{self.site.seed} {self.site.kind.name} {number} luck")
+        weights = plants.PLANTS[self.site.plant].weights if self.site.plant else None
+        self.slots = deque(schedule.draw(self.site, number, length_s, weights))
+        self.there: list[_Breakage] = []
+        self.faults: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Works and breaks, then mends everything."""
+        self.site.backup.write_bytes(self.site.farm.leases.read_bytes())
+        self.site.work(self.number)
+        began = time.monotonic()
+
+        def over() -> bool:
+            now = time.monotonic() - began
+            self._tick(now)
+            return now >= self.length_s
+
+        until(over, self.length_s + 60.0, "the round to end")
+        for one in self.there:
+            self._mend(one)
+        self.there.clear()
+        self.site.mend()
+
+    def _tick(self, now: float) -> None:
+        self.site.watch(pause_s=self.luck.choice((0.0, 0.0, 0.3)))
+        for one in [one for one in self.there if now >= one.slot.ends or self._is_hit(one)]:
+            self.there.remove(one)
+            self._mend(one)
+        while self.slots and now >= self.slots[0].begins:
+            self._break(self.slots.popleft())
+        self._look_after_dhcpd()
+
+    def _break(self, slot: schedule.Slot) -> None:
+        self.faults[slot.fault] += 1
+        if slot.fault == STEP:
+            self.there.append(self._arm(slot))
+            return
+        mend = FAULTS[slot.fault].breaks(self.site, self.luck)
+        if mend is not None:
+            self.there.append(_Breakage(slot, mend))
+
+    def _mend(self, one: _Breakage) -> None:
+        if one.mend is not None:
+            one.mend()
+        if one.step is not None and self.site.arm.step:
+            self.site.arm.step = ""
+            self.arena.steps.append(one.step)  # its turn comes again
+
+    def _is_hit(self, one: _Breakage) -> bool:
+        return one.step is not None and not self.site.arm.step
+
+    def _arm(self, slot: schedule.Slot) -> _Breakage:
+        """Arms the next step, and has it reached where work alone does not."""
+        step = self.arena.next_step()
+        self.site.arm.step = step.name
+        return _Breakage(slot, self._provoke(step.need), step)
+
+    def _provoke(self, need: Need) -> Mend | None:
+        busy = {FAULTS[one.slot.fault].what for one in self.there}
+        match need:
+            case Need.RECONNECT:
+                self.site.proxy.cut()
+            case Need.RESTART:
+                self.site.kill_daemon()
+            case Need.REFUSAL if "lease disk" not in busy:
+                return fill(self.site.leases_disk)
+            case (Need.LOSS | Need.GHOSTS) if "dhcpd" not in busy:
+                kind = "gone" if need is Need.LOSS else "of old"
+                mend = FAULTS[f"dhcpd killed, lease file {kind}"].breaks(self.site, self.luck)
+                assert mend is not None
+                mend()
+        return None
+
+    def _look_after_dhcpd(self) -> None:
+        """dhcpd may only end where a fault ends it."""
+        site = self.site
+        if site.dhcpd.alive or site.control.epoch % 2:
+            return
+        if not (site.leases_disk / "filler").exists():
+            site.unexpected.append(f"dhcpd ended by itself:\n{site.tail(site.dhcpd.log())}")
+        site.control.touch(begins=True)
+        site.restart_dhcpd()
+        site.control.touch(begins=False)
+
+
+class Arena:
+    """A site with its checker and what is carried from round to round."""
+
+    def __init__(self, site: Site, guard: secrets.Guard) -> None:
+        self.site, self.guard = site, guard
+        self.checker = Checker(site)
+        mine = [
+            step
+            for step in STEPS
+            if step.registry in ("", site.kind.registry) and (step.need is not Need.DOMAINS or site.libvirtd)
+        ]
+        random.Random(f"{site.seed} {site.kind.name} steps").shuffle(mine)
+        self.all_steps = mine
+        self.steps = deque(mine)
+        self.log_read = 0
+
+    def next_step(self) -> Step:
+        """The step whose turn it is."""
+        if not self.steps:
+            self.steps.extend(self.all_steps)
+        return self.steps.popleft()
+
+    def check(self) -> list[Violation]:
+        """Waits for macbind to recover and compares everything."""
+        site = self.site
+        try:
+            site.rest()
+            history = History(site.entries())
+            site.settle([one.name for one in history.names.values() if one.by_itself and one.claimed])
+        except NotRecovered as error:
+            return [Violation(str(error), ())]
+        return self.checker.after_round(history) + self._unexpected()
+
+    def end(self) -> list[Violation]:
+        """The last checks of all."""
+        site = self.site
+        try:
+            found = self.checker.at_the_end(History(site.entries()))
+            site.answers()
+        except NotRecovered as error:
+            return [Violation(str(error), ())]
+        return found + self._unexpected() + self._secrets()
+
+    def _unexpected(self) -> list[Violation]:
+        site = self.site
+        found = [Violation(text, ()) for text in site.unexpected]
+        site.unexpected.clear()
+        log = site.farm.log()
+        fresh, self.log_read = log[self.log_read :], len(log)
+        lines = [line for line in fresh.splitlines() if '"critical"' in line or "Traceback" in line]
+        return found + [Violation(f"macbind's log has a defect: {line[:2000]}", ()) for line in lines[:3]]
+
+    def _secrets(self) -> list[Violation]:
+        places = [self.site.place, *([self.site.postgres.directory] if self.site.postgres else [])]
+        files, leaks = secrets.search(self.guard.secrets, places)
+        self.checker.counts["files without secrets"] += files
+        self.checker.counts["processes without secrets"] += self.guard.processes
+        return [Violation(leak, ()) for leak in [*self.guard.leaks, *leaks][:5]]
+
+
+def secrets_of(site: Site) -> list[secrets.Secret]:
+    """What must not come to light at a site."""
+    assert site.dhcpd.key is not None
+    found = [secrets.Secret.of_key("the OMAPI secret", site.dhcpd.key.secret, site.place / "macbind.key")]
+    if site.postgres is not None:
+        forms = {"text": site.postgres.password.encode()}
+        found.append(secrets.Secret("PostgreSQL's password", forms, site.farm.config))
+    return found
+
+
+class Campaign:
+    """A whole run.
+
+    Args:
+        seed: Everything that is drawn comes from it.
+        seconds: How long it may take, in seconds.
+        plant: A bug to plant; the run is over as soon as it is found.
+        say: Is told one line per round.
+        round_s: How long a round works, in seconds.
+        place: Where the sites' directories go.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        seconds: float,
+        *,
+        plant: str = "",
+        say: Callable[[str], None] = print,
+        round_s: float = 12.0,
+        place: Path,
+    ) -> None:
+        self.seconds, self.plant, self.say, self.round_s, self.place = seconds, plant, say, round_s, place
+        self.report = Report(seed)
+        self._began = time.monotonic()
+        self._arenas: dict[int, Arena] = {}
+        self._longest_s = 0.0
+
+    def run(self, order: Sequence[int] = ORDER) -> Report:
+        """Runs rounds until time is over or something was found, then the last checks."""
+        with ExitStack() as stack:
+            number = 0
+            while not self.report.violations and self._has_time(number, order):
+                number += 1
+                self._round(self._arena(order[(number - 1) % len(order)], stack), number)
+            for arena in self._arenas.values():
+                if not self.report.violations:
+                    self._finish(arena)
+            for arena in self._arenas.values():
+                self._count(arena)
+        return self._cleaned()
+
+    def _has_time(self, number: int, order: Sequence[int]) -> bool:
+        """Whether another round fits in; every site of the order has one at least."""
+        if number < len(set(order)) and not self.plant:
+            return True
+        left = self.seconds - (time.monotonic() - self._began) - _END_S * len(self._arenas) * (not self.plant)
+        return number == 0 or left > max(self._longest_s, self.round_s)
+
+    def _arena(self, index: int, stack: ExitStack) -> Arena:
+        if index not in self._arenas:
+            kind = SITES[index]
+            if self.plant:
+                kind = Kind(kind.name, kind.registry, plants.PLANTS[self.plant].domains, kind.clocks)
+            look = 1.0 if self.plant else 0.35
+            site = Site(kind, self.place / kind.name, self.report.seed, plant=self.plant, look=look)
+            stack.enter_context(site)
+            guard = stack.enter_context(secrets.Guard(secrets_of(site)))
+            self._arenas[index] = Arena(site, guard)
+        return self._arenas[index]
+
+    def _round(self, arena: Arena, number: int) -> None:
+        began = time.monotonic()
+        before, checks = outcomes(arena.site.entries()), arena.checker.counts.total()
+        fight = Round(arena, number, self.round_s)
+        fight.run()
+        mended = time.monotonic()
+        found = arena.check()
+        self.report.violations += found
+        self.report.faults += fight.faults
+        self.report.rounds[arena.site.kind.name] += 1
+        told = Counter(dict(outcomes(arena.site.entries())))
+        told.subtract(before)
+        acked = sum(count for (_, how), count in told.items() if how == "acked")
+        self._longest_s = max(self._longest_s, time.monotonic() - began)
+        self.say(
+            f"round {number:>3}  {arena.site.kind.name:<10}  {told.total():>5} operations, {acked:>5} acked  "
+            f"{fight.faults.total():>3} faults  {arena.checker.counts.total() - checks:>5} checks  "
+            f"recovered and checked in {time.monotonic() - mended:4.1f} s  "
+            + (f"{len(found)} VIOLATIONS" if found else "ok")
+        )
+
+    def _finish(self, arena: Arena) -> None:
+        found = arena.end()
+        self.report.violations += found
+        self.say(
+            f"the end    {arena.site.kind.name:<10}  everything released, every pool filled and released again  "
+            + (f"{len(found)} VIOLATIONS" if found else "ok")
+        )
+
+    def _count(self, arena: Arena) -> None:
+        entries = arena.site.entries()
+        self.report.operations += Counter(dict(outcomes(entries)))
+        for entry in entries:
+            if entry["e"] == "check":
+                self.report.checks[entry["what"], "undecided" if entry["good"] is None else "decided"] += 1
+        for what, count in arena.checker.counts.items():
+            self.report.checks[what, "decided"] += count
+        self.report.hits += Counter(arena.site.hits())
+        self.report.steps |= {step.name for step in arena.all_steps}
+
+    def _cleaned(self) -> Report:
+        for arena in self._arenas.values():
+            if self.report.violations:
+                self.report.kept.append(arena.site.place)
+            else:
+                shutil.rmtree(arena.site.place)
+        return self.report

@@ -1,0 +1,236 @@
+"""Compares the witnesses: what callers were told, what SQL says, what dhcpd says, what machines get by DHCP.
+
+Nothing of macbind is asked what is true; its API is used only to give back and to fill up.
+"""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from chaos import sql
+from chaos.history import Fate, History, Name, Violation
+from chaos.site import PROBE, RANGES, WITNESS, Site, addresses, mac_of
+from labkit.dhcp import DhcpClient, expect_silence
+from macbind.errors import MacbindError, PoolExhausted
+from macbind.model import Allocation
+
+DHCPD = "main"
+_SAMPLE = 12
+"""Machines asked by DHCP after a round; after the last one all are."""
+_HOST = re.compile(rb"^host (macbind-\S+) \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+_FOREIGN = [f"02:ca:fe:00:{worker:02x}:{number:02x}" for worker in range(4) for number in range(1, 4)]
+MACS = [mac_of(one) for pool in RANGES for one in addresses(pool)] + _FOREIGN
+"""Every MAC of every pool, and the foreign ones that workers pin; pins of their own MAC come on top."""
+PINS = [f"10.9.{worker}.{number}" for worker in range(4) for number in range(1, 7)]
+
+
+class Checker:
+    """Checks one site, again and again.
+
+    Attributes:
+        counts: How many checks of each kind were made.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.counts: Counter[str] = Counter()
+        self._luck = random.Random(site.seed)
+
+    def after_round(self, history: History) -> list[Violation]:
+        """What must never be, as it shows between two rounds."""
+        registry = sql.snapshot(self.site.url)
+        found = [*history.violations]
+        self.counts["history"] += len(history.intervals)
+        found += self._explained(history, registry)
+        found += self._tiled(history, registry)
+        found += self._told(history, registry)
+        found += self._hosts(history, registry)
+        held = list(history.held().values())
+        found += self._served(history, self._luck.sample(held, min(_SAMPLE, len(held))))
+        live = {row.mac for row in registry.rows.values() if row.live}
+        silent = sorted({one.mac for one in history.released()} - live)
+        found += self._silent(history, self._luck.sample(silent, min(_SAMPLE, len(silent))))
+        return found
+
+    # -- SQL -------------------------------------------------------------------------------------------
+
+    def _explained(self, history: History, registry: sql.Snapshot) -> list[Violation]:
+        """Every allocation that callers hold is there as they were told, and every one that is there is theirs."""
+        found = []
+        for address, one in history.held().items():
+            self.counts["held in SQL"] += 1
+            row, binding = registry.rows.get(address), one.binding
+            assert binding is not None
+            right = row and row.live and (row.name, row.generation, row.mac) == (
+                one.name, binding.generation, binding.mac
+            )  # fmt: skip
+            if not right:
+                found.append(
+                    history.violation(f"{one.name} holds {binding}, and SQL has {row}", one.name, address)
+                )
+        names = {one.name for fate in (Fate.HELD, Fate.UNSURE) for one in history.of(fate)}
+        for row in registry.rows.values():
+            self.counts["explained in SQL"] += 1
+            if row.live and row.name not in names | {PROBE, WITNESS}:
+                found.append(history.violation(f"leaked: nobody holds {row}", row.name, row.address))
+        return found
+
+    def _tiled(self, history: History, registry: sql.Snapshot) -> list[Violation]:
+        """Free intervals and allocations make up each pool, and none of them overlap."""
+        found = []
+        for pool in RANGES:
+            self.counts["pools tiled"] += 1
+            free = [
+                str(IPv4Address(number))
+                for low, high in registry.free[pool]
+                for number in range(low, high + 1)
+            ]
+            used = [row.address for row in registry.rows.values() if row.pool == pool]
+            inside = set(addresses(pool))
+            parts = Counter([*free, *(one for one in used if one in inside)])
+            wrong = sorted(one for one, times in parts.items() if times > 1 or one not in inside)
+            wrong += sorted(inside - parts.keys())
+            if wrong:
+                found.append(
+                    history.violation(f"free and used do not make up the pool {pool}: {wrong}", *wrong)
+                )
+        return found
+
+    def _told(self, history: History, registry: sql.Snapshot) -> list[Violation]:
+        """Nothing is left to look at, and dhcpd has confirmed what lives and nothing else."""
+        self.counts["told and dirty"] += 1
+        found = [history.violation(f"nobody looks at {one} any more", one[1]) for one in sorted(registry.dirty)]
+        live = {
+            (DHCPD, row.address): row.generation
+            for row in registry.rows.values()
+            if row.live and row.name != PROBE
+        }
+        for key in sorted(live.keys() | registry.told.keys()):
+            if key[1] != "10.9.200.1" and live.get(key) != registry.told.get(key):
+                what = f"{key[1]}: generation {live.get(key)} lives, {registry.told.get(key)} was confirmed"
+                found.append(history.violation(what, key[1]))
+        return found
+
+    # -- dhcpd -----------------------------------------------------------------------------------------
+
+    def _hosts(self, history: History, registry: sql.Snapshot) -> list[Violation]:
+        """dhcpd has exactly the hosts of the allocations that live."""
+        wanted = {
+            row.mac: {"name": f"macbind-{row.address}-g{row.generation}", "mac": row.mac, "ip": row.address}
+            for row in registry.rows.values()
+            if row.live
+        }
+        seen = self.site.hosts(sorted({*MACS, *map(mac_of, PINS), *wanted}))
+        found = []
+        for mac, host in seen.items():
+            self.counts["hosts in dhcpd"] += 1
+            if host != wanted.get(mac):
+                about = [row.address for row in registry.rows.values() if row.mac == mac]
+                about += [one.address for one in history.released() if one.mac == mac]
+                what = f"{mac}: dhcpd has {host}, it should have {wanted.get(mac)}"
+                found.append(history.violation(what, *sorted(set(about))))
+        return found
+
+    def _served(self, history: History, held: Sequence[Name]) -> list[Violation]:
+        found = []
+        for one in held:
+            self.counts["served by DHCP"] += 1
+            assert one.binding is not None
+            got = self._address(one.binding.mac)
+            if got != one.binding.address:
+                what = f"{one.name}: {one.binding.mac} gets {got} by DHCP, not {one.binding.address}"
+                found.append(history.violation(what, one.name))
+        return found
+
+    def _address(self, mac: str) -> str | None:
+        lease = DhcpClient(self.site.cable, mac).dora()
+        return str(lease.address) if lease else None
+
+    def _silent(self, history: History, macs: Iterable[str]) -> list[Violation]:
+        found = []
+        for mac in macs:
+            self.counts["silence by DHCP"] += 1
+            try:
+                expect_silence(DhcpClient(self.site.cable, mac), self.site.witness)
+            except AssertionError as error:
+                about = [one.address for one in history.released() if one.mac == mac]
+                found.append(history.violation(f"released, and yet: {error}", *sorted(set(about))))
+        return found
+
+    # -- the end ---------------------------------------------------------------------------------------
+
+    def at_the_end(self, history: History) -> list[Violation]:
+        """Gives everything back: nothing is left anywhere, and every pool is good for its last address."""
+        self._give_everything_back()
+        self.site.settle()
+        found = self._nothing_left(history, "after everything was released")
+        made = self._fill(history, found)
+        for mac, host in self.site.hosts([str(one.mac) for one in made]).items():
+            self.counts["full pools: served"] += 1
+            if host is None or mac_of(host["ip"]) != mac or self._address(mac) != host["ip"]:
+                found.append(history.violation(f"a full pool: {mac} has {host}, and gets {self._address(mac)}"))
+        with self.site.farm.client(30.0) as client:
+            for pool in RANGES:
+                client.release_group(f"fill-{pool}")
+        self.site.settle()
+        return found + self._nothing_left(history, "after the pools were full")
+
+    def _give_everything_back(self) -> None:
+        if self.site.libvirtd is not None:
+            for name in self.site.libvirtd.virsh("list", "--all", "--name").split():
+                self.site.libvirtd.virsh("destroy", name)
+        rows = sql.snapshot(self.site.url).rows.values()
+        with self.site.farm.client(30.0) as client:
+            for row in rows:
+                if row.live and row.name != WITNESS:
+                    (client.unreserve if row.pinned else client.release)(row.name)
+
+    def _fill(self, history: History, found: list[Violation]) -> list[Allocation]:
+        made: list[Allocation] = []
+        with self.site.farm.client(30.0) as client:
+            for pool in RANGES:
+                size = len(addresses(pool))
+                self.counts["full pools"] += 1
+                try:
+                    group = client.allocate_group(pool, f"fill-{pool}", size)
+                except MacbindError as error:
+                    found.append(history.violation(f"the pool {pool} is not good for {size} addresses: {error}"))
+                    continue
+                made += group
+                if sorted(str(one.address) for one in group) != sorted(addresses(pool)):
+                    found.append(history.violation(f"the pool {pool} handed out {group}"))
+                try:
+                    client.allocate(pool, f"one-more-{pool}")
+                    found.append(history.violation(f"the pool {pool} handed out more than it has"))
+                except PoolExhausted:
+                    pass
+        return made
+
+    def _nothing_left(self, history: History, when: str) -> list[Violation]:
+        """Nothing of ours is left in SQL, in dhcpd's memory, and in what it reads after a restart."""
+        registry = sql.snapshot(self.site.url)
+        left = [row for row in registry.rows.values() if row.live and row.name != WITNESS]
+        found = [history.violation(f"{when} SQL has {row}", row.address) for row in left]
+        found += self._tiled(history, registry) + self._told(history, registry)
+        self.site.control.touch(begins=True)
+        self.site.dhcpd.restart()
+        self.site.control.touch(begins=False)
+        found += self._hosts(history, registry)  # before macbind can have mended anything
+        self.site.settle()
+        found += self._hosts(history, registry)
+        for name in sorted(hosts_on_disk(self.site.farm.leases)):
+            self.counts["hosts on disk"] += 1
+            if "-10.9.200." not in name:
+                found.append(history.violation(f"{when} the lease file has {name}"))
+        return found
+
+
+def hosts_on_disk(leases: Path) -> set[str]:
+    """Names of our hosts in a lease file; the last record of a name counts."""
+    found = {}
+    for record in _HOST.finditer(leases.read_bytes()):
+        found[record[1].decode()] = b"  deleted;" not in record[2]
+    return {name for name, is_there in found.items() if is_there}

@@ -1,0 +1,97 @@
+"""A page of memory that harness and workers share: what phase it is, and whether a fault touches dhcpd."""
+
+import mmap
+import os
+import struct
+from enum import IntEnum
+from pathlib import Path
+
+_NUMBER = struct.Struct("<Q")
+_PHASE, _ROUND, _EPOCH, _STARTS, _FIRST_WORKER = range(5)
+
+
+class Phase(IntEnum):
+    """What workers do."""
+
+    REST = 0
+    WORK = 1
+    END = 2
+
+
+class Control:
+    """The page. Each number in it has one writer: the harness, or the worker whose it is."""
+
+    def __init__(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.truncate(fd, mmap.PAGESIZE)
+        self._page = mmap.mmap(fd, mmap.PAGESIZE)
+        os.close(fd)
+
+    def _get(self, index: int) -> int:
+        return int(_NUMBER.unpack_from(self._page, index * _NUMBER.size)[0])
+
+    def _set(self, index: int, value: int) -> None:
+        _NUMBER.pack_into(self._page, index * _NUMBER.size, value)
+
+    @property
+    def phase(self) -> Phase:
+        """What workers should do."""
+        return Phase(self._get(_PHASE))
+
+    @property
+    def round(self) -> int:
+        """The number of the present round."""
+        return self._get(_ROUND)
+
+    def begin(self, phase: Phase, number: int) -> None:
+        """Tells workers what to do."""
+        self._set(_ROUND, number)
+        self._set(_PHASE, phase)
+
+    @property
+    def epoch(self) -> int:
+        """Counts what was done to dhcpd; odd while something is being done to it."""
+        return self._get(_EPOCH)
+
+    def touch(self, *, begins: bool) -> None:
+        """A fault that touches dhcpd begins or is over. They never overlap."""
+        assert self.epoch % 2 == (0 if begins else 1), "faults of dhcpd overlap"
+        self._set(_EPOCH, self.epoch + 1)
+
+    @property
+    def starts(self) -> int:
+        """How often macbind was started: a client asks again by itself when a connection broke."""
+        return self._get(_STARTS)
+
+    def starting(self) -> None:
+        """macbind is about to be started."""
+        self._set(_STARTS, self.starts + 1)
+
+    def rests(self, worker: int, number: int) -> None:
+        """A worker says that it rests after a round."""
+        self._set(_FIRST_WORKER + worker, number)
+
+    def resting(self, worker: int) -> int:
+        """The last round after which a worker rested."""
+        return self._get(_FIRST_WORKER + worker)
+
+
+class Arm:
+    """A line of memory that harness and daemon share: the step at which the daemon ends itself."""
+
+    _SIZE = 128
+
+    def __init__(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.truncate(fd, mmap.PAGESIZE)
+        self._page = mmap.mmap(fd, mmap.PAGESIZE)
+        os.close(fd)
+
+    @property
+    def step(self) -> str:
+        """The armed step; empty if none is."""
+        return self._page[: self._SIZE].rstrip(b"\0").decode()
+
+    @step.setter
+    def step(self, name: str) -> None:
+        self._page[: self._SIZE] = name.encode().ljust(self._SIZE, b"\0")

@@ -1,0 +1,219 @@
+"""Everything that can be broken, each with its mending."""
+
+import os
+import random
+import signal
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaos.proxy import Wire
+from chaos.site import Site
+from labkit.virt import LibvirtdDied
+
+Mend = Callable[[], object]
+Break = Callable[[Site, random.Random], Mend | None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something to break.
+
+    Attributes:
+        what: What it concerns: of two faults of one thing only one is there at a time.
+        weight: How often it is drawn.
+        lasts_s: Shortest and longest time until it is mended; 0 for what is over at once.
+        breaks: Breaks it; returns how to mend it.
+        fits: Whether a site has what is broken.
+    """
+
+    what: str
+    weight: float
+    lasts_s: tuple[float, float]
+    breaks: Break
+    fits: Callable[[Site], bool] = lambda _: True
+
+
+# -- macbind -----------------------------------------------------------------------------------------------
+
+
+def _kill_daemon(site: Site, _: random.Random) -> None:
+    site.kill_daemon()
+
+
+# -- dhcpd -------------------------------------------------------------------------------------------------
+
+
+def _kill_dhcpd(damage: Callable[[Site, random.Random], None]) -> Break:
+    def breaks(site: Site, luck: random.Random) -> Mend:
+        site.control.touch(begins=True)
+        if site.dhcpd.alive:
+            site.dhcpd.kill()
+        damage(site, luck)
+
+        def mend() -> None:
+            site.restart_dhcpd()
+            site.control.touch(begins=False)
+
+        return mend
+
+    return breaks
+
+
+def _keep(_site: Site, _: random.Random) -> None:
+    pass
+
+
+def _truncate(site: Site, luck: random.Random) -> None:
+    file = site.farm.leases
+    os.truncate(file, luck.randint(0, file.stat().st_size))
+
+
+def _tear(site: Site, luck: random.Random) -> None:
+    """Cuts a piece out of the middle, as a full disk does: a torn record with others after it."""
+    content = site.farm.leases.read_bytes()
+    start = luck.randint(0, len(content))
+    end = min(len(content), start + luck.randint(1, 60))
+    _write(site.farm.leases, content[:start] + content[end:])
+
+
+def _lose(site: Site, _: random.Random) -> None:
+    for file in (site.farm.leases, Path(f"{site.farm.leases}~")):
+        file.unlink(missing_ok=True)
+
+
+def _restore(site: Site, _: random.Random) -> None:
+    """Puts an earlier lease file back: what was deleted since is there again."""
+    old, now = site.backup.read_bytes(), site.farm.leases.read_bytes()
+    _write(site.farm.leases, old)
+    site.backup.write_bytes(now)
+
+
+def _write(file: Path, content: bytes) -> None:
+    with suppress(OSError):  # the disk may be full at the same time
+        file.write_bytes(content)
+
+
+def _freeze(site: Site, _: random.Random) -> Mend | None:
+    if not site.dhcpd.alive:
+        return None
+    site.control.touch(begins=True)
+    site.dhcpd.freeze()
+
+    def mend() -> None:
+        if site.dhcpd.alive:
+            site.dhcpd.thaw()
+        site.control.touch(begins=False)
+
+    return mend
+
+
+# -- the wire ----------------------------------------------------------------------------------------------
+
+
+def _wire(wire: Wire) -> Break:
+    def breaks(site: Site, luck: random.Random) -> Mend:
+        site.proxy.slow_s = luck.uniform(0.02, 0.4)
+        site.proxy.become(wire, luck.randint(0, 3000))
+        return lambda: site.proxy.become(Wire.WHOLE)
+
+    return breaks
+
+
+# -- disks and databases -----------------------------------------------------------------------------------
+
+
+def fill(disk: Path) -> Mend:
+    """Fills a disk to its last byte."""
+    filler = disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            with suppress(OSError):
+                while file.write(b"\0" * size):
+                    pass
+    return lambda: filler.unlink(missing_ok=True)
+
+
+def _lock(site: Site, _: random.Random) -> Mend | None:
+    other = sqlite3.connect(site.registry_disk / "registry.db", timeout=3.0, isolation_level=None)
+    try:
+        other.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:  # full, or busy
+        other.close()
+        return None
+    return other.close
+
+
+def _stop_postgres(how: signal.Signals) -> Break:
+    def breaks(site: Site, _: random.Random) -> Mend:
+        server = site.postgres
+        assert server is not None
+        server.stop(how)
+        return lambda: None if server.alive else server.start()
+
+    return breaks
+
+
+# -- clocks and libvirt ------------------------------------------------------------------------------------
+
+
+def _move_clock(who: str) -> Break:
+    def breaks(site: Site, luck: random.Random) -> Mend:
+        site.set_clock(who, luck.choice((-7200, 7200)))
+        return lambda: site.set_clock(who, 0)
+
+    return breaks
+
+
+def _kill_libvirtd(site: Site, _: random.Random) -> Mend | None:
+    server = site.libvirtd
+    assert server is not None
+    try:
+        server.kill()
+    except (LibvirtdDied, ProcessLookupError, FileNotFoundError):
+        return None
+    return lambda: None if server.alive else server.start()
+
+
+def _is_sqlite(site: Site) -> bool:
+    return site.kind.registry == "sqlite"
+
+
+def _is_postgresql(site: Site) -> bool:
+    return site.kind.registry == "postgresql"
+
+
+_BRIEF, _LONG = (0.1, 0.8), (0.3, 3.0)
+
+STEP = "macbind killed at a step"
+
+FAULTS: Mapping[str, Fault] = {
+    "macbind killed": Fault("macbind", 3, (0, 0), _kill_daemon),
+    STEP: Fault("macbind", 14, (2.5, 2.5), lambda _site, _luck: None),  # the campaign arms it
+    "dhcpd killed, lease file kept": Fault("dhcpd", 2, _BRIEF, _kill_dhcpd(_keep)),
+    "dhcpd killed, lease file truncated": Fault("dhcpd", 2, _BRIEF, _kill_dhcpd(_truncate)),
+    "dhcpd killed, lease file torn": Fault("dhcpd", 2, _BRIEF, _kill_dhcpd(_tear)),
+    "dhcpd killed, lease file gone": Fault("dhcpd", 2, _BRIEF, _kill_dhcpd(_lose)),
+    "dhcpd killed, lease file of old": Fault("dhcpd", 2, _BRIEF, _kill_dhcpd(_restore)),
+    "dhcpd frozen": Fault("dhcpd", 2, _LONG, _freeze),
+    "OMAPI refused": Fault("wire", 1, _LONG, _wire(Wire.REFUSED)),
+    "OMAPI cut in a message": Fault("wire", 3, _BRIEF, _wire(Wire.CUT)),
+    "OMAPI slow": Fault("wire", 2, _LONG, _wire(Wire.SLOW)),
+    "OMAPI half-open": Fault("wire", 1, _LONG, _wire(Wire.DEAF)),
+    "lease disk full": Fault("lease disk", 2, _LONG, lambda site, _: fill(site.leases_disk)),
+    "registry disk full": Fault(
+        "registry", 2, _LONG, lambda site, _: fill(site.registry_disk), _is_sqlite
+    ),
+    "SQLite locked": Fault("registry", 2, _LONG, _lock, _is_sqlite),
+    "PostgreSQL stopped": Fault("registry", 2, _BRIEF, _stop_postgres(signal.SIGINT), _is_postgresql),
+    "PostgreSQL crashed": Fault("registry", 2, _BRIEF, _stop_postgres(signal.SIGQUIT), _is_postgresql),
+    "clock of macbind moved": Fault(
+        "clock of macbind", 6, _LONG, _move_clock("macbind"), lambda site: site.kind.clocks
+    ),
+    "clock of dhcpd moved": Fault(
+        "clock of dhcpd", 4, _LONG, _move_clock("dhcpd"), lambda site: site.kind.clocks
+    ),
+    "libvirtd killed": Fault("libvirtd", 2, _LONG, _kill_libvirtd, lambda site: site.kind.domains),
+}

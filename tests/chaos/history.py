@@ -1,0 +1,287 @@
+"""Who owned which address when, as far as callers were told. Pure: journals in, what must be and what cannot be out.
+
+A name is used by one worker, for one allocation in its life. What is known of it follows from its operations in
+their order:
+
+- acknowledged allocation: **held**, from the acknowledgement on;
+- release, unreserve or destroy *begun*: held no longer; until it is acknowledged it is **unsure**;
+- acknowledged release, or the end of a domain that macbind had seen: **gone**;
+- an allocation refused with the word that nothing was allocated: **gone**;
+- any other error: **unsure** (what was held stays held: to ask again takes nothing away).
+
+So an interval of ownership is never longer than the truth, and two that overlap are two owners of one address.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from math import inf
+
+from chaos.journal import Entry
+
+
+class Fate(Enum):
+    """What is known of a name."""
+
+    HELD = "held"
+    UNSURE = "unsure"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, order=True)
+class Binding:
+    """One allocation as it was told to a caller."""
+
+    address: str
+    generation: int
+    mac: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Times between which a name certainly owned an address."""
+
+    binding: Binding
+    name: str
+    since: float
+    until: float
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that must never be, with the journal's lines about it."""
+
+    what: str
+    about: tuple[str, ...]
+    lines: tuple[Entry, ...] = ()
+
+
+@dataclass
+class Name:
+    """What is known of one name."""
+
+    name: str
+    fate: Fate = Fate.GONE
+    binding: Binding | None = None
+    since: float = 0.0
+    pinned: bool = False
+    claimed: bool = False
+    by_itself: bool = False
+    """Whether its end is macbind's own affair: its domain has ended."""
+    past: list[Binding] = field(default_factory=list)
+
+
+class History:
+    """The journals, understood.
+
+    Attributes:
+        names: What is known of every name.
+        intervals: Every certain ownership.
+        violations: What cannot be.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.names: dict[str, Name] = {}
+        self.intervals: list[Interval] = []
+        self.violations: list[Violation] = []
+        self._began: dict[tuple[str, int], Entry] = {}
+        self._lines: defaultdict[str, list[Entry]] = defaultdict(list)
+        self._made: defaultdict[str, list[tuple[float, float, int, str]]] = defaultdict(list)
+        for entry in entries:
+            self._read(entry)
+        for one in self.names.values():
+            self._close(one, inf)
+        self._check_overlaps()
+        self._check_generations()
+
+    # -- what there must be ----------------------------------------------------------------------------
+
+    def of(self, fate: Fate) -> list[Name]:
+        """The names of this fate."""
+        return [one for one in self.names.values() if one.fate is fate]
+
+    def held(self) -> dict[str, Name]:
+        """The names that are held, by address."""
+        return {one.binding.address: one for one in self.of(Fate.HELD) if one.binding is not None}
+
+    def released(self) -> set[Binding]:
+        """Everything that was held once and is gone."""
+        gone = {binding for one in self.names.values() for binding in one.past}
+        return gone | {one.binding for one in self.of(Fate.GONE) if one.binding is not None}
+
+    def lines_about(self, *words: str) -> tuple[Entry, ...]:
+        """The last lines about names or addresses, in the order of time."""
+        found = {id(line): line for word in words for line in self._lines[word][-8:]}
+        return tuple(sorted(found.values(), key=lambda line: float(line["t"])))
+
+    def violation(self, what: str, *about: str) -> Violation:
+        """A violation with the lines about these names and addresses."""
+        return Violation(what, about, self.lines_about(*about))
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def _read(self, entry: Entry) -> None:
+        key = (str(entry["w"]), int(entry["op"]))
+        match entry["e"]:
+            case "start":
+                self._began[key] = entry
+                for word in (*entry["names"], *filter(None, [entry.get("address")])):
+                    self._lines[word].append(entry)
+                if entry["kind"] in GIVES:
+                    for name in entry["names"]:
+                        self._let_go(name, entry)
+            case "ok":
+                self._acknowledged(self._began[key], entry)
+            case "error":
+                self._failed(self._began[key], entry)
+            case "claimed":
+                self._lines[entry["name"]].append(entry)
+                self._name(entry["name"]).claimed = True
+            case "check":
+                if entry["good"] is False:
+                    about = [str(entry[key]) for key in ("name", "address") if entry.get(key)]
+                    self._note(entry, about)
+                    self._blame(f"{entry['what']}: {entry['seen']}", *about)
+
+    def _name(self, name: str) -> Name:
+        return self.names.setdefault(name, Name(name))
+
+    def _note(self, entry: Entry, words: Iterable[str]) -> None:
+        for word in words:
+            self._lines[word].append(entry)
+
+    def _blame(self, what: str, *about: str) -> None:
+        self.violations.append(self.violation(what, *about))
+
+    def _let_go(self, name: str, start: Entry) -> None:
+        one = self._name(name)
+        self._close(one, float(start["t"]))
+        if one.fate is Fate.HELD:
+            one.fate = Fate.UNSURE
+
+    def _close(self, one: Name, until: float) -> None:
+        if one.fate is Fate.HELD and one.binding is not None:
+            self.intervals.append(Interval(one.binding, one.name, one.since, until))
+
+    def _acknowledged(self, start: Entry, entry: Entry) -> None:
+        self._note(entry, start["names"])
+        if start["kind"] in TAKES:
+            self._taken(start, entry)
+            return
+        for name in start["names"]:
+            one = self._name(name)
+            one.fate = Fate.GONE
+            one.by_itself = start["kind"] == "destroy"
+            if one.by_itself and not one.claimed:
+                one.fate = Fate.UNSURE  # macbind never saw the domain, so it waits for a command
+
+    def _taken(self, start: Entry, entry: Entry) -> None:
+        made = {str(one["name"]): one for one in entry["made"]}
+        if sorted(made) != sorted(start["names"]):
+            self._blame(f"asked for {start['names']}, told of {sorted(made)}", *start["names"])
+        for name, told in made.items():
+            one = self._name(name)
+            binding = Binding(str(told["address"]), int(told["generation"]), str(told["mac"]))
+            self._note(entry, [binding.address])
+            self._made[binding.address].append(
+                (float(start["t"]), float(entry["t"]), binding.generation, name)
+            )
+            if binding in one.past or (one.fate is Fate.GONE and one.binding == binding):
+                self._blame(f"{binding} was released and is told as held again", name, binding.address)
+            if one.fate is Fate.HELD and one.binding != binding:
+                self._blame(f"held {one.binding}, and is now told {binding}", name)
+            if one.fate is not Fate.HELD:
+                if one.binding not in (None, binding):
+                    one.past.append(one.binding)  # type: ignore[arg-type]
+                one.since = float(entry["t"])
+            one.fate, one.binding = Fate.HELD, binding
+            one.pinned = start["kind"] == "reserve"
+
+    def _failed(self, start: Entry, entry: Entry) -> None:
+        self._note(entry, start["names"])
+        code = str(entry["code"])
+        if code in DEFECTS:
+            self._blame(f"{start['kind']} met a defect: {entry['message']}", *start["names"])
+        for name in start["names"]:
+            one = self._name(name)
+            if start["kind"] in TAKES:
+                self._not_taken(one, code, str(entry["message"]))
+            elif code in REFUSALS:
+                self._blame(f"{start['kind']} was refused: {entry['message']}", name)
+
+    def _not_taken(self, one: Name, code: str, message: str) -> None:
+        if one.fate is Fate.HELD:
+            if code in REFUSALS:
+                self._blame(f"held, and asking again is refused with {code}", one.name)
+        elif code in NOTHING_KEPT or "Nothing was allocated" in message:
+            one.fate = Fate.GONE
+        else:
+            one.fate = Fate.UNSURE
+
+    # -- what cannot be --------------------------------------------------------------------------------
+
+    def _check_overlaps(self) -> None:
+        by_address: defaultdict[str, list[Interval]] = defaultdict(list)
+        for one in self.intervals:
+            by_address[one.binding.address].append(one)
+        for address, owned in by_address.items():
+            owned.sort(key=lambda one: one.since)
+            latest = owned[0]
+            for one in owned[1:]:
+                if one.since < latest.until and one.name != latest.name:
+                    self._blame(
+                        f"{address} has two owners: {latest.name} (generation {latest.binding.generation}) and "
+                        f"{one.name} (generation {one.binding.generation})",
+                        latest.name,
+                        one.name,
+                    )
+                latest = max(latest, one, key=lambda one: one.until)
+
+    def _check_generations(self) -> None:
+        for address, made in self._made.items():
+            owner: dict[int, str] = {}
+            for _, _, generation, name in made:
+                if owner.setdefault(generation, name) != name:
+                    self._blame(
+                        f"{address} was given to {owner[generation]} and {name} with one generation, "
+                        f"{generation}",
+                        owner[generation],
+                        name,
+                    )
+            newest, by = -1, ""
+            for began, _, generation, name in sorted(made):
+                known = [(g, who) for _, ended, g, who in made if ended < began]
+                newest, by = max(known, default=(-1, ""))
+                if generation < newest:
+                    self._blame(
+                        f"{address} has generation {generation} after {newest} of {by}", name, by, address
+                    )
+
+
+TAKES = frozenset({"allocate", "allocate_group", "reserve"})
+GIVES = frozenset({"release", "release_group", "unreserve", "destroy"})
+NOTHING_KEPT = frozenset({"pool_exhausted", "address_in_use", "not_in_pool"})
+"""Codes that say that this name holds nothing: a name that does is found before any of them is raised."""
+REFUSALS = NOTHING_KEPT | {
+    "conflict", "not_found", "invalid_request", "invalid_address", "invalid_option", "not_permitted"
+}  # fmt: skip
+DEFECTS = frozenset({"invariant_violation", "unexpected"})
+
+
+def outcomes(entries: Iterable[Entry]) -> Mapping[tuple[str, str], int]:
+    """How often each kind of operation ended how: `acked`, a code, or `unanswered`."""
+    began: dict[tuple[str, int], str] = {}
+    counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for entry in entries:
+        key = (str(entry["w"]), int(entry["op"]))
+        match entry["e"]:
+            case "start":
+                began[key] = str(entry["kind"])
+            case "ok":
+                counts[began.pop(key), "acked"] += 1
+            case "error":
+                counts[began.pop(key), str(entry["code"])] += 1
+    for kind in began.values():
+        counts[kind, "unanswered"] += 1
+    return counts

@@ -1,0 +1,407 @@
+"""One lab with everything in it: network, dhcpd, registry, libvirtd, macbind, the wire in between, the workers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from chaos.control import Arm, Control, Phase
+from chaos.journal import Entry, read
+from chaos.proxy import Proxy, Wire
+from chaos.worker import Orders
+from labkit.dhcp import DhcpClient
+from labkit.dhcpd import DhcpdDied
+from labkit.farm import OMAPI_PORT, Farm
+from labkit.net import Lab, Process
+from labkit.netns import run_command
+from labkit.omshell import omshell_hosts
+from labkit.postgres import Postgres
+from labkit.virt import Libvirtd
+from labkit.wait import until
+from macbind.errors import MacbindError
+from macbind.model import Allocation
+
+TESTS = Path(__file__).parents[1]
+PROXY_PORT = 7912
+WORKERS = 4
+RECOVER_S = 40.0
+"""How long macbind has to recover when every fault is mended."""
+RESTS_S = 60.0
+_LEASES_KIB, _REGISTRY_KIB = 256, 8192
+_FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+_GOOD_ENDS = frozenset({-signal.SIGKILL, 5})
+"""How macbind may end: killed, or because the registry was not there when it started."""
+
+RANGES = {
+    "shared": ("10.1.0.3", "10.1.0.26"),
+    "own-0": ("10.1.1.3", "10.1.1.30"),
+    "own-1": ("10.1.2.3", "10.1.2.14"),
+    "own-2": ("10.1.3.3", "10.1.3.12"),
+    "own-3": ("10.1.4.3", "10.1.4.32"),
+    "domains": ("10.1.5.3", "10.1.5.12"),
+}
+"""First and last address of each pool: small, so that some are exhausted now and then."""
+_COOLDOWN_S = {"own-1": 1.0, "own-2": 3600.0}
+
+
+def pools_toml() -> str:
+    """The pools as macbind's configuration has them."""
+    text = '[subnet."10.0.0.0/8"]\nrouters = ["10.0.0.1"]\n'
+    for name, (first, last) in RANGES.items():
+        text += f'\n[pool.{name}]\nsubnet = "10.0.0.0/8"\nranges = ["{first}-{last}"]\nclaim_timeout_s = 0\n'
+        text += f"cooldown_s = {_COOLDOWN_S.get(name, 0.0)}\n"
+    return text
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a site is made of."""
+
+    name: str
+    registry: str = "sqlite"
+    domains: bool = False
+    clocks: bool = False
+
+
+class NotRecovered(RuntimeError):
+    """macbind did not recover in time, or ended when it should run."""
+
+
+class Site:
+    """A context manager: everything runs inside, and nothing of it is left afterwards but the directory."""
+
+    def __init__(self, kind: Kind, place: Path, seed: int, *, plant: str = "", look: float = 0.35) -> None:
+        self.kind, self.place, self.seed, self.plant, self.look = kind, place, seed, plant, look
+        self._undo = ExitStack()
+        self._workers: list[Process] = []
+        self._restart_at = 0.0
+        self.daemon_wanted = False
+        self.postgres: Postgres | None = None
+        self.libvirtd: Libvirtd | None = None
+        self.unexpected: list[str] = []
+        """Sentences about processes that ended by themselves."""
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            self._undo = undo
+            self._build()
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    def _build(self) -> None:
+        for part in ("journals", "answers", "clock"):
+            (self.place / part).mkdir(parents=True)
+        self.leases_disk = self._mount("leases", _LEASES_KIB)
+        self.registry_disk = self._mount("registry", _REGISTRY_KIB)
+        self.control, self.arm = Control(self.place / "control"), Arm(self.place / "armed")
+        (self.place / "hits").touch()
+        self.lab = self._undo.enter_context(Lab())
+        url = f"sqlite:///{self.registry_disk / 'registry.db'}"
+        if self.kind.registry == "postgresql":
+            self.postgres = self._undo.enter_context(Postgres())
+            self._undo.callback(self._keep_postgres_log, self.postgres)
+            url = self.postgres.emptied()
+        self.url = url
+        pools = pools_toml()
+        if self.kind.domains:
+            (self.place / "virt").mkdir()
+            self.libvirtd = self._undo.enter_context(Libvirtd(self.lab, self.place / "virt"))
+            pools += f'\n[hypervisor.local]\nuri = "{self.libvirtd.uri}"\n'
+        self.farm = Farm(
+            self.lab,
+            self.place,
+            pools=pools,
+            registry=url,
+            command=self._command(),
+            leases=self.leases_disk / "dhcpd.leases",
+        )
+        self.farm.port = PROXY_PORT
+        self.farm.config.chmod(0o640)
+        self.farm.configure()
+        self.dhcpd = self.farm.dhcpd
+        self.dhcpd.log_file = self.place / "dhcpd.log"
+        self.backup = self.place / "leases.backup"
+        self.backup.touch()
+        if self.kind.clocks:
+            self._fake_clocks()
+        self._undo.callback(self.dhcpd.stop)
+        self.dhcpd.start()
+        self.dhcpd.wait_ready()
+        self.proxy = self._undo.enter_context(Proxy(self.lab.server, PROXY_PORT, OMAPI_PORT))
+        self._undo.callback(self._stop_daemon)
+        self._undo.callback(self._stop_workers)
+        self.daemon_wanted = True
+        self._start_daemon()
+        self.settle()
+        self.cable = self.lab.port("checker")
+        self.witness = DhcpClient(self.cable, str(self._pin_witness().mac))
+        self._start_workers()
+
+    def _mount(self, name: str, kib: int) -> Path:
+        place = self.place / name
+        place.mkdir()
+        run_command(["mount", "-t", "tmpfs", "-o", f"size={kib}k,mode=0755", "chaos", str(place)])
+        self._undo.callback(self._unmount, place)
+        return place
+
+    def _unmount(self, place: Path) -> None:
+        """Unmounts a disk; what is on it stays in the directory."""
+        kept = {file.name: file.read_bytes() for file in place.iterdir() if file.name != "filler"}
+        run_command(["umount", "--lazy", str(place)])
+        for name, content in kept.items():
+            (place / name).write_bytes(content)
+
+    def _keep_postgres_log(self, server: Postgres) -> None:
+        with suppress(FileNotFoundError):
+            (self.place / "postgresql.log").write_bytes(server.log_file.read_bytes())
+
+    def _command(self) -> list[str]:
+        said = [str(self.place), self.kind.registry, self.plant]
+        program = (
+            f"import sys; sys.path.insert(0, {str(TESTS)!r}); from chaos.daemon import main; "
+            f"main({', '.join(map(repr, said))})"
+        )
+        return [sys.executable, "-c", program]
+
+    def _fake_clocks(self) -> None:
+        """Puts macbind and dhcpd under clocks of their own, which are read anew at every look."""
+        for who in ("macbind", "dhcpd"):
+            self.set_clock(who, 0)
+        # Only what is started from here on has it, and both programs are.
+        self.farm.command = [*self._clock("macbind"), *self.farm.command]
+        self.dhcpd.prefix = self._clock("dhcpd")
+
+    def _clock(self, who: str) -> list[str]:
+        return [
+            "env",
+            f"LD_PRELOAD={_FAKETIME}",
+            f"FAKETIME_TIMESTAMP_FILE={self.place / 'clock' / who}",
+            "FAKETIME_NO_CACHE=1",
+            "DONT_FAKE_MONOTONIC=1",
+        ]
+
+    def set_clock(self, who: str, offset_s: int) -> None:
+        """Moves a clock to so many seconds before or after the real time."""
+        file = self.place / "clock" / who
+        half_made = file.with_suffix(".new")
+        half_made.write_text(f"{offset_s:+d}\n")
+        half_made.replace(file)
+
+    # -- macbind ---------------------------------------------------------------------------------------
+
+    def _start_daemon(self) -> None:
+        self.control.starting()
+        self.farm.start()
+
+    def _stop_daemon(self) -> None:
+        self.daemon_wanted = False
+        self.farm.stop()
+
+    def kill_daemon(self) -> None:
+        """Kills macbind; the watch starts it again."""
+        process = self.farm.process
+        if process is not None and process.alive:
+            process.kill_now()
+
+    def watch(self, pause_s: float = 0.0) -> bool:
+        """Starts macbind again if it has ended, as a service manager does; True if it had."""
+        process = self.farm.process
+        if not self.daemon_wanted or (process is not None and process.alive):
+            return False
+        assert process is not None
+        if not self._restart_at:
+            if process.returncode not in _GOOD_ENDS:
+                self.unexpected.append(f"macbind ended with {process.returncode}:\n{self.tail(self.farm.log())}")
+            self._restart_at = time.monotonic() + pause_s
+            return True
+        if time.monotonic() >= self._restart_at:
+            self._restart_at = 0.0
+            self._start_daemon()
+        return False
+
+    def hits(self) -> list[str]:
+        """The steps at which macbind has died, in order."""
+        return (self.place / "hits").read_text().splitlines()
+
+    @staticmethod
+    def tail(text: str, lines: int = 25) -> str:
+        """The end of a log."""
+        return "\n".join(text.splitlines()[-lines:])
+
+    # -- workers ---------------------------------------------------------------------------------------
+
+    def _start_workers(self) -> None:
+        for number in range(WORKERS):
+            self._start_worker(number, f"w{number}", [f"own-{number}", "shared"], "")
+        if self.libvirtd is not None:
+            self._start_worker(WORKERS, "vm", ["domains"], self.libvirtd.uri)
+
+    def _start_worker(self, number: int, name: str, pools: Sequence[str], uri: str) -> None:
+        orders = Orders(
+            self.place,
+            name,
+            number,
+            self.seed,
+            pools,
+            self.farm.socket,
+            self.lab.server.name,
+            OMAPI_PORT,
+            self.place / "macbind.key",
+            self.look,
+            uri,
+        )
+        with (self.place / f"{name}.log").open("ab") as log:
+            process = Process(
+                [sys.executable, "-m", "chaos.worker", orders.to_json()],
+                log,
+                {"env": {**os.environ, "PYTHONPATH": str(TESTS)}},
+            )
+        self._workers.append(process)
+
+    def _stop_workers(self) -> None:
+        self.control.begin(Phase.END, self.control.round)
+        for process in self._workers:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(3)
+            process.end()
+
+    def work(self, number: int) -> None:
+        """Lets the workers work."""
+        self.control.begin(Phase.WORK, number)
+
+    def rest(self) -> None:
+        """Has the workers end what they are at.
+
+        Raises:
+            NotRecovered: One of them does not come to an end.
+        """
+        number = self.control.round
+        self.control.begin(Phase.REST, number)
+
+        def all_rest() -> bool:
+            self.watch()
+            for process in self._workers:
+                if not process.alive:
+                    raise NotRecovered(f"a worker ended with {process.returncode}; see its log")
+            return all(self.control.resting(index) >= number for index in range(len(self._workers)))
+
+        try:
+            until(all_rest, RESTS_S, "the workers to rest")
+        except TimeoutError as error:
+            raise NotRecovered(str(error)) from None
+
+    def entries(self) -> list[Entry]:
+        """What the workers have written down."""
+        return read(sorted((self.place / "journals").iterdir()))
+
+    # -- mending ---------------------------------------------------------------------------------------
+
+    def mend(self) -> None:
+        """Whatever was broken is whole again: every part runs, every disk has room, every clock is right."""
+        self.arm.step = ""
+        for disk in (self.leases_disk, self.registry_disk):
+            (disk / "filler").unlink(missing_ok=True)
+        self.proxy.become(Wire.WHOLE)
+        if self.kind.clocks:
+            for who in ("macbind", "dhcpd"):
+                self.set_clock(who, 0)
+        if self.postgres is not None and not self.postgres.alive:
+            self.postgres.start()
+        if self.libvirtd is not None and not self.libvirtd.alive:
+            self.libvirtd.start()
+        if not self.dhcpd.alive:
+            self.restart_dhcpd()
+        if self.control.epoch % 2:
+            self.control.touch(begins=False)
+
+    def restart_dhcpd(self) -> None:
+        """Starts dhcpd and waits until it serves."""
+        with suppress(DhcpdDied):
+            self.dhcpd.start()
+            self.dhcpd.wait_ready()
+
+    def settle(self, gone: Sequence[str] = ()) -> None:
+        """Waits until macbind is as it should be: every part served, no backlog, no name of `gone` held.
+
+        Raises:
+            NotRecovered: It is not, within the deadline.
+        """
+        seen: dict[str, Any] = {}
+
+        def settled() -> bool:
+            self.watch()
+            try:
+                with self.farm.client(timeout_s=2.0) as client:
+                    # A change that dhcpd confirms: whatever was done to it before, macbind knows of.
+                    client.reserve(PROBE, "10.9.200.1")
+                    client.unreserve(PROBE)
+                    status = client.status()
+                    held = {one.name for one in client.list()} & set(gone)
+            except MacbindError as error:
+                seen["problem"] = str(error)
+                return False
+            seen.update(status=status.dhcpds, hypervisors=status.hypervisors, held=sorted(held))
+            return (
+                not held
+                and all(one.state == "serving" and not one.backlog for one in status.dhcpds)
+                and all(one.connected for one in status.hypervisors)
+            )
+
+        try:
+            until(settled, RECOVER_S, "macbind to recover")
+        except TimeoutError:
+            raise NotRecovered(
+                f"macbind did not recover within {RECOVER_S:g} s: {seen}\n{self.tail(self.farm.log())}"
+            ) from None
+
+    def _pin_witness(self) -> Allocation:
+        with self.farm.client() as client:
+            return client.reserve(WITNESS, "10.9.200.2")
+
+    # -- independent witnesses -------------------------------------------------------------------------
+
+    def hosts(self, macs: Sequence[str]) -> dict[str, dict[str, str] | None]:
+        """What dhcpd says of these MACs, by MAC."""
+        return omshell_hosts(self.lab, OMAPI_PORT, macs, self.dhcpd.key)
+
+    def answers(self) -> None:
+        """Keeps what the service says about itself, so that it can be searched for secrets."""
+        with self.farm.client() as client:
+            for number, path in enumerate(("/v1/status", "/v1/allocations", "/openapi.json", "/v1/history")):
+                answer = client._call("GET", path)
+                (self.place / "answers" / f"{number}.json").write_text(json.dumps(answer))
+            _, metrics = client._exchange("GET", "/metrics", None)
+            (self.place / "answers" / "metrics").write_bytes(metrics)
+
+
+WITNESS, PROBE = "witness", "probe"
+"""Names of the harness itself."""
+
+
+def addresses(pool: str) -> list[str]:
+    """All addresses of a pool, lowest first."""
+    first, last = (int(IPv4Address(end)) for end in RANGES[pool])
+    return [str(IPv4Address(number)) for number in range(first, last + 1)]
+
+
+def mac_of(address: str) -> str:
+    """The MAC that belongs to an address: the prefix and its low 24 bits."""
+    return "00:16:3e:" + IPv4Address(address).packed[1:].hex(":")
+
+

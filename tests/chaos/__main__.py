@@ -2,15 +2,15 @@
 
 import argparse
 import random
+import shutil
 import signal
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from chaos.campaign import ORDER, Campaign, Report
+from chaos.campaign import ORDER, ROUND_S, Campaign, Report
 from chaos.plants import PLANTS
 
 _MOST = 10
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=300.0, help="how long it may take")
     parser.add_argument("--seed", type=int, default=None, help="the same plugs and choices again")
     parser.add_argument("--plant", choices=sorted(PLANTS), default="", help="a bug that must be found")
-    parser.add_argument("--round", type=float, default=12.0, help="how long one round works, in seconds")
+    parser.add_argument("--round", type=float, default=ROUND_S, help="how long one round works, in seconds")
     parser.add_argument("--sites", default="", help="the order of sites, e.g. 0,1: sqlite, postgresql, clocks")
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
@@ -45,9 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             place=place,
         )
         report = campaign.run(order)
-    finally:
-        with suppress(OSError):
-            place.rmdir()
+    except SystemExit:  # told to end
+        shutil.rmtree(place)
+        raise
+    except BaseException:
+        print(f"the harness failed with seed {seed}; kept: {place}", file=sys.stderr)
+        raise
+    if not report.violations:
+        place.rmdir()
     print_report(report)
     return 1 if report.violations else 0
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from chaos import plants, schedule, secrets
@@ -20,11 +20,24 @@ from labkit.wait import until
 SITES = (
     Kind("sqlite", domains=True),
     Kind("postgresql", registry="postgresql"),
-    Kind("clocks", clocks=True),
+    Kind(
+        "clocks",
+        clocks=True,
+        weights={
+            "clock of macbind moved": 6.0,
+            "clock of dhcpd moved": 4.0,
+            "macbind killed": 1.0,
+            "dhcpd killed, lease file kept": 1.0,
+            "dhcpd killed, lease file gone": 1.0,
+            "OMAPI cut in a message": 1.0,
+        },
+    ),
 )
 ORDER = (0, 1, 0, 1, 2)
 """Which site has the next round."""
-_END_S = 25.0
+ROUND_S = 14.0
+"""How long a round works."""
+_END_S = 8.0
 """What the last checks of one site take, roughly."""
 
 
@@ -58,10 +71,10 @@ class Round:
     def __init__(self, arena: "Arena", number: int, length_s: float) -> None:
         self.arena, self.site, self.number, self.length_s = arena, arena.site, number, length_s
         self.luck = random.Random(f"{self.site.seed} {self.site.kind.name} {number} luck")
-        weights = plants.PLANTS[self.site.plant].weights if self.site.plant else None
-        self.slots = deque(schedule.draw(self.site, number, length_s, weights))
+        self.slots = deque(schedule.draw(self.site, number, length_s))
         self.there: list[_Breakage] = []
         self.faults: Counter[str] = Counter()
+        self.disk_was_full = False
 
     def run(self) -> None:
         """Works and breaks, then mends everything."""
@@ -75,18 +88,20 @@ class Round:
             return now >= self.length_s
 
         until(over, self.length_s + 60.0, "the round to end")
-        for one in self.there:
+        for one in list(self.there):
             self._mend(one)
-        self.there.clear()
         self.site.mend()
 
     def _tick(self, now: float) -> None:
         self.site.watch(pause_s=self.luck.choice((0.0, 0.0, 0.3)))
         for one in [one for one in self.there if now >= one.slot.ends or self._is_hit(one)]:
-            self.there.remove(one)
             self._mend(one)
-        while self.slots and now >= self.slots[0].begins:
-            self._break(self.slots.popleft())
+        if self.slots and now >= self.slots[0].begins:
+            slot = self.slots.popleft()
+            what = FAULTS[slot.fault].what
+            for one in [one for one in self.there if FAULTS[one.slot.fault].what == what]:
+                self._mend(one)  # breaking and mending take time, so this one may be late
+            self._break(slot)
         self._look_after_dhcpd()
 
     def _break(self, slot: schedule.Slot) -> None:
@@ -99,6 +114,7 @@ class Round:
             self.there.append(_Breakage(slot, mend))
 
     def _mend(self, one: _Breakage) -> None:
+        self.there.remove(one)
         if one.mend is not None:
             one.mend()
         if one.step is not None and self.site.arm.step:
@@ -131,15 +147,15 @@ class Round:
         return None
 
     def _look_after_dhcpd(self) -> None:
-        """dhcpd may only end where a fault ends it."""
+        """dhcpd may only end where a fault ends it, or because it cannot write."""
         site = self.site
-        if site.dhcpd.alive or site.control.epoch % 2:
+        self.disk_was_full |= site.lease_disk_is_full
+        if site.dhcpd.alive or any(FAULTS[one.slot.fault].what == "dhcpd" for one in self.there):
             return
-        if not (site.leases_disk / "filler").exists():
+        if site.control.epoch % 2 == 0 and not self.disk_was_full:
             site.unexpected.append(f"dhcpd ended by itself:\n{site.tail(site.dhcpd.log())}")
         site.control.touch(begins=True)
         site.restart_dhcpd()
-        site.control.touch(begins=False)
 
 
 class Arena:
@@ -173,7 +189,7 @@ class Arena:
             site.settle([one.name for one in history.names.values() if one.by_itself and one.claimed])
         except NotRecovered as error:
             return [Violation(str(error), ())]
-        return self.checker.after_round(history) + self._unexpected()
+        return self.checker.after_round(history) + self._unexpected() + self._secrets([site.place])
 
     def end(self) -> list[Violation]:
         """The last checks of all."""
@@ -183,7 +199,8 @@ class Arena:
             site.answers()
         except NotRecovered as error:
             return [Violation(str(error), ())]
-        return found + self._unexpected() + self._secrets()
+        places = [site.place, *([site.postgres.directory] if site.postgres else [])]
+        return found + self._unexpected() + self._secrets(places)
 
     def _unexpected(self) -> list[Violation]:
         site = self.site
@@ -194,8 +211,7 @@ class Arena:
         lines = [line for line in fresh.splitlines() if '"critical"' in line or "Traceback" in line]
         return found + [Violation(f"macbind's log has a defect: {line[:2000]}", ()) for line in lines[:3]]
 
-    def _secrets(self) -> list[Violation]:
-        places = [self.site.place, *([self.site.postgres.directory] if self.site.postgres else [])]
+    def _secrets(self, places: Sequence[Path]) -> list[Violation]:
         files, leaks = secrets.search(self.guard.secrets, places)
         self.checker.counts["files without secrets"] += files
         self.checker.counts["processes without secrets"] += self.guard.processes
@@ -231,7 +247,7 @@ class Campaign:
         *,
         plant: str = "",
         say: Callable[[str], None] = print,
-        round_s: float = 12.0,
+        round_s: float = ROUND_S,
         place: Path,
     ) -> None:
         self.seconds, self.plant, self.say, self.round_s, self.place = seconds, plant, say, round_s, place
@@ -265,9 +281,9 @@ class Campaign:
         if index not in self._arenas:
             kind = SITES[index]
             if self.plant:
-                kind = Kind(kind.name, kind.registry, plants.PLANTS[self.plant].domains, kind.clocks)
-            look = 1.0 if self.plant else 0.35
-            site = Site(kind, self.place / kind.name, self.report.seed, plant=self.plant, look=look)
+                plant = plants.PLANTS[self.plant]
+                kind = replace(kind, domains=plant.domains, weights=plant.weights)
+            site = Site(kind, self.place / kind.name, self.report.seed, plant=self.plant)
             stack.enter_context(site)
             guard = stack.enter_context(secrets.Guard(secrets_of(site)))
             self._arenas[index] = Arena(site, guard)

@@ -48,6 +48,8 @@ class Checker:
         found += self._tiled(history, registry)
         found += self._told(history, registry)
         found += self._hosts(history, registry)
+        if found:
+            return found  # by DHCP it would show again, slowly
         held = list(history.held().values())
         found += self._served(history, self._luck.sample(held, min(_SAMPLE, len(held))))
         live = {row.mac for row in registry.rows.values() if row.live}

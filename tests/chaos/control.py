@@ -54,9 +54,9 @@ class Control:
         return self._get(_EPOCH)
 
     def touch(self, *, begins: bool) -> None:
-        """A fault that touches dhcpd begins or is over. They never overlap."""
-        assert self.epoch % 2 == (0 if begins else 1), "faults of dhcpd overlap"
-        self._set(_EPOCH, self.epoch + 1)
+        """A fault that touches dhcpd begins or is over."""
+        if begins == (self.epoch % 2 == 0):
+            self._set(_EPOCH, self.epoch + 1)
 
     @property
     def starts(self) -> int:

@@ -7,13 +7,14 @@ from chaos import plants, seams
 from chaos.control import Arm
 
 
-def main(place: str, registry: str, plant: str) -> None:
+def main(place: str, registry: str, plant: str, go: str) -> None:
     """Runs macbind's command line, prepared.
 
     Args:
         place: Directory with the armed step, and for the list of steps at which it died.
         registry: The kind of registry: sqlite or postgresql.
         plant: The bug to plant; empty for none.
+        go: A pipe to wait at when everything is imported, which takes a second, until somebody opens it.
     """
     from macbind.cli import main as macbind
 
@@ -29,4 +30,5 @@ def main(place: str, registry: str, plant: str) -> None:
     seams.install(registry, reached)
     if plant:
         plants.PLANTS[plant].plant()
+    Path(go).read_bytes()
     macbind()

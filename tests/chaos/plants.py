@@ -125,6 +125,6 @@ PLANTS: Mapping[str, Plant] = {
     "double-allocate": Plant(_double_allocate, _SLOW),
     "keep-ghosts": Plant(_keep_ghosts, {"dhcpd killed, lease file of old": 1.0}),
     "trust-after-reconnect": Plant(_trust_after_reconnect, {"dhcpd killed, lease file gone": 1.0}),
-    "deaf-warden": Plant(_deaf_warden, {"libvirtd killed": 1.0}, domains=True),
-    "leak-secret": Plant(_leak_secret, {"macbind killed": 1.0}),
+    "deaf-warden": Plant(_deaf_warden, domains=True),
+    "leak-secret": Plant(_leak_secret, {"OMAPI cut in a message": 1.0}),
 }

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from chaos.faults import FAULTS
+from chaos.faults import FAULTS, STEP
 from chaos.site import Site
 
 QUIET_S = 0.4
@@ -20,30 +20,32 @@ class Slot:
     ends: float
 
 
-def draw(site: Site, number: int, length_s: float, weights: Mapping[str, float] | None = None) -> Sequence[Slot]:
-    """The faults of a round.
-
-    Args:
-        site: Where; it decides what there is to break.
-        number: The round's number.
-        length_s: How long the round works.
-        weights: Other weights of faults; what is not named is not drawn.
-    """
+def draw(site: Site, number: int, length_s: float) -> Sequence[Slot]:
+    """The faults of a round: of those that the site has, by its weights, and deaths at a step all along."""
     luck = random.Random(f"{site.seed} {site.kind.name} {number}")
+    weights = site.kind.weights
     possible = {
         name: fault.weight if weights is None else weights[name]
         for name, fault in FAULTS.items()
-        if fault.fits(site) and (weights is None or name in weights)
+        if fault.fits(site) and name != STEP and (weights is None or name in weights)
     }
+    slots = _some(possible, luck, length_s, (0.1, 0.9)) if possible else []
+    if weights is None:
+        slots += _some({STEP: 1.0}, luck, length_s, (0.2, 0.4))
+    return sorted(slots, key=lambda slot: slot.begins)
+
+
+def _some(
+    possible: Mapping[str, float], luck: random.Random, length_s: float, pause_s: tuple[float, float]
+) -> list[Slot]:
     free_at: dict[str, float] = {}
     slots: list[Slot] = []
     now = QUIET_S
     while now < length_s:
         (name,) = luck.choices(list(possible), weights=list(possible.values()))
-        lasts = luck.uniform(*FAULTS[name].lasts_s)
-        what = FAULTS[name].what
-        if now >= free_at.get(what, 0.0):
+        fault, lasts = FAULTS[name], luck.uniform(*FAULTS[name].lasts_s)
+        if now >= free_at.get(fault.what, 0.0):
             slots.append(Slot(name, now, min(now + lasts, length_s)))
-            free_at[what] = now + lasts + luck.uniform(0.1, 0.5)
-        now += luck.uniform(0.1, 0.7)
+            free_at[fault.what] = now + lasts + luck.uniform(0.1, 0.5)
+        now += luck.uniform(*pause_s)
     return slots

@@ -98,7 +98,7 @@ STEPS = (
     Step("OMAPI: request half sent", "macbind.daemon:tcp", When.HALF_SENT),
     Step("OMAPI: request sent", "macbind.daemon:tcp", When.SENT),
     Step("OMAPI: reply arrived", f"{_SESSION}.feed", _B, only=lambda given, _: given[0].ready),
-    Step("OMAPI: between two windows", f"{_SESSION}.feed", _A, only=_between_windows),
+    Step("OMAPI: between two windows", f"{_SESSION}.feed", _A, Need.RECONNECT, only=_between_windows),
     Step("hosts created", f"{_DHCPD}._create", _A, only=_some),
     Step("hosts looked at and deleted", f"{_DHCPD}._look_and_act", _A, only=_some),
     Step("before leases are ended", f"{_DHCPD}._end_leases", _B, only=_some),

@@ -1,12 +1,13 @@
 """One lab with everything in it: network, dhcpd, registry, libvirtd, macbind, the wire in between, the workers."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -19,7 +20,6 @@ from chaos.journal import Entry, read
 from chaos.proxy import Proxy, Wire
 from chaos.worker import Orders
 from labkit.dhcp import DhcpClient
-from labkit.dhcpd import DhcpdDied
 from labkit.farm import OMAPI_PORT, Farm
 from labkit.net import Lab, Process
 from labkit.netns import run_command
@@ -35,7 +35,11 @@ PROXY_PORT = 7912
 WORKERS = 4
 RECOVER_S = 40.0
 """How long macbind has to recover when every fault is mended."""
+PLANTED_S = 4.0
+"""The same when there is a bug, and the machine has nothing else to do."""
 RESTS_S = 60.0
+LOOK = 0.35
+"""The share of answers that workers check with omshell at once; all when a bug is hunted."""
 _LEASES_KIB, _REGISTRY_KIB = 256, 8192
 _FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 _GOOD_ENDS = frozenset({-signal.SIGKILL, 5})
@@ -70,6 +74,8 @@ class Kind:
     registry: str = "sqlite"
     domains: bool = False
     clocks: bool = False
+    weights: Mapping[str, float] | None = None
+    """Other weights of faults; what is not named is not drawn."""
 
 
 class NotRecovered(RuntimeError):
@@ -79,10 +85,14 @@ class NotRecovered(RuntimeError):
 class Site:
     """A context manager: everything runs inside, and nothing of it is left afterwards but the directory."""
 
-    def __init__(self, kind: Kind, place: Path, seed: int, *, plant: str = "", look: float = 0.35) -> None:
-        self.kind, self.place, self.seed, self.plant, self.look = kind, place, seed, plant, look
+    def __init__(self, kind: Kind, place: Path, seed: int, *, plant: str = "") -> None:
+        self.kind, self.place, self.seed, self.plant = kind, place, seed, plant
+        self.look = 1.0 if plant else LOOK
+        self.recover_s = PLANTED_S if plant else RECOVER_S
         self._undo = ExitStack()
         self._workers: list[Process] = []
+        self._spare: tuple[Process, Path] | None = None
+        self._prepared = 0
         self._restart_at = 0.0
         self.daemon_wanted = False
         self.postgres: Postgres | None = None
@@ -111,6 +121,8 @@ class Site:
         self.registry_disk = self._mount("registry", _REGISTRY_KIB)
         self.control, self.arm = Control(self.place / "control"), Arm(self.place / "armed")
         (self.place / "hits").touch()
+        for who in ("macbind", "dhcpd"):
+            self.set_clock(who, 0)
         self.lab = self._undo.enter_context(Lab())
         url = f"sqlite:///{self.registry_disk / 'registry.db'}"
         if self.kind.registry == "postgresql":
@@ -128,7 +140,6 @@ class Site:
             self.place,
             pools=pools,
             registry=url,
-            command=self._command(),
             leases=self.leases_disk / "dhcpd.leases",
         )
         self.farm.port = PROXY_PORT
@@ -138,8 +149,7 @@ class Site:
         self.dhcpd.log_file = self.place / "dhcpd.log"
         self.backup = self.place / "leases.backup"
         self.backup.touch()
-        if self.kind.clocks:
-            self._fake_clocks()
+        self.dhcpd.prefix = self._clock("dhcpd")
         self._undo.callback(self.dhcpd.stop)
         self.dhcpd.start()
         self.dhcpd.wait_ready()
@@ -171,23 +181,18 @@ class Site:
         with suppress(FileNotFoundError):
             (self.place / "postgresql.log").write_bytes(server.log_file.read_bytes())
 
-    def _command(self) -> list[str]:
-        said = [str(self.place), self.kind.registry, self.plant]
+    def _command(self, go: Path) -> list[str]:
+        said = [str(self.place), self.kind.registry, self.plant, str(go)]
         program = (
             f"import sys; sys.path.insert(0, {str(TESTS)!r}); from chaos.daemon import main; "
             f"main({', '.join(map(repr, said))})"
         )
-        return [sys.executable, "-c", program]
-
-    def _fake_clocks(self) -> None:
-        """Puts macbind and dhcpd under clocks of their own, which are read anew at every look."""
-        for who in ("macbind", "dhcpd"):
-            self.set_clock(who, 0)
-        # Only what is started from here on has it, and both programs are.
-        self.farm.command = [*self._clock("macbind"), *self.farm.command]
-        self.dhcpd.prefix = self._clock("dhcpd")
+        return [*self._clock("macbind"), sys.executable, "-c", program]
 
     def _clock(self, who: str) -> list[str]:
+        """The command that puts a program under a clock of its own, which is read anew at every look."""
+        if not self.kind.clocks:
+            return []
         return [
             "env",
             f"LD_PRELOAD={_FAKETIME}",
@@ -206,11 +211,25 @@ class Site:
     # -- macbind ---------------------------------------------------------------------------------------
 
     def _start_daemon(self) -> None:
+        """Starts macbind: gives the spare one the word, and prepares the next."""
         self.control.starting()
-        self.farm.start()
+        spare, go = self._spare or self._prepare()
+        until(lambda: _opened(go, spare), RECOVER_S, "macbind to be imported")
+        self.farm.adopt(spare)
+        self._spare = self._prepare()
+
+    def _prepare(self) -> tuple[Process, Path]:
+        """A macbind that imports everything and waits until the other end of a pipe is opened."""
+        self._prepared += 1
+        go = self.place / f"go-{self._prepared}"
+        os.mkfifo(go)
+        self.farm.command = self._command(go)
+        return self.farm.spawn(), go
 
     def _stop_daemon(self) -> None:
         self.daemon_wanted = False
+        if self._spare is not None:
+            self._spare[0].kill_now()
         self.farm.stop()
 
     def kill_daemon(self) -> None:
@@ -318,23 +337,30 @@ class Site:
         for disk in (self.leases_disk, self.registry_disk):
             (disk / "filler").unlink(missing_ok=True)
         self.proxy.become(Wire.WHOLE)
-        if self.kind.clocks:
-            for who in ("macbind", "dhcpd"):
-                self.set_clock(who, 0)
+        for who in ("macbind", "dhcpd"):
+            self.set_clock(who, 0)
         if self.postgres is not None and not self.postgres.alive:
             self.postgres.start()
         if self.libvirtd is not None and not self.libvirtd.alive:
             self.libvirtd.start()
-        if not self.dhcpd.alive:
-            self.restart_dhcpd()
-        if self.control.epoch % 2:
-            self.control.touch(begins=False)
+        self.restart_dhcpd()
+
+    @property
+    def lease_disk_is_full(self) -> bool:
+        """Whether somebody has filled it."""
+        return (self.leases_disk / "filler").exists()
 
     def restart_dhcpd(self) -> None:
-        """Starts dhcpd and waits until it serves."""
-        with suppress(DhcpdDied):
+        """Starts dhcpd if it does not run, and waits until it serves; not while its disk is full.
+
+        Then it would write the first of its hosts again and again until its stack is full.
+        """
+        if self.lease_disk_is_full:
+            return
+        if not self.dhcpd.alive:
             self.dhcpd.start()
             self.dhcpd.wait_ready()
+        self.control.touch(begins=False)
 
     def settle(self, gone: Sequence[str] = ()) -> None:
         """Waits until macbind is as it should be: every part served, no backlog, no name of `gone` held.
@@ -364,10 +390,10 @@ class Site:
             )
 
         try:
-            until(settled, RECOVER_S, "macbind to recover")
+            until(settled, self.recover_s, "macbind to recover")
         except TimeoutError:
             raise NotRecovered(
-                f"macbind did not recover within {RECOVER_S:g} s: {seen}\n{self.tail(self.farm.log())}"
+                f"macbind did not recover within {self.recover_s:g} s: {seen}\n{self.tail(self.farm.log())}"
             ) from None
 
     def _pin_witness(self) -> Allocation:
@@ -388,6 +414,17 @@ class Site:
                 (self.place / "answers" / f"{number}.json").write_text(json.dumps(answer))
             _, metrics = client._exchange("GET", "/metrics", None)
             (self.place / "answers" / "metrics").write_bytes(metrics)
+
+
+def _opened(go: Path, spare: Process) -> bool:
+    """Opens a pipe for a process, if that is waiting for it already."""
+    try:
+        os.close(os.open(go, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as error:
+        if error.errno == errno.ENXIO and spare.alive:
+            return False
+        raise
+    return True
 
 
 WITNESS, PROBE = "witness", "probe"

@@ -102,6 +102,8 @@ class Caller:
         self._names = 0
         self._key = self._read_key()
         self._namespace = Namespace(orders.namespace)
+        self._asked_in = 0
+        """The epoch in which the last question was asked."""
         self._tried_in: dict[str, int] = {}
         """For each name, the epoch in which it was first asked for."""
 
@@ -121,9 +123,9 @@ class Caller:
             MacbindError: What macbind said.
         """
         self.operations += 1
-        number, epoch = self.operations, self.control.epoch
+        number, self._asked_in = self.operations, self.control.epoch
         for name in names:
-            self._tried_in.setdefault(name, epoch)
+            self._tried_in.setdefault(name, self._asked_in)
         self.client.timeout_s = self.random.choice((0.5, 1.0, 2.0, 4.0))
         self.journal.write("start", number, kind=kind, names=list(names), **about)
         try:
@@ -152,10 +154,8 @@ class Caller:
         if self.random.random() >= self.orders.look:
             return
         what = "acknowledged as served" if served else "acknowledged as released"
-        # What was settled earlier may have been done by a dhcpd that has been killed since.
-        epoch = self._tried_in.get(one.name, -1)
-        if not served:
-            epoch = self.control.epoch
+        # An allocation asked for before may have been confirmed then, by a dhcpd that has been killed since.
+        epoch = self._tried_in[one.name] if served else self._asked_in
         if epoch % 2 or epoch != self.control.epoch:
             self.check(what, one.name, str(one.address), decided=False, seen=None)
             return

@@ -116,9 +116,16 @@ class Farm:
 
     def start(self) -> None:
         """Starts `macbind serve` in the server's namespace."""
-        self._process = self.lab.popen(
-            [*self.command, "serve", "--config", str(self.config)], output=self.log_file, env=self._env()
-        )
+        self.adopt(self.spawn())
+
+    def spawn(self) -> Process:
+        """A process of `macbind serve` in the server's namespace, which is not this farm's service yet."""
+        command = [*self.command, "serve", "--config", str(self.config)]
+        return self.lab.popen(command, output=self.log_file, env=self._env())
+
+    def adopt(self, process: Process) -> None:
+        """Makes a process this farm's service."""
+        self._process = process
 
     def wait_serving(self, deadline_s: float = 15.0) -> None:
         """Waits until the service answers and every dhcpd is served."""

@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages run test unit lint type bench lab install clean
+.PHONY: help setup packages run test unit lint type bench chaos lab install clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,10 @@ type: setup ## Check types
 
 bench: setup ## Measure against baselines in the same run; QUICK=1 for a short one
 	@$(PYTHON) -m bench $(if $(QUICK),--quick)
+
+chaos: setup ## Pull every plug for SECONDS=300 and check that nothing is lost; SEED=n repeats, PLANT=name hides a bug
+	@$(PYTHON) -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(PLANT),--plant $(PLANT))
 
 lab: setup ## Leave the lab network open to play in, with a dhcpd and two machines
 	@$(PYTHON) -m labkit

@@ -1,4 +1,4 @@
-"""`python -m chaos`: rounds of work and faults until time is over; status 1 if anything was lost, doubled or leaked."""
+"""`python -m chaos`: rounds of work and faults until time is over; status 1 after any violation."""
 
 import argparse
 import random
@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="the same plugs and choices again")
     parser.add_argument("--plant", choices=sorted(PLANTS), default="", help="a bug that must be found")
     parser.add_argument("--round", type=float, default=ROUND_S, help="how long one round works, in seconds")
-    parser.add_argument("--sites", default="", help="the order of sites, e.g. 0,1: sqlite, postgresql, clocks")
+    parser.add_argument(
+        "--sites", default="", help="the order of sites, e.g. 0,1: sqlite, postgresql, clocks"
+    )
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -51,9 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException:
         print(f"the harness failed with seed {seed}; kept: {place}", file=sys.stderr)
         raise
-    if not report.violations:
-        place.rmdir()
     print_report(report)
+    if report.violations:
+        print(f"kept: {place}")
+    else:
+        shutil.rmtree(place)
+    print(f"seed {seed}")
     return 1 if report.violations else 0
 
 
@@ -76,9 +81,7 @@ def print_report(report: Report) -> None:
             print(f"  {line}")
     if len(report.violations) > _MOST:
         print(f"\n… and {len(report.violations) - _MOST} more")
-    for place in report.kept:
-        print(f"\nkept: {place}")
-    print(f"\nviolations  {len(report.violations)}\nseed        {report.seed}")
+    print(f"\nviolations  {len(report.violations)}")
 
 
 def _print_operations(report: Report) -> None:

@@ -1,7 +1,6 @@
 """Rounds: work and faults, mending, recovery, checks; and the report about all of it."""
 
 import random
-import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -53,7 +52,6 @@ class Report:
     hits: Counter[str] = field(default_factory=Counter)
     steps: set[str] = field(default_factory=set)
     violations: list[Violation] = field(default_factory=list)
-    kept: list[Path] = field(default_factory=list)
 
 
 @dataclass
@@ -71,7 +69,7 @@ class Round:
     def __init__(self, arena: "Arena", number: int, length_s: float) -> None:
         self.arena, self.site, self.number, self.length_s = arena, arena.site, number, length_s
         self.luck = random.Random(f"{self.site.seed} {self.site.kind.name} {number} luck")
-        self.slots = deque(schedule.draw(self.site, number, length_s))
+        self.slots = deque(schedule.draw(self.site.kind, self.site.seed, number, length_s))
         self.there: list[_Breakage] = []
         self.faults: Counter[str] = Counter()
         self.disk_was_full = False
@@ -105,21 +103,25 @@ class Round:
         self._look_after_dhcpd()
 
     def _break(self, slot: schedule.Slot) -> None:
-        self.faults[slot.fault] += 1
         if slot.fault == STEP:
             self.there.append(self._arm(slot))
             return
         mend = FAULTS[slot.fault].breaks(self.site, self.luck)
         if mend is not None:
+            self.faults[slot.fault] += 1
             self.there.append(_Breakage(slot, mend))
 
     def _mend(self, one: _Breakage) -> None:
         self.there.remove(one)
         if one.mend is not None:
             one.mend()
-        if one.step is not None and self.site.arm.step:
+        if one.step is None:
+            return
+        if self.site.arm.step:
             self.site.arm.step = ""
             self.arena.steps.append(one.step)  # its turn comes again
+        else:
+            self.faults[STEP] += 1
 
     def _is_hit(self, one: _Breakage) -> bool:
         return one.step is not None and not self.site.arm.step
@@ -139,7 +141,7 @@ class Round:
                 self.site.kill_daemon()
             case Need.REFUSAL if "lease disk" not in busy:
                 return fill(self.site.leases_disk)
-            case (Need.LOSS | Need.GHOSTS) if "dhcpd" not in busy:
+            case Need.LOSS | Need.GHOSTS if "dhcpd" not in busy:
                 kind = "gone" if need is Need.LOSS else "of old"
                 mend = FAULTS[f"dhcpd killed, lease file {kind}"].breaks(self.site, self.luck)
                 assert mend is not None
@@ -268,7 +270,7 @@ class Campaign:
                     self._finish(arena)
             for arena in self._arenas.values():
                 self._count(arena)
-        return self._cleaned()
+        return self.report
 
     def _has_time(self, number: int, order: Sequence[int]) -> bool:
         """Whether another round fits in; every site of the order has one at least."""
@@ -328,11 +330,3 @@ class Campaign:
             self.report.checks[what, "decided"] += count
         self.report.hits += Counter(arena.site.hits())
         self.report.steps |= {step.name for step in arena.all_steps}
-
-    def _cleaned(self) -> Report:
-        for arena in self._arenas.values():
-            if self.report.violations:
-                self.report.kept.append(arena.site.place)
-            else:
-                shutil.rmtree(arena.site.place)
-        return self.report

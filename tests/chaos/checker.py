@@ -104,7 +104,9 @@ class Checker:
     def _told(self, history: History, registry: sql.Snapshot) -> list[Violation]:
         """Nothing is left to look at, and dhcpd has confirmed what lives and nothing else."""
         self.counts["told and dirty"] += 1
-        found = [history.violation(f"nobody looks at {one} any more", one[1]) for one in sorted(registry.dirty)]
+        found = [
+            history.violation(f"nobody looks at {one} any more", one[1]) for one in sorted(registry.dirty)
+        ]
         live = {
             (DHCPD, row.address): row.generation
             for row in registry.rows.values()
@@ -173,7 +175,9 @@ class Checker:
         for mac, host in self.site.hosts([str(one.mac) for one in made]).items():
             self.counts["full pools: served"] += 1
             if host is None or mac_of(host["ip"]) != mac or self._address(mac) != host["ip"]:
-                found.append(history.violation(f"a full pool: {mac} has {host}, and gets {self._address(mac)}"))
+                found.append(
+                    history.violation(f"a full pool: {mac} has {host}, and gets {self._address(mac)}")
+                )
         with self.site.farm.client(30.0) as client:
             for pool in RANGES:
                 client.release_group(f"fill-{pool}")
@@ -199,7 +203,9 @@ class Checker:
                 try:
                     group = client.allocate_group(pool, f"fill-{pool}", size)
                 except MacbindError as error:
-                    found.append(history.violation(f"the pool {pool} is not good for {size} addresses: {error}"))
+                    found.append(
+                        history.violation(f"the pool {pool} is not good for {size} addresses: {error}")
+                    )
                     continue
                 made += group
                 if sorted(str(one.address) for one in group) != sorted(addresses(pool)):

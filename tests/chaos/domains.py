@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from chaos.control import Phase
@@ -52,10 +53,9 @@ class Farmer(Caller):
                 self.control.rests(self.orders.number, self.control.round)
                 time.sleep(PAUSE_S)
                 continue
-            try:
+            # What fails is written down, and a domain whose end is unknown is destroyed again.
+            with suppress(MacbindError, CommandFailed):
                 self.step()
-            except (MacbindError, CommandFailed):
-                pass  # written down; a domain whose end is unknown is destroyed again
             time.sleep(PAUSE_S)
 
     def step(self) -> None:

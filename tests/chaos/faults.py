@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.proxy import Wire
-from chaos.site import Site
+from chaos.site import Kind, Site
 from labkit.virt import LibvirtdDied
 
 Mend = Callable[[], object]
@@ -25,7 +25,7 @@ class Fault:
         what: What it concerns: of two faults of one thing only one is there at a time.
         weight: How often it is drawn.
         lasts_s: Shortest and longest time until it is mended; 0 for what is over at once.
-        breaks: Breaks it; returns how to mend it.
+        breaks: Breaks it; returns how to mend it, None if it could not be broken.
         fits: Whether a site has what is broken.
     """
 
@@ -33,14 +33,15 @@ class Fault:
     weight: float
     lasts_s: tuple[float, float]
     breaks: Break
-    fits: Callable[[Site], bool] = lambda _: True
+    fits: Callable[[Kind], bool] = lambda _: True
 
 
 # -- macbind -----------------------------------------------------------------------------------------------
 
 
-def _kill_daemon(site: Site, _: random.Random) -> None:
+def _kill_daemon(site: Site, _: random.Random) -> Mend:
     site.kill_daemon()
+    return lambda: None  # the watch starts it again
 
 
 # -- dhcpd -------------------------------------------------------------------------------------------------
@@ -174,12 +175,12 @@ def _kill_libvirtd(site: Site, _: random.Random) -> Mend | None:
     return lambda: None if server.alive else server.start()
 
 
-def _is_sqlite(site: Site) -> bool:
-    return site.kind.registry == "sqlite"
+def _is_sqlite(kind: Kind) -> bool:
+    return kind.registry == "sqlite"
 
 
-def _is_postgresql(site: Site) -> bool:
-    return site.kind.registry == "postgresql"
+def _is_postgresql(kind: Kind) -> bool:
+    return kind.registry == "postgresql"
 
 
 _BRIEF, _LONG = (0.1, 0.6), (0.3, 2.0)
@@ -200,17 +201,13 @@ FAULTS: Mapping[str, Fault] = {
     "OMAPI slow": Fault("wire", 2, _LONG, _wire(Wire.SLOW)),
     "OMAPI half-open": Fault("wire", 1, _LONG, _wire(Wire.DEAF)),
     "lease disk full": Fault("lease disk", 2, _LONG, lambda site, _: fill(site.leases_disk)),
-    "registry disk full": Fault(
-        "registry", 2, _LONG, lambda site, _: fill(site.registry_disk), _is_sqlite
-    ),
+    "registry disk full": Fault("registry", 2, _LONG, lambda site, _: fill(site.registry_disk), _is_sqlite),
     "SQLite locked": Fault("registry", 2, _LONG, _lock, _is_sqlite),
     "PostgreSQL stopped": Fault("registry", 2, _BRIEF, _stop_postgres(signal.SIGINT), _is_postgresql),
     "PostgreSQL crashed": Fault("registry", 2, _BRIEF, _stop_postgres(signal.SIGQUIT), _is_postgresql),
     "clock of macbind moved": Fault(
-        "clock of macbind", 1, _LONG, _move_clock("macbind"), lambda site: site.kind.clocks
+        "clock of macbind", 1, _LONG, _move_clock("macbind"), lambda kind: kind.clocks
     ),
-    "clock of dhcpd moved": Fault(
-        "clock of dhcpd", 1, _LONG, _move_clock("dhcpd"), lambda site: site.kind.clocks
-    ),
-    "libvirtd killed": Fault("libvirtd", 2, _LONG, _kill_libvirtd, lambda site: site.kind.domains),
+    "clock of dhcpd moved": Fault("clock of dhcpd", 1, _LONG, _move_clock("dhcpd"), lambda kind: kind.clocks),
+    "libvirtd killed": Fault("libvirtd", 2, _LONG, _kill_libvirtd, lambda kind: kind.domains),
 }

@@ -192,8 +192,8 @@ class History:
             if one.fate is Fate.HELD and one.binding != binding:
                 self._blame(f"held {one.binding}, and is now told {binding}", name)
             if one.fate is not Fate.HELD:
-                if one.binding not in (None, binding):
-                    one.past.append(one.binding)  # type: ignore[arg-type]
+                if one.binding is not None and one.binding != binding:
+                    one.past.append(one.binding)
                 one.since = float(entry["t"])
             one.fate, one.binding = Fate.HELD, binding
             one.pinned = start["kind"] == "reserve"

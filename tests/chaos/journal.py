@@ -26,9 +26,6 @@ class Journal:
 
 def read(paths: Iterable[Path]) -> list[Entry]:
     """The lines of several journals in the order of time; a torn last line is none."""
-    entries: list[Entry] = []
-    for path in paths:
-        for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                entries.append(json.loads(line))
+    lines = [line for path in paths for line in path.read_text().splitlines(keepends=True)]
+    entries: list[Entry] = [json.loads(line) for line in lines if line.endswith("\n")]
     return sorted(entries, key=lambda entry: float(entry["t"]))

@@ -94,7 +94,9 @@ class Proxy:
         for source, sink in ((near, far), (far, near)):
             threading.Thread(target=self._pump, args=(source, sink, pair), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, pair: tuple[socket.socket, socket.socket]) -> None:
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, pair: tuple[socket.socket, socket.socket]
+    ) -> None:
         try:
             while data := source.recv(65536):
                 passed, goes_on = self._passed(data)

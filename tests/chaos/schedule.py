@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chaos.faults import FAULTS, STEP
-from chaos.site import Site
+from chaos.site import Kind
 
 QUIET_S = 0.4
 """Work begins without a fault."""
@@ -20,16 +20,16 @@ class Slot:
     ends: float
 
 
-def draw(site: Site, number: int, length_s: float) -> Sequence[Slot]:
+def draw(kind: Kind, seed: int, number: int, length_s: float) -> Sequence[Slot]:
     """The faults of a round: of those that the site has, by its weights, and deaths at a step all along."""
-    luck = random.Random(f"{site.seed} {site.kind.name} {number}")
-    weights = site.kind.weights
+    luck = random.Random(f"{seed} {kind.name} {number}")
+    weights = kind.weights
     possible = {
         name: fault.weight if weights is None else weights[name]
         for name, fault in FAULTS.items()
-        if fault.fits(site) and name != STEP and (weights is None or name in weights)
+        if fault.fits(kind) and name != STEP and (weights is None or name in weights)
     }
-    slots = _some(possible, luck, length_s, (0.1, 0.9)) if possible else []
+    slots = _some(possible, luck, length_s, (0.3, 1.5)) if possible else []
     if weights is None:
         slots += _some({STEP: 1.0}, luck, length_s, (0.2, 0.4))
     return sorted(slots, key=lambda slot: slot.begins)

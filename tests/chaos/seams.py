@@ -117,12 +117,8 @@ STEPS = (
     ),
     Step("rested addresses swept", "macbind.registry.changes:Changes.sweep", _A),
     # connecting and comparing
-    Step(
-        "leader", "macbind.registry.leader:FileLeader.acquire", _A, Need.RESTART, registry="sqlite"
-    ),
-    Step(
-        "leader", "macbind.registry.leader:AdvisoryLeader.acquire", _A, Need.RESTART, registry="postgresql"
-    ),
+    Step("leader", "macbind.registry.leader:FileLeader.acquire", _A, Need.RESTART, registry="sqlite"),
+    Step("leader", "macbind.registry.leader:AdvisoryLeader.acquire", _A, Need.RESTART, registry="postgresql"),
     Step("OMAPI: connected", "macbind.dhcpd.client:OmapiClient.__init__", _A, Need.RECONNECT),
     Step("comparison begins", f"{_WRITER}._compare", _B, Need.RECONNECT),
     Step("comparison: some looked up", f"{_DHCPD}.observe", _A, Need.RECONNECT),
@@ -130,13 +126,19 @@ STEPS = (
     Step("comparison: lease file read", f"{_DHCPD}.lease_file", _A, Need.RECONNECT),
     Step("comparison: before ghosts are removed", f"{_WRITER}._remove_ghosts", _B, Need.GHOSTS),
     Step(
-        "comparison: ghosts removed", f"{_WRITER}._remove_ghosts", _A, Need.GHOSTS, only=lambda _, found: found
+        "comparison: ghosts removed",
+        f"{_WRITER}._remove_ghosts",
+        _A,
+        Need.GHOSTS,
+        only=lambda _, found: found,
     ),
     Step("comparison over", f"{_WRITER}._compare", _A, Need.RECONNECT),
     # domains
     Step("before a domain is recorded", f"{_WARDEN}._record", _B, Need.DOMAINS, only=_some),
     Step("domain judged", "macbind.warden:_apply", _B, Need.DOMAINS),
-    Step("domain's address released", f"{_WARDEN}._carry_out", _A, Need.DOMAINS, only=lambda given, _: given[2]),
+    Step(
+        "domain's address released", f"{_WARDEN}._carry_out", _A, Need.DOMAINS, only=lambda given, _: given[2]
+    ),
 )
 
 

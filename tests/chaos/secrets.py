@@ -1,4 +1,4 @@
-"""No secret may be anywhere but in the one file it belongs to: not in logs, journals, answers, processes, registries."""
+"""No secret may be anywhere but in the file it belongs to: not in logs, journals, answers, processes, registries."""
 
 import base64
 import contextlib
@@ -76,7 +76,9 @@ class Guard:
                 content = (process / part).read_bytes()
                 for secret in self.secrets:
                     if form := secret.found_in(content):
-                        self.leaks.append(f"{secret.name} ({form}) is in the {part} of process {process.name}")
+                        self.leaks.append(
+                            f"{secret.name} ({form}) is in the {part} of process {process.name}"
+                        )
 
 
 def search(secrets: Iterable[Secret], places: Iterable[Path]) -> tuple[int, list[str]]:

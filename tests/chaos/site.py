@@ -246,7 +246,9 @@ class Site:
         assert process is not None
         if not self._restart_at:
             if process.returncode not in _GOOD_ENDS:
-                self.unexpected.append(f"macbind ended with {process.returncode}:\n{self.tail(self.farm.log())}")
+                self.unexpected.append(
+                    f"macbind ended with {process.returncode}:\n{self.tail(self.farm.log())}"
+                )
             self._restart_at = time.monotonic() + pause_s
             return True
         if time.monotonic() >= self._restart_at:
@@ -424,6 +426,7 @@ def _opened(go: Path, spare: Process) -> bool:
         if error.errno == errno.ENXIO and spare.alive:
             return False
         raise
+    go.unlink()
     return True
 
 
@@ -440,5 +443,3 @@ def addresses(pool: str) -> list[str]:
 def mac_of(address: str) -> str:
     """The MAC that belongs to an address: the prefix and its low 24 bits."""
     return "00:16:3e:" + IPv4Address(address).packed[1:].hex(":")
-
-

@@ -160,9 +160,7 @@ class Caller:
             self.check(what, one.name, str(one.address), decided=False, seen=None)
             return
         try:
-            host = omshell_host(
-                self._namespace, self.orders.port, str(one.mac), self._key, deadline_s=2.0
-            )
+            host = omshell_host(self._namespace, self.orders.port, str(one.mac), self._key, deadline_s=2.0)
         except (OmshellFailed, TimeoutError, OSError, ValueError) as error:
             self.check(what, one.name, str(one.address), decided=False, seen=str(error)[:100])
             return
@@ -208,9 +206,7 @@ class Worker(Caller):
 
     def _allocate(self) -> None:
         pool, name = self.random.choice(self.orders.pools), self.new_name()
-        self._take(
-            Unsettled("allocate", [name], lambda: [self.client.allocate(pool, name)], {"pool": pool})
-        )
+        self._take(Unsettled("allocate", [name], lambda: [self.client.allocate(pool, name)], {"pool": pool}))
 
     def _allocate_group(self) -> None:
         pool, group = self.random.choice(self.orders.pools), self.new_name()
@@ -218,9 +214,7 @@ class Worker(Caller):
         names = [f"{group}-{number}" for number in range(1, count + 1)]
         about = {"pool": pool, "group": group}
         self._take(
-            Unsettled(
-                "allocate_group", names, lambda: self.client.allocate_group(pool, group, count), about
-            )
+            Unsettled("allocate_group", names, lambda: self.client.allocate_group(pool, group, count), about)
         )
 
     def _reserve(self) -> None:

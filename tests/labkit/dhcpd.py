@@ -85,7 +85,18 @@ class Dhcpd:
         self.leases.touch()
         self._log_start = len(self.log())
         # -d: with -f alone dhcpd logs to stderr only until it serves, and then to syslog.
-        command = [*self.prefix, "dhcpd", "-4", "-d", "-f", "-cf", str(self.config), "-lf", str(self.leases), "--no-pid"]
+        command = [
+            *self.prefix,
+            "dhcpd",
+            "-4",
+            "-d",
+            "-f",
+            "-cf",
+            str(self.config),
+            "-lf",
+            str(self.leases),
+            "--no-pid",
+        ]
         self._process = self.lab.popen([*command, *self._options, self.lab.bridge], output=self.log_file)
 
     def wait_ready(self) -> None:

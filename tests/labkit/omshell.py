@@ -31,7 +31,9 @@ class OmapiKey:
     algorithm: str = "hmac-sha256"
 
 
-def omshell(lab: Lab | Namespace, port: int, script: str, key: OmapiKey | None = None, deadline_s: float = 5.0) -> str:
+def omshell(
+    lab: Lab | Namespace, port: int, script: str, key: OmapiKey | None = None, deadline_s: float = 5.0
+) -> str:
     """Run one omshell session in the server's namespace and return all it wrote.
 
     The session is connected before the first line of `script`. A refusal raises OmshellFailed.

@@ -1,0 +1,107 @@
+"""The fault suite itself: a short run is clean, and every bug that is planted is found for what it is."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos.plants import PLANTS
+from labkit.wait import until
+
+TESTS = Path(__file__).parents[1]
+FOUND_BY = {
+    "free-before-confirm": "acknowledged as released: dhcpd has",
+    "answer-before-confirm": "acknowledged as served: dhcpd has None",
+    "forget-delete": "acknowledged as released: dhcpd has",
+    "double-allocate": "has two owners",
+    "keep-ghosts": "it should have None",
+    "trust-after-reconnect": "dhcpd has None, it should have",
+    "deaf-warden": "did not recover",
+    "leak-secret": "the OMAPI secret (hex) is in",
+}
+"""What a run says of each plant."""
+
+
+class Run:
+    """`python -m chaos` as `make` runs it, in a place of its own."""
+
+    def __init__(self, place: Path, *arguments: str) -> None:
+        self.place, self.output = place, place / "output"
+        environment = {**os.environ, "PYTHONPATH": str(TESTS), "TMPDIR": str(place)}
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "chaos", "--seed", "7", *arguments],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def text(self) -> str:
+        """What it has printed."""
+        return self.output.read_text()
+
+    def left(self) -> list[str]:
+        """Mounts, namespaces and processes that are still there."""
+        mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.place) in line]
+        namespaces = [str(path) for path in Path("/run/netns").glob(f"labkit-{self.process.pid}-*")]
+        return mounts + namespaces + [one for one in _command_lines() if str(self.place) in one]
+
+
+def _command_lines() -> Iterator[str]:
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it has ended
+            continue
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short path, as sockets need, that every user may look into, as PostgreSQL does."""
+    with tempfile.TemporaryDirectory(prefix="mbc-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.timeout(240)
+def test_nothing_is_lost_doubled_or_leaked_whatever_breaks(place: Path) -> None:
+    """A round on SQLite with libvirt and one on PostgreSQL end without a violation, and nothing is left of them."""
+    run = Run(place, "--seconds", "20", "--round", "7", "--sites", "0,1")
+    assert run.process.wait(220) == 0, run.text()
+    assert "1 sqlite, 1 postgresql" in run.text()
+    assert "violations  0" in run.text()
+    assert run.text().startswith("seed 7\n")
+    assert run.text().endswith("seed 7\n")
+    assert sorted(place.iterdir()) == [run.output]
+    assert run.left() == []
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("plant", sorted(PLANTS))
+def test_a_planted_bug_is_found(place: Path, plant: str) -> None:
+    """The run ends with status 1, says what is wrong, and keeps what shows it, without a mount or a process."""
+    run = Run(place, "--seconds", "40", "--round", "3", "--plant", plant)
+    assert run.process.wait(170) == 1, run.text()
+    assert FOUND_BY[plant] in run.text(), run.text()
+    (kept,) = (path for path in place.iterdir() if path != run.output)
+    assert f"kept: {kept}" in run.text()
+    assert list((kept / "sqlite" / "journals").iterdir())
+    assert (kept / "sqlite" / "registry" / "registry.db").stat().st_size
+    assert run.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_end_leaves_nothing(place: Path, number: signal.Signals) -> None:
+    """Ended amid a round, a run unmounts, stops and removes everything it made."""
+    run = Run(place, "--seconds", "200", "--round", "60", "--plant", "keep-ghosts")
+    until(lambda: list(place.glob("chaos-*/sqlite/journals/w0.jsonl")), 60, "work to begin")
+    assert run.left()
+    run.process.send_signal(number)
+    assert run.process.wait(60) == 128 + number, run.text()
+    assert sorted(place.iterdir()) == [run.output]
+    assert run.left() == []

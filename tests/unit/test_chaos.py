@@ -1,0 +1,209 @@
+"""What the fault suite's own judge makes of journals; its schedule; its table of seams."""
+
+from itertools import count
+from typing import Any
+
+import pytest
+
+from chaos.campaign import SITES
+from chaos.history import Fate, History
+from chaos.journal import Entry
+from chaos.schedule import draw
+from chaos.seams import STEPS, MissingSeam, replace, resolve
+
+
+class Book:
+    """Journals written by hand; each event is a second after the one before."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self._now, self._operations = count(1), count(1)
+
+    def begin(self, kind: str, name: str) -> int:
+        """An operation begins."""
+        number = next(self._operations)
+        self._add("start", number, kind=kind, names=[name])
+        return number
+
+    def told(self, number: int, *made: tuple[str, str, int]) -> None:
+        """It is acknowledged, with (name, address, generation)."""
+        told = [
+            {"name": name, "address": address, "generation": generation, "mac": f"mac of {address}"}
+            for name, address, generation in made
+        ]
+        self._add("ok", number, made=told)
+
+    def failed(self, number: int, code: str, message: str = "") -> None:
+        """It ends with an error."""
+        self._add("error", number, code=code, message=message)
+
+    def allocate(self, name: str, address: str, generation: int) -> None:
+        """A whole allocation."""
+        self.told(self.begin("allocate", name), (name, address, generation))
+
+    def release(self, name: str) -> None:
+        """A whole release."""
+        self.told(self.begin("release", name))
+
+    def claimed(self, name: str) -> None:
+        """macbind has seen the domain of a name."""
+        self._add("claimed", 0, name=name)
+
+    def _add(self, event: str, number: int, **fields: Any) -> None:
+        self.entries.append({"t": float(next(self._now)), "w": "w", "op": number, "e": event, **fields})
+
+    def violations(self) -> list[str]:
+        """What cannot be."""
+        return [one.what for one in History(self.entries).violations]
+
+    def fate(self, name: str) -> Fate:
+        """What is known of a name."""
+        return History(self.entries).names[name].fate
+
+
+def test_one_address_may_be_held_by_one_after_the_other() -> None:
+    """Released and allocated again with a new generation: nothing is wrong."""
+    book = Book()
+    book.allocate("a", "10.1.1.3", 1)
+    book.release("a")
+    book.allocate("b", "10.1.1.3", 2)
+    assert book.violations() == []
+    assert (book.fate("a"), book.fate("b")) == (Fate.GONE, Fate.HELD)
+
+
+def test_two_owners_at_one_time_are_found() -> None:
+    """An address acknowledged to a second name while the first has not begun to release it."""
+    book = Book()
+    book.allocate("a", "10.1.1.3", 1)
+    book.allocate("b", "10.1.1.3", 2)
+    book.release("a")
+    assert any(
+        "10.1.1.3 has two owners: a (generation 1) and b (generation 2)" in one for one in book.violations()
+    )
+
+
+def test_a_release_that_has_begun_ends_the_ownership() -> None:
+    """Between the start of a release and its answer the address may be somebody else's."""
+    book = Book()
+    book.allocate("a", "10.1.1.3", 1)
+    release = book.begin("release", "a")
+    book.allocate("b", "10.1.1.3", 2)
+    book.told(release)
+    assert book.violations() == []
+
+
+@pytest.mark.parametrize("code", ["service_unavailable", "dhcpd_unavailable", "registry_unavailable"])
+def test_a_release_without_an_answer_is_unsure(code: str) -> None:
+    """Neither held nor gone, until it is asked again."""
+    book = Book()
+    book.allocate("a", "10.1.1.3", 1)
+    book.failed(book.begin("release", "a"), code)
+    assert book.fate("a") is Fate.UNSURE
+    book.release("a")
+    assert book.fate("a") is Fate.GONE
+
+
+def test_asking_again_takes_nothing_away() -> None:
+    """A held name stays held when a repeated allocation gets no answer."""
+    book = Book()
+    book.allocate("a", "10.1.1.3", 1)
+    book.failed(book.begin("allocate", "a"), "dhcpd_unavailable")
+    assert book.fate("a") is Fate.HELD
+
+
+def test_what_was_refused_or_taken_back_is_gone_and_what_was_not_answered_is_unsure() -> None:
+    """A full pool keeps nothing; a refusal of dhcpd keeps nothing only if it says so."""
+    book = Book()
+    book.failed(book.begin("allocate", "full"), "pool_exhausted")
+    book.failed(
+        book.begin("allocate", "back"), "dhcpd_refused", "No. Nothing was allocated; it is put aside."
+    )
+    book.failed(book.begin("allocate", "kept"), "dhcpd_refused", "No.")
+    book.begin("allocate", "killed")
+    assert [book.fate(one) for one in ("full", "back", "kept")] == [Fate.GONE, Fate.GONE, Fate.UNSURE]
+    assert book.violations() == []
+
+
+def test_a_generation_that_repeats_is_found() -> None:
+    """Two names with one generation of one address, though one after the other."""
+    book = Book()
+    book.allocate("a", "10.1.1.3", 5)
+    book.release("a")
+    book.allocate("b", "10.1.1.3", 5)
+    assert any("with one generation, 5" in one for one in book.violations())
+
+
+def test_a_generation_that_falls_is_found() -> None:
+    """A later allocation of an address has a higher generation."""
+    book = Book()
+    book.allocate("a", "10.1.1.3", 5)
+    book.release("a")
+    book.allocate("b", "10.1.1.3", 4)
+    assert any("generation 4 after 5 of a" in one for one in book.violations())
+
+
+def test_what_was_released_cannot_be_told_as_held_again() -> None:
+    """The same name with the same generation, after its release was acknowledged."""
+    book = Book()
+    book.allocate("a", "10.1.1.3", 1)
+    book.release("a")
+    book.allocate("a", "10.1.1.3", 1)
+    assert any("was released and is told as held again" in one for one in book.violations())
+
+
+def test_a_held_name_that_changes_or_is_refused_is_found() -> None:
+    """To ask again must find the same allocation."""
+    book = Book()
+    book.allocate("a", "10.1.1.3", 1)
+    book.allocate("a", "10.1.1.4", 2)
+    book.failed(book.begin("allocate", "a"), "pool_exhausted")
+    assert len(book.violations()) == 2
+
+
+@pytest.mark.parametrize("code", ["invariant_violation", "unexpected"])
+def test_a_defect_is_a_violation(code: str) -> None:
+    """An answer that no fault explains."""
+    book = Book()
+    book.failed(book.begin("allocate", "a"), code, "what")
+    assert any("met a defect: what" in one for one in book.violations())
+
+
+def test_a_domain_that_was_seen_must_be_released_by_itself() -> None:
+    """After the destroy of a domain macbind knew, its name is gone; of one it never saw, nobody knows."""
+    book = Book()
+    for name, address in (("seen", "10.1.1.3"), ("unseen", "10.1.1.4")):
+        book.allocate(name, address, 1)
+    book.claimed("seen")
+    for name in ("seen", "unseen"):
+        book.told(book.begin("destroy", name))
+    history = History(book.entries)
+    assert history.names["seen"].fate is Fate.GONE
+    assert history.names["seen"].by_itself
+    assert history.names["unseen"].fate is Fate.UNSURE
+
+
+@pytest.mark.parametrize("kind", SITES, ids=lambda kind: kind.name)
+def test_the_same_seed_draws_the_same_faults(kind: Any) -> None:
+    """A schedule follows from seed, site and round alone, and differs between seeds and rounds."""
+    first = draw(kind, 1, 1, 30.0)
+    assert first == draw(kind, 1, 1, 30.0)
+    assert first != draw(kind, 2, 1, 30.0)
+    assert first != draw(kind, 1, 2, 30.0)
+
+
+def test_every_step_is_in_the_product() -> None:
+    """All seams exist, and every step has its own name in each kind of registry."""
+    for step in STEPS:
+        resolve(step.target)
+    for registry in ("sqlite", "postgresql"):
+        names = [step.name for step in STEPS if step.registry in ("", registry)]
+        assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "target", ["macbind.writer:Writer.gone", "macbind.gone:x", "macbind.writer:Gone.apply"]
+)
+def test_a_seam_that_is_gone_is_no_silent_matter(target: str) -> None:
+    """To wrap what is not there fails at once, with its name."""
+    with pytest.raises(MissingSeam, match=target):
+        replace(target, lambda original: original)

@@ -49,6 +49,7 @@ class Farm:
         service: More lines for the [service] table.
         dhcpd: More lines for the [dhcpd.main] table.
         command: How to call macbind.
+        leases: dhcpd's lease file; one in the directory by default.
     """
 
     def __init__(
@@ -61,12 +62,13 @@ class Farm:
         service: str = "",
         dhcpd: str = "",
         command: Sequence[str] = MACBIND,
+        leases: Path | None = None,
     ) -> None:
         self.lab, self.directory, self.command = lab, directory, list(command)
         self.config = directory / "macbind.toml"
         self.socket = directory / "macbind.sock"
         self.log_file = directory / "macbind.log"
-        self.leases = directory / "dhcpd.leases"
+        self.leases = leases or directory / "dhcpd.leases"
         self.registry = registry or f"sqlite:///{directory / 'registry.db'}"
         self._tables = {"pools": pools, "service": service, "dhcpd": dhcpd}
         self._process: Process | None = None

@@ -117,6 +117,15 @@ class IscDhcpd(DhcpServer):
     def fileno(self) -> int:
         return self._open().fileno()
 
+    @property
+    def local_port(self) -> int | None:
+        """Our end of the connection; None while there is none. Safe to ask from any thread."""
+        client = self._client
+        try:
+            return None if client is None else client.local_port
+        except OSError:  # closed meanwhile
+            return None
+
     @override
     def lease_file(self) -> LeaseFile | None:
         return self.read_lease_file()
@@ -295,14 +304,3 @@ class IscDhcpd(DhcpServer):
 def _occupied(reply: Reply) -> bool:
     lease: Lease | None = lease_in(reply)
     return lease is not None and lease.state in _OCCUPIED
-
-
-def ours(records: LeaseFile) -> list[Remove]:
-    """The host reservations of ours in a lease file, each as the change that would remove it."""
-    found = []
-    for record in records.hosts.values():
-        host = record.reservation
-        if host is not None and (owner := host.owner) is not None:
-            address, generation = owner
-            found.append(Remove(address, generation, host.mac))
-    return found

@@ -249,18 +249,20 @@ class View:
             return None
         return pool.reservation(address, MacAddress(row.mac), row.gen, DhcpOptions.parse(row.options))
 
-    def desired(self, dhcpd: str, *, after: int, limit: int) -> list[tuple[IPv4Address, HostReservation]]:
-        """The reservations this dhcpd should hold, by address, above ``after``.
+    def desired(self, dhcpd: str, *, after: int, limit: int) -> list[Ensure]:
+        """The reservations this dhcpd should hold, in the order of their addresses, above ``after``.
 
         Returns:
-            At most ``limit`` pairs; an empty list means that there are no more.
+            At most ``limit``; an empty list means that there are no more.
         """
         while True:
             rows = self.db.execute(
                 select(al).where(al.c.ip > after, al.c.free_at.is_(None)).order_by(al.c.ip).limit(limit)
             ).all()
             found = [
-                (IPv4Address(row.ip), host) for row in rows if (host := self._desired(dhcpd, row)) is not None
+                Ensure(IPv4Address(row.ip), row.gen, host)
+                for row in rows
+                if (host := self._desired(dhcpd, row)) is not None
             ]
             if found or not rows:
                 return found

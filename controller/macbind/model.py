@@ -145,8 +145,11 @@ class Pool:
         self, address: IPv4Address, mac: MacAddress, generation: int, options: DhcpOptions
     ) -> HostReservation:
         """The host reservation that makes an allocation real in dhcpd."""
-        statements = " ".join(self.beyond_subnet(options).statements())
-        return HostReservation(host_name(address, generation), mac, address, statements)
+        return HostReservation(host_name(address, generation), mac, address, self.statements(options))
+
+    def statements(self, options: DhcpOptions = NO_OPTIONS) -> str:
+        """The dhcpd statements of a host reservation with these options."""
+        return " ".join(self.beyond_subnet(options).statements())
 
     def beyond_subnet(self, options: DhcpOptions = NO_OPTIONS) -> DhcpOptions:
         """What a machine with these options must be told on top of what its subnet tells every machine."""

@@ -234,7 +234,7 @@ class Writer:
     # -- draining --------------------------------------------------------------------------------------
 
     def _drain(self) -> bool:
-        """Does one batch of what is due; False if nothing was."""
+        """Does one batch of what is due; True if more may be due already."""
         name = self._dhcpd.name
         with self._registry.read() as view:
             due = [
@@ -248,7 +248,7 @@ class Writer:
         results = [(item, None if item.change is None else next(outcomes)) for item in due]
         done = [item for item, error in results if error is None]
         self._leader.check()
-        with self._registry.write("writer") as txn:
+        with self._registry.write("writer", lazy=True) as txn:
             txn.confirm(name, done)
         self._confirmations.confirmed(name, done)
         for item in done:
@@ -258,7 +258,7 @@ class Writer:
         for item, error in results:
             if error is not None:
                 self._postpone(item, error)
-        return True
+        return len(due) >= self._batch  # whoever has made more due meanwhile has woken us
 
     def _is_postponed(self, item: Dirty) -> bool:
         seq, retry_at, _ = self._refused.get(item.address, (None, 0.0, None))

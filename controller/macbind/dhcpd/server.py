@@ -238,8 +238,10 @@ class IscDhcpd(DhcpServer):
 
     def _end_leases(self, works: list[_Work]) -> None:
         """Ends every lease of the released addresses and MACs; usually there is none."""
-        by_address = self._exchange(has_lease(work.change.address) for work in works)
-        by_mac = self._exchange(has_lease(work.change.mac) for work in works)
+        asked = self._exchange(
+            has_lease(key) for work in works for key in (work.change.address, work.change.mac)
+        )
+        by_address, by_mac = asked[::2], asked[1::2]
         found: list[tuple[_Work, IPv4Address | MacAddress]] = []
         several: list[_Work] = []
         for work, of_address, of_mac in zip(works, by_address, by_mac, strict=True):

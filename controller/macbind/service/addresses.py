@@ -417,7 +417,9 @@ class AddressService:
 
     def chores(self) -> None:
         """Releases what has expired, frees what has rested, looks after those who wait long. Call often."""
-        self._confirmations.recheck(self._registry, older_than_s=0.5)
+        # Where another controller writes, only the registry tells what was confirmed.
+        standby = [name for name, one in self._writers.items() if one.state is DhcpdState.STANDBY]
+        self._confirmations.recheck(self._registry, older_than_s=0.5, dhcpds=standby)
         if self._machines:
             self._machines.release_abandoned()
         with self._registry.read() as view:

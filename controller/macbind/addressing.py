@@ -353,6 +353,13 @@ class AddressPlan:
     def __contains__(self, address: IPv4Address) -> bool:
         return any(address in item for item in self.assignable)
 
+    def assignable_of(self, mac: MacAddress) -> IPv4Address | None:
+        """The address ``allocate`` may hand out with this MAC, if there is one."""
+        address = mac.value - self.scheme.offset
+        if int(self.subnet[0]) <= address <= int(self.subnet[-1]) and IPv4Address(address) in self:
+            return IPv4Address(address)
+        return None
+
     def first_overlap(self, other: AddressPlan) -> AddressRange | None:
         """The first range of addresses both plans hand out, if there is one."""
         for mine in self.assignable:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Committer:
         self._registry, self._after_commit = registry, after_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
+        self._busy_since: float | None = None
         self._door = threading.Lock()  # nothing is put into the queue after the word to close
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
 
@@ -58,6 +60,12 @@ class Committer:
             self._closed = True
             self._jobs.put(None)
         self._thread.join()
+
+    @property
+    def busy_s(self) -> float:
+        """How long the transaction under way has taken so far, in seconds; 0 if there is none."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def submit(self, actor: str, work: Callable[[Transaction], _T]) -> Future[_T]:
         """Runs ``work`` in a transaction; its result is ready once that is durable.
@@ -87,7 +95,9 @@ class Committer:
                     last = True
                 else:
                     jobs.append(following)
+            self._busy_since = time.monotonic()
             self._commit(jobs)
+            self._busy_since = None
             if last:
                 return
 

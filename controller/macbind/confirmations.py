@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from ipaddress import IPv4Address
 
@@ -134,19 +134,23 @@ class Confirmations:
         with self._lock:
             self._doubtful.discard(dhcpd)
 
-    def recheck(self, registry: Registry, *, older_than_s: float = 0.0) -> None:
+    def recheck(
+        self, registry: Registry, *, older_than_s: float = 0.0, dhcpds: Collection[str] | None = None
+    ) -> None:
         """Resolves what the registry records as confirmed.
 
         Args:
             registry: Asked once for all waiting addresses.
             older_than_s: Leaves out those who have waited less than this, in seconds.
+            dhcpds: Only what these have to confirm; of all by default.
         """
+        asked = registry.ids.dhcpds.keys() if dhcpds is None else dhcpds
         horizon = time.monotonic() - older_than_s
         with self._lock:
             keys = {
                 key
                 for key, waiters in self._waiting.items()
-                if key[0] in registry.ids.dhcpds
+                if key[0] in asked
                 and key[0] not in self._doubtful
                 and any(waiter.since <= horizon for waiter in waiters)
             }

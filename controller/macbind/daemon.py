@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import grp
@@ -32,6 +33,8 @@ from macbind.dhcpd.leases import LeaseFile, parse
 from macbind.dhcpd.omapi import Algorithm
 from macbind.dhcpd.server import IscDhcpd
 from macbind.errors import ConfigError, DhcpdUnavailable, PeerError
+from macbind.health import Monitor
+from macbind.pulse import Beat, Part, Pulse
 from macbind.registry.leader import leader_for
 from macbind.registry.store import Registry
 from macbind.sdnotify import notify
@@ -47,13 +50,21 @@ _log = structlog.get_logger()
 
 CHORES_S = 0.5
 """How often expiry, cool-down and long waits are looked after."""
+HANGS_S = 120.0
+"""A part of the service that shows no progress for longer than this hangs. Far more than any wait of ours may take:
+5 s for an answer of dhcpd or for SQLite's lock, 30 s for a statement of PostgreSQL."""
 TRIM_EVERY = timedelta(hours=1)
 BACKLOG = 512
 """Connections that may wait to be accepted."""
 
 
-def dhcpd_from(settings: DhcpdSettings) -> IscDhcpd:
-    """A dhcpd as configured; its key and lease file are read when they are needed, so they may change."""
+def dhcpd_from(settings: DhcpdSettings, progress: Callable[[], None] = lambda: None) -> IscDhcpd:
+    """A dhcpd as configured; its key and lease file are read when they are needed, so they may change.
+
+    Args:
+        settings: The dhcpd.
+        progress: Called for every answer of it.
+    """
 
     def open_client() -> OmapiClient:
         try:
@@ -63,7 +74,7 @@ def dhcpd_from(settings: DhcpdSettings) -> IscDhcpd:
                 f"dhcpd '{settings.name}' cannot be spoken to: {error.message}", hint=error.hint
             ) from error
         credentials = (key.name, Algorithm(settings.key_algorithm), key.secret)
-        return OmapiClient(settings.name, tcp(settings.host, settings.port), credentials)
+        return OmapiClient(settings.name, tcp(settings.host, settings.port), credentials, progress=progress)
 
     def read_lease_file() -> LeaseFile | None:
         if settings.leases_file is None:
@@ -93,20 +104,41 @@ class Daemon:
         self.on_defect: Callable[[], object] = lambda: None
         self._confirmations = Confirmations()
         self._registry = Registry(settings.registry.url, settings.pools, settings.dhcpds)
-        self._writers = {name: self._writer(one) for name, one in settings.dhcpds.items()}
+        self.answering, self._keeping = Beat(), Beat()
+        self._parts = [Part("http", HANGS_S, self.answering.silent_s)]
+        self._writers: dict[str, Writer] = {}
+        self._monitors: dict[str, Monitor] = {}
+        for one in settings.dhcpds.values():
+            self._look_after(one)
         self._committer = Committer(self._registry, self._wake)
+        self._parts += [
+            Part("committer", HANGS_S, lambda: self._committer.busy_s),
+            Part("housekeeper", HANGS_S, self._keeping.silent_s),
+        ]
+        self._pulse = Pulse(self._parts)
         self._warden = self._guard(settings)
         self.service = AddressService(
-            self._registry, self._committer, self._confirmations, self._writers, self._warden
+            self._registry, self._committer, self._confirmations, self._writers, self._warden, self._monitors
         )
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="housekeeper", daemon=True)
 
-    def _writer(self, settings: DhcpdSettings) -> Writer:
+    def _look_after(self, settings: DhcpdSettings) -> None:
+        """Makes what writes to a dhcpd, and what watches it."""
         leader = leader_for(self._registry.url, self._registry.ids.dhcpds[settings.name])
-        return Writer(
-            dhcpd_from(settings), self._registry, leader, self._confirmations, on_defect=self._on_defect
+        beat = Beat()
+        dhcpd = dhcpd_from(settings, beat)
+        self._writers[settings.name] = Writer(
+            dhcpd,
+            self._registry,
+            leader,
+            self._confirmations,
+            resync_s=settings.resync_s,
+            beat=beat,
+            on_defect=self._on_defect,
         )
+        self._parts.append(Part(f"writer {settings.name}", HANGS_S, beat.silent_s))
+        self._monitors[settings.name] = Monitor(settings, lambda: dhcpd.local_port, on_defect=self._on_defect)
 
     def _guard(self, settings: Settings) -> Warden | None:
         if not settings.hypervisors:
@@ -131,19 +163,25 @@ class Daemon:
     def __enter__(self) -> Self:
         for writer in self._writers.values():
             writer.start()
+        for monitor in self._monitors.values():
+            monitor.start()
         self._committer.start()
         if self._warden is not None:
             self._warden.start()
         self._keeper.start()
+        self._pulse.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._pulse.close()
         self._stop.set()
         self._keeper.join()
         if self._warden is not None:
             self._warden.close()
         self._committer.close()
         self.service.close()
+        for monitor in self._monitors.values():
+            monitor.close()
         for writer in self._writers.values():
             writer.close()
         self._registry.close()
@@ -153,6 +191,7 @@ class Daemon:
         said, trimmed_at = "", datetime.min.replace(tzinfo=UTC)
         keep = timedelta(days=self._settings.registry.audit_keep_days)
         while not self._stop.wait(CHORES_S):
+            self._keeping()
             try:
                 self.service.chores()
                 now = datetime.now(UTC)
@@ -282,6 +321,13 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+async def _beat(answering: Beat) -> None:
+    """Shows that the event loop goes on."""
+    while True:
+        answering()
+        await asyncio.sleep(1)
+
+
 def serve(settings: Settings) -> None:
     """Runs the service until SIGTERM or SIGINT.
 
@@ -303,7 +349,9 @@ def serve(settings: Settings) -> None:
             else:
                 _log.info("ready", version=__version__, socket=str(settings.service.socket), pid=os.getpid())
                 notify(READY=1, STATUS=daemon.service.summary)
+            beating = asyncio.create_task(_beat(daemon.answering))
             yield
+            beating.cancel()
             notify(STOPPING=1)
             _log.info("stopping")
 

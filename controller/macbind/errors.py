@@ -20,6 +20,7 @@
     │   ├── RegistryUnavailable  the database is locked, full or gone
     │   ├── AddressAnswered      a stranger uses the address; asking again takes another
     │   ├── NetworkUnavailable   an interface cannot be used
+    │   ├── LogUnavailable       dhcpd's log cannot be read
     │   ├── HypervisorUnavailable  libvirt does not answer; no address is released meanwhile
     │   ├── MachineFailed        a machine did not start, or started and did not answer in time
     │   └── ServiceUnavailable   the macbind daemon cannot be reached
@@ -178,6 +179,12 @@ class NetworkUnavailable(PeerError):
     """A network interface cannot be used."""
 
     code = "network_unavailable"
+
+
+class LogUnavailable(PeerError):
+    """dhcpd's log cannot be read; nothing else depends on it."""
+
+    code = "log_unavailable"
 
 
 class HypervisorUnavailable(PeerError):

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -19,6 +20,10 @@ from macbind.errors import InvalidRequest
 from macbind.options import DhcpOptions
 
 HOST_PREFIX = "macbind-"
+STATIC_HOST_PREFIX = f"{HOST_PREFIX}static-"
+"""Hosts of static pools; :func:`host_name` never makes such a name."""
+PROBE_HOST = f"{HOST_PREFIX}probe"
+"""The host dhcpd is asked about to see that it answers; its MAC and address are nobody's."""
 MAX_NAME = 128
 NO_OPTIONS = DhcpOptions()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
@@ -37,6 +42,15 @@ def check_name(text: str, what: str = "name") -> str:
             hint=f"Use 1 to {MAX_NAME} letters, digits and . _ : @ / + -, beginning with a letter or digit.",
         )
     return text
+
+
+def probe_mac(dhcpd: str) -> MacAddress:
+    """The MAC that asks this dhcpd whether it answers.
+
+    It is locally administered, and another one for each name, so that of two dhcpds on one network the right one
+    answers.
+    """
+    return MacAddress.from_bytes(b"\x02\x6d\x62" + sha256(dhcpd.encode()).digest()[:3])
 
 
 class State(StrEnum):
@@ -131,8 +145,11 @@ class Pool:
         self, address: IPv4Address, mac: MacAddress, generation: int, options: DhcpOptions
     ) -> HostReservation:
         """The host reservation that makes an allocation real in dhcpd."""
-        statements = " ".join(self.beyond_subnet(options).statements())
-        return HostReservation(host_name(address, generation), mac, address, statements)
+        return HostReservation(host_name(address, generation), mac, address, self.statements(options))
+
+    def statements(self, options: DhcpOptions = NO_OPTIONS) -> str:
+        """The dhcpd statements of a host reservation with these options."""
+        return " ".join(self.beyond_subnet(options).statements())
 
     def beyond_subnet(self, options: DhcpOptions = NO_OPTIONS) -> DhcpOptions:
         """What a machine with these options must be told on top of what its subnet tells every machine."""
@@ -350,6 +367,24 @@ class Released:
     already_gone: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something an admin should look at.
+
+    Attributes:
+        code: What kind of thing, for programs; never changes. An error that lasts has the error's code.
+        message: One sentence: what is wrong, and where.
+        hint: One sentence: how to mend it.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
 class DhcpdState(StrEnum):
     """How macbind gets on with a dhcpd."""
 
@@ -358,11 +393,18 @@ class DhcpdState(StrEnum):
     COMPARING = "comparing"
     """Connected; every reservation is being compared with the registry."""
     SERVING = "serving"
-    """Connected; dhcpd holds what the registry says."""
+    """Connected; dhcpd holds what the registry says, and answers DHCP where it is asked to."""
+    DEAF = "deaf"
+    """Connected, and dhcpd holds what the registry says, but it does not answer DHCP."""
     UNAVAILABLE = "unavailable"
     """It does not answer, or refuses us; macbind keeps trying."""
     STANDBY = "standby"
     """Another controller writes to it."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether machines get what the registry says, as far as this controller knows."""
+        return self in (DhcpdState.SERVING, DhcpdState.STANDBY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +418,8 @@ class DhcpdStatus:
         backlog: Addresses it has yet to confirm.
         problem: Why it is not serving, or what it refused last; empty if all is well.
         compared_at: When all reservations were last compared with it (UTC).
+        answered_at: When it last answered a DHCP probe (UTC); None if it never did, or is not probed.
+        findings: What an admin should look at; empty if all is well.
     """
 
     name: str
@@ -384,6 +428,8 @@ class DhcpdStatus:
     backlog: int = 0
     problem: str = ""
     compared_at: datetime | None = None
+    answered_at: datetime | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,7 +463,7 @@ class Status:
         registry: Where the registry lives, without secrets.
         dhcpds: One entry per configured dhcpd.
         pools: One entry per configured pool.
-        findings: Sentences about what an admin should look at; empty if all is well.
+        findings: What an admin should look at; empty if all is well.
         hypervisors: One entry per configured hypervisor.
     """
 
@@ -426,5 +472,5 @@ class Status:
     registry: str
     dhcpds: tuple[DhcpdStatus, ...]
     pools: tuple[PoolUsage, ...]
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     hypervisors: tuple[HypervisorStatus, ...] = ()

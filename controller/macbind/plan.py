@@ -1,8 +1,9 @@
-"""What to do about one address, given what should be and what dhcpd says is.
+"""What to do so that a dhcpd holds what it should, given what it was seen to hold.
 
-Pure decisions; :mod:`macbind.dhcpd.server` carries them out, and asks again afterwards. A decision looks only
-at its arguments, so it may be taken again after any crash: applying a part of what was decided and deciding
-anew leads to the same end.
+Pure decisions. :func:`plan` compares whole states, or any slice of them by address; :func:`decide` says what one
+change takes. :mod:`macbind.dhcpd.server` carries changes out, and asks again afterwards. A decision looks only at
+its arguments, so it may be taken again after any crash: carrying out a part of a plan and planning anew leads to
+the same end.
 
 Two rules live here and nowhere else. *Only what is ours is changed*: a host reservation whose name we did not
 make is never touched. *A late message cannot hurt a successor*: what belongs to a newer generation of the
@@ -11,6 +12,7 @@ address is left alone, whatever an older change wanted, and a removal leaves oth
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Address
@@ -52,6 +54,59 @@ class Remove:
 
 
 Change = Ensure | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a dhcpd was seen to hold, of some addresses.
+
+    Attributes:
+        answered: Its host reservation for each MAC that should have one, or has one on disk; None where it has none.
+        on_disk: The host reservations of ours that its lease file has for these addresses, seen no later than
+            what should be was read. Empty where macbind may not look.
+    """
+
+    answered: Mapping[MacAddress, HostReservation | None]
+    on_disk: Sequence[HostReservation] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What brings a dhcpd from what it holds to what it should hold; empty if it is there.
+
+    Attributes:
+        mend: Reservations that are missing, or differ.
+        clear: Reservations of ours that no allocation accounts for. They appear when dhcpd lost a deletion: a
+            full disk, a restored backup, a power failure. What only its disk still has is not among them: nothing
+            can be done about it before dhcpd starts again and reads it.
+    """
+
+    mend: tuple[Ensure, ...] = ()
+    clear: tuple[Remove, ...] = ()
+
+
+def plan(desired: Sequence[Ensure], observed: Observed) -> Plan:
+    """Compares what a dhcpd should hold with what it was seen to hold.
+
+    Args:
+        desired: Every reservation it should hold, of the addresses that were observed.
+        observed: What was seen. An address that is allocated accounts only for the MAC it has now: with another
+            one, of an earlier pinned reservation, two machines would be given that address.
+    """
+    mend = []
+    for one in desired:
+        seen = observed.answered.get(one.mac)
+        if seen is None or not seen.serves_as(one.reservation):
+            mend.append(one)
+    accounted = {(one.address, one.mac) for one in desired}
+    clear = []
+    for host in observed.on_disk:
+        owner, seen = host.owner, observed.answered.get(host.mac)
+        if owner is None or (owner[0], host.mac) in accounted:
+            continue
+        if seen is not None and seen.owner is not None and seen.owner[0] == owner[0]:
+            clear.append(Remove(*owner, host.mac))
+    return Plan(tuple(mend), tuple(clear))
 
 
 class Step(Enum):

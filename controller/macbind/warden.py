@@ -10,14 +10,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 
 import structlog
 
 from macbind.addressing import MacAddress
 from macbind.committer import Committer
 from macbind.lifecycle import Keep, Note, Release, Verdict, is_abandoned, judge
-from macbind.model import Claim, Domain, DomainState, HypervisorStatus, Phase, StopCause
+from macbind.model import Claim, Domain, DomainState, Finding, HypervisorStatus, Phase, StopCause
 from macbind.registry import claims
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction
@@ -50,7 +49,7 @@ class Warden:
         self._registry, self._committer = registry, committer
         self._lock = threading.Lock()
         self._seen: dict[str, dict[str, Domain]] = {}
-        self._reported: set[str] = set()
+        self._reported: set[Finding] = set()
         self.watchers = {
             name: Watcher(name, uri, self, on_defect=on_defect) for name, uri in hypervisors.items()
         }
@@ -217,7 +216,7 @@ class Warden:
 
     # -- findings --------------------------------------------------------------------------------------
 
-    def findings(self) -> list[str]:
+    def findings(self) -> list[Finding]:
         """Running domains that use a MAC of ours which is not allocated, or one MAC together."""
         with self._lock:
             running = [
@@ -232,32 +231,35 @@ class Warden:
                 users.setdefault(mac, []).append(domain)
         with self._registry.read() as view:
             allocated = {claim.mac for claim in claims.of_macs(view, list(users))}
+        plans = [pool.plan for pool in self._registry.pools.values()]
         found = []
         for mac, domains in sorted(users.items()):
             names = " and ".join(sorted(f"'{one.name}' ({one.hypervisor})" for one in domains))
             if len(domains) > 1:
-                found.append(f"The domains {names} run with one MAC, {mac}: all but one must get another.")
-            ours = self._address_of(mac)
+                found.append(
+                    Finding(
+                        "shared_mac",
+                        f"The domains {names} run with one MAC, {mac}.",
+                        "All but one must get another.",
+                    )
+                )
+            ours = next((one for plan in plans if (one := plan.assignable_of(mac)) is not None), None)
             if ours is not None and mac not in allocated:
                 found.append(
-                    f"The domain {names} runs with {mac}, the MAC of {ours}, which is not allocated: "
-                    "DHCP does not serve it."
+                    Finding(
+                        "unallocated_mac",
+                        f"The domain {names} runs with {mac}, the MAC of {ours}, which is not allocated: "
+                        "DHCP does not serve it.",
+                        "End it, or reserve the address for it.",
+                    )
                 )
         return found
-
-    def _address_of(self, mac: MacAddress) -> IPv4Address | None:
-        """The address of a pool that has this MAC, if there is one."""
-        for pool in self._registry.pools.values():
-            first, last = (pool.plan.scheme.encode(pool.plan.subnet[end]) for end in (0, -1))
-            if first <= mac <= last and (address := pool.plan.scheme.decode(mac)) in pool.plan:
-                return address
-        return None
 
     def _report_findings(self) -> None:
         """Logs each finding once, when it appears."""
         now = set(self.findings())
-        for finding in sorted(now - self._reported):
-            _log.warning("finding", finding=finding)
+        for finding in sorted(now - self._reported, key=str):
+            _log.warning("finding", code=finding.code, finding=str(finding))
         self._reported = now
 
 

@@ -2,8 +2,8 @@
 
 It drains the registry's *dirty* set: read what is due, have dhcpd do it, record what it confirmed. Requests
 that arrive while a batch is on its way become the next batch; nobody waits for a timer. After every
-(re)connection nothing is assumed: each reservation that should exist is looked up and compared, and hosts of
-ours in the lease file that should not exist are removed. Only then is dhcpd trusted again.
+(re)connection nothing is assumed: the :mod:`~macbind.reconciler` compares everything. Only then is dhcpd trusted
+again.
 
 A crash at any line is repaired by running it again: marks are removed only together with the record of the
 confirmation, and every change is idempotent.
@@ -15,18 +15,26 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 
 import structlog
 import tenacity
 
-from macbind.addressing import MacAddress
 from macbind.confirmations import Confirmations
-from macbind.dhcpd.server import DhcpServer, ours
-from macbind.errors import DhcpdUnavailable, MacbindError, PeerError, RegistryUnavailable
-from macbind.model import DhcpdState, DhcpdStatus
+from macbind.dhcpd.omapi import ResultCode
+from macbind.dhcpd.server import DhcpServer
+from macbind.errors import (
+    DhcpdUnavailable,
+    InvariantViolation,
+    MacbindError,
+    PeerError,
+    RegistryUnavailable,
+)
+from macbind.model import DhcpdState, DhcpdStatus, Finding
+from macbind.plan import Ensure
+from macbind.reconciler import Reconciler
 from macbind.registry.leader import Leader
 from macbind.registry.store import Registry
 from macbind.registry.view import Dirty
@@ -35,8 +43,6 @@ _log = structlog.get_logger()
 
 BATCH = 1000
 """Addresses per registry transaction; each batch is many OMAPI windows."""
-COMPARE = 500
-"""Reservations compared between two looks at what became due meanwhile."""
 POLL_S = 1.0
 """A safety net behind the wake-up, and how soon another controller's commits are seen."""
 RETRY_REFUSED_S = 5.0
@@ -55,6 +61,7 @@ class Writer:
         resync_s: How often everything is compared even without a reason, in seconds.
         retry_refused_s: How long a change that dhcpd refused waits before it is tried again, in seconds.
         batch: Addresses per registry transaction.
+        beat: Called whenever the writer goes on; when it has not been for long, the writer hangs.
         on_defect: Called with a defect of ours; the writer has stopped.
     """
 
@@ -68,16 +75,24 @@ class Writer:
         resync_s: float = 300.0,
         retry_refused_s: float = RETRY_REFUSED_S,
         batch: int = BATCH,
+        beat: Callable[[], None] = lambda: None,
         on_defect: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._dhcpd, self._registry, self._leader = dhcpd, registry, leader
         self._confirmations, self._resync_s, self._on_defect = confirmations, resync_s, on_defect
-        self._retry_refused_s, self._batch = retry_refused_s, batch
+        self._retry_refused_s, self._batch, self._beat = retry_refused_s, batch, beat
+        self._reconciler = Reconciler(dhcpd, registry, batch=batch)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stop = threading.Event()
         self._refused: dict[IPv4Address, tuple[int, float, MacbindError]] = {}
-        self._state, self._problem, self._since = DhcpdState.CONNECTING, "", datetime.now(UTC)
+        self._state, self._since = DhcpdState.CONNECTING, datetime.now(UTC)
+        self._problem: MacbindError | None = None
+        # dhcpd could not write its lease file; and it can again, but behind a torn record it will not find at its
+        # next start what it writes now.
+        self._unwritable: MacbindError | None = None
+        self._writes_again = False
         self._compared_at: datetime | None = None
+        self._found: tuple[Finding, ...] = ()
         self._thread = threading.Thread(target=self._run, name=f"writer-{dhcpd.name}", daemon=True)
 
     # -- life ------------------------------------------------------------------------------------------
@@ -107,20 +122,25 @@ class Writer:
         """How things stand."""
         with self._registry.read() as view:
             backlog = view.backlog(self._dhcpd.name)
-        problem = self._problem
-        if not problem and self._refused:
-            problem = next((str(error) for _, _, error in list(self._refused.values())), "")
+        refused = [error for _, _, error in list(self._refused.values())]
+        problem = self._problem or next(iter(refused), None)
+        lasting = [error for error in (problem, self._unwritable) if error is not None]
         return DhcpdStatus(
-            self._dhcpd.name, self._state, self._since, backlog, problem, compared_at=self._compared_at
+            self._dhcpd.name,
+            self._state,
+            self._since,
+            backlog,
+            "" if problem is None else str(problem),
+            compared_at=self._compared_at,
+            findings=(*dict.fromkeys(_finding(error) for error in lasting), *self._found),
         )
 
-    def _enter(self, state: DhcpdState, problem: str = "") -> None:
-        if (state, problem) != (self._state, self._problem):
+    def _enter(self, state: DhcpdState, problem: MacbindError | None = None) -> None:
+        if state is not self._state or str(problem) != str(self._problem):
             self._since = datetime.now(UTC)
             log = _log.warning if problem else _log.info
-            log(
-                "dhcpd", dhcpd=self._dhcpd.name, state=str(state), **({"problem": problem} if problem else {})
-            )
+            told = {"problem": str(problem)} if problem else {}
+            log("dhcpd", dhcpd=self._dhcpd.name, state=str(state), **told)
         self._state, self._problem = state, problem
 
     # -- the loop --------------------------------------------------------------------------------------
@@ -140,7 +160,10 @@ class Writer:
             pass  # asked to stop while waiting for the next try
         except BaseException as error:  # noqa: BLE001  # a defect: loud, and the end of this writer
             _log.critical("writer stopped", dhcpd=self._dhcpd.name, exc_info=error)
-            self._enter(DhcpdState.UNAVAILABLE, f"The writer stopped because of a defect: {error}")
+            self._enter(
+                DhcpdState.UNAVAILABLE,
+                InvariantViolation(f"The writer stopped because of a defect: {error}."),
+            )
             self._on_defect(error)
         finally:
             self._dhcpd.close()
@@ -157,6 +180,8 @@ class Writer:
             if not self._leader.acquire():
                 self._confirmations.trusted(self._dhcpd.name)  # what the other one records counts
                 self._enter(DhcpdState.STANDBY)
+                self._found = ()
+                self._beat()
                 self._stop.wait(POLL_S)
                 return
             self._confirmations.in_doubt(self._dhcpd.name)
@@ -170,19 +195,28 @@ class Writer:
         except PeerError as error:
             self._confirmations.in_doubt(self._dhcpd.name)
             self._dhcpd.close()
-            self._enter(DhcpdState.UNAVAILABLE, str(error))
+            self._enter(DhcpdState.UNAVAILABLE, error)
             if not served or time.monotonic() - began < _RETRY_MAX_S:
                 raise
 
     def _serve(self, until: float) -> None:
+        """Drains until it is time to compare again: by the clock, or because something was out of order."""
+        registry_was_away = False
         while not self._stop.is_set() and time.monotonic() < until:
+            self._beat()
             self._leader.check()
             try:
-                if not self._drain():
-                    self._wait()
+                busy = self._drain()
             except RegistryUnavailable as error:
                 _log.warning("registry", problem=str(error))
+                registry_was_away = True
                 self._stop.wait(_RETRY_MAX_S)
+                continue
+            if registry_was_away or self._writes_again:
+                self._writes_again = False
+                return
+            if not busy:
+                self._wait()
 
     def _wait(self) -> None:
         """Waits until something may be due, dhcpd has gone, or the poll interval is over."""
@@ -200,7 +234,7 @@ class Writer:
     # -- draining --------------------------------------------------------------------------------------
 
     def _drain(self) -> bool:
-        """Does one batch of what is due; False if nothing was."""
+        """Does one batch of what is due; True if more may be due already."""
         name = self._dhcpd.name
         with self._registry.read() as view:
             due = [
@@ -214,15 +248,17 @@ class Writer:
         results = [(item, None if item.change is None else next(outcomes)) for item in due]
         done = [item for item, error in results if error is None]
         self._leader.check()
-        with self._registry.write("writer") as txn:
+        with self._registry.write("writer", lazy=True) as txn:
             txn.confirm(name, done)
         self._confirmations.confirmed(name, done)
         for item in done:
             self._refused.pop(item.address, None)
+        if self._unwritable is not None and any(isinstance(item.change, Ensure) for item in done):
+            self._unwritable, self._writes_again = None, True
         for item, error in results:
             if error is not None:
                 self._postpone(item, error)
-        return True
+        return len(due) >= self._batch  # whoever has made more due meanwhile has woken us
 
     def _is_postponed(self, item: Dirty) -> bool:
         seq, retry_at, _ = self._refused.get(item.address, (None, 0.0, None))
@@ -230,74 +266,46 @@ class Writer:
 
     def _postpone(self, item: Dirty, error: MacbindError) -> None:
         self._refused[item.address] = (item.seq, time.monotonic() + self._retry_refused_s, error)
+        if error.details.get("result") == ResultCode.IO_ERROR:
+            self._unwritable = error
         _log.warning("dhcpd refused", dhcpd=self._dhcpd.name, address=str(item.address), problem=str(error))
         self._confirmations.refused(self._dhcpd.name, item.address, item.confirms, error)
 
     # -- comparing -------------------------------------------------------------------------------------
 
     def _compare(self) -> None:
-        """Looks up every reservation dhcpd should hold and marks those that differ; then removes ghosts."""
+        """Compares everything; afterwards what the registry says was confirmed is true again."""
         name = self._dhcpd.name
-        self._enter(DhcpdState.COMPARING)
-        started, differing, after = time.monotonic(), 0, -1
-        compared: set[tuple[IPv4Address, MacAddress]] = set()
-        while not self._stop.is_set():
-            self._leader.check()  # a long comparison must not outlive the right to write
-            with self._registry.read() as view:
-                wanted = view.desired(name, after=after, limit=COMPARE)
-            if not wanted:
-                break
-            observed = self._dhcpd.observe([host.mac for _, host in wanted])
-            wrong = [
-                address
-                for (address, host), seen in zip(wanted, observed, strict=True)
-                if seen is None or not seen.serves_as(host)
-            ]
-            self._doubt(wrong)
-            self._drain()  # new allocations do not wait for the rest of the comparison
-            compared.update((address, host.mac) for address, host in wanted)
-            differing, after = differing + len(wrong), int(wanted[-1][0])
-        if self._stop.is_set():
+        if self._state is not DhcpdState.SERVING:  # else it goes on to be served meanwhile
+            self._enter(DhcpdState.COMPARING)
+        cycle = self._reconciler.cycle(self._between, self._stop.wait)
+        if cycle is None:
             return
-        ghosts = self._remove_ghosts(compared)
-        # What the registry says was confirmed is true again: all else has lost its record and is due.
         self._confirmations.trusted(name)
         self._confirmations.recheck(self._registry)
-        self._compared_at = datetime.now(UTC)
+        self._compared_at, self._found = datetime.now(UTC), cycle.findings
         self._enter(DhcpdState.SERVING)
         _log.info(
             "compared",
             dhcpd=name,
-            reservations=len(compared),
-            mended=differing,
-            ghosts=ghosts,
-            seconds=round(time.monotonic() - started, 3),
+            summary=str(cycle),
+            reservations=cycle.reservations,
+            mended=cycle.mended,
+            cleared=cycle.cleared,
+            seconds=round(cycle.seconds, 3),
         )
+        for finding in cycle.findings:
+            _log.warning("finding", dhcpd=name, code=finding.code, finding=str(finding))
 
-    def _doubt(self, addresses: Sequence[IPv4Address]) -> None:
-        if addresses:
-            with self._registry.write("writer") as txn:
-                txn.doubt(self._dhcpd.name, addresses)
+    def _between(self) -> bool:
+        """What must not wait for the rest of a long comparison; False if it is to end."""
+        if self._stop.is_set():
+            return False
+        self._beat()
+        self._leader.check()  # it must not outlive the right to write
+        self._drain()
+        return True
 
-    def _remove_ghosts(self, compared: set[tuple[IPv4Address, MacAddress]]) -> int:
-        """Removes hosts of ours that dhcpd has on disk and that no allocation accounts for.
 
-        They appear when dhcpd lost a deletion: a full disk, a restored backup, power loss without fsync. An
-        address that is allocated again accounts only for the MAC it has now: with another one, of an earlier
-        pinned reservation, two machines would be given that address.
-        """
-        on_disk = self._dhcpd.lease_file()
-        if on_disk is None:
-            return 0
-        for problem in on_disk.problems:
-            _log.warning("lease file", dhcpd=self._dhcpd.name, line=problem.line, problem=problem.text)
-        suspects = [one for one in ours(on_disk) if (one.address, one.mac) not in compared]
-        with self._registry.read() as view:  # some may have been allocated since
-            live = view.find(addresses=list({one.address for one in suspects}))
-        known = {(one.address, one.mac) for one in live}
-        removals = [one for one in suspects if (one.address, one.mac) not in known]
-        for start in range(0, len(removals), self._batch):
-            for error in self._dhcpd.apply(removals[start : start + self._batch]):
-                if error is not None:
-                    _log.warning("ghost", dhcpd=self._dhcpd.name, problem=str(error))
-        return len(removals)
+def _finding(error: MacbindError) -> Finding:
+    return Finding(error.code, error.message, error.hint)

@@ -80,7 +80,7 @@ def _double_allocate() -> None:
 
 def _keep_ghosts() -> None:
     """A comparison does not remove what should not be there."""
-    replace("macbind.writer:Writer._remove_ghosts", lambda _: lambda *_: 0)
+    replace("macbind.reconciler:Reconciler._clear", lambda _: lambda *_: [])
 
 
 def _trust_after_reconnect() -> None:

@@ -81,6 +81,7 @@ def _some(arguments: tuple[Any, ...], _: Any) -> bool:
 _WRITE = "macbind.registry.store:Registry.write"
 _DHCPD = "macbind.dhcpd.server:IscDhcpd"
 _WRITER = "macbind.writer:Writer"
+_RECONCILER = "macbind.reconciler:Reconciler"
 _WARDEN = "macbind.warden:Warden"
 _SESSION = "macbind.dhcpd.omapi:Session"
 _B, _A = When.BEFORE, When.AFTER
@@ -122,16 +123,10 @@ STEPS = (
     Step("OMAPI: connected", "macbind.dhcpd.client:OmapiClient.__init__", _A, Need.RECONNECT),
     Step("comparison begins", f"{_WRITER}._compare", _B, Need.RECONNECT),
     Step("comparison: some looked up", f"{_DHCPD}.observe", _A, Need.RECONNECT),
-    Step("comparison: differences marked", f"{_WRITER}._doubt", _A, Need.LOSS, only=_some),
+    Step("comparison: differences marked", f"{_RECONCILER}._doubt", _A, Need.LOSS, only=_some),
     Step("comparison: lease file read", f"{_DHCPD}.lease_file", _A, Need.RECONNECT),
-    Step("comparison: before ghosts are removed", f"{_WRITER}._remove_ghosts", _B, Need.GHOSTS),
-    Step(
-        "comparison: ghosts removed",
-        f"{_WRITER}._remove_ghosts",
-        _A,
-        Need.GHOSTS,
-        only=lambda _, found: found,
-    ),
+    Step("comparison: before leftovers are removed", f"{_RECONCILER}._clear", _B, Need.GHOSTS, only=_some),
+    Step("comparison: leftovers removed", f"{_RECONCILER}._clear", _A, Need.GHOSTS, only=_some),
     Step("comparison over", f"{_WRITER}._compare", _A, Need.RECONNECT),
     # domains
     Step("before a domain is recorded", f"{_WARDEN}._record", _B, Need.DOMAINS, only=_some),

@@ -171,3 +171,16 @@ def test_other_databases_are_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="Use a sqlite: or postgresql: URL") as caught:
         Registry(url, {}, [])
     assert "s3cret" not in str(caught.value)
+
+
+def test_changes_are_on_disk_when_they_are_committed_and_lazy_ones_with_the_next(book: Book) -> None:
+    """Ordinary changes are flushed, lazy ones are not, however they follow each other on one connection."""
+    book.open(make_pool())
+    registry = book._registry
+    assert registry is not None
+    question = "PRAGMA synchronous" if book.url.startswith("sqlite") else "SHOW synchronous_commit"
+    answers = []
+    for lazy in (False, True, True, False):
+        with registry.write("test", lazy=lazy) as txn:
+            answers.append(str(txn.db.exec_driver_sql(question).scalar()))
+    assert answers in (["2", "1", "1", "2"], ["on", "off", "off", "on"])

@@ -403,12 +403,12 @@ def test_what_should_be_is_paged(book: Book) -> None:
         while page := view.desired("d1", after=after, limit=4):
             assert len(page) <= 4
             found += page
-            after = int(page[-1][0])
-    assert [str(address) for address, _ in found] == [
+            after = int(page[-1].address)
+    assert [str(one.address) for one in found] == [
         *(f"10.1.1.{last}" for last in (1, 2, 4, 5, 6)),
         *(f"10.1.3.{last}" for last in range(1, 7)),
     ]
-    assert all(host.owner is not None and host.owner[0] == address for address, host in found)
+    assert all(one.reservation.owner == (one.address, one.generation) for one in found)
 
 
 def test_confirmations_can_be_asked_for(book: Book) -> None:

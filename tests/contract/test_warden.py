@@ -334,8 +334,8 @@ def test_a_stranger_with_a_mac_of_ours_is_a_finding(bench: Bench) -> None:
     """A domain whose MAC is of a pool but not allocated is told by name, and no more once it is gone."""
     mac = bench.registry.pools["farm"].plan.scheme.encode(IPv4Address("10.77.9.9"))
     domain = bench.driver.createXML(bench.xml("stranger", mac), 0)
-    until(lambda: any("'stranger'" in one for one in bench.warden.findings()), DEADLINE_S, "the finding")
-    assert any("10.77.9.9" in one for one in bench.warden.findings())
+    until(lambda: any("'stranger'" in str(one) for one in bench.warden.findings()), DEADLINE_S, "the finding")
+    assert any("10.77.9.9" in str(one) for one in bench.warden.findings())
     domain.destroy()
     until(lambda: not bench.warden.findings(), DEADLINE_S, "the finding to end")
 
@@ -347,7 +347,7 @@ def test_two_domains_with_one_mac_are_a_finding(bench: Bench) -> None:
     bench.driver.createXML(bench.xml("clone", vm.mac), 0)
 
     def told() -> bool:
-        return any("'clone'" in one and "'original'" in one for one in bench.warden.findings())
+        return any("'clone'" in str(one) and "'original'" in str(one) for one in bench.warden.findings())
 
     until(told, DEADLINE_S, "the finding")
 

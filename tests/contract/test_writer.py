@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from typing_extensions import override
 
 from contract.dhcpd_site import Site, mac_of, open_site, pool_of
@@ -242,6 +243,62 @@ def test_full_disk_raises_an_alarm_and_serves_nothing_it_cannot_keep(tmp_path: P
         controller.release(made[-1].name)
         controller.wait_settled()
         expect_silence(vm, site.machine(WITNESS))
+
+
+def test_disk_that_has_space_again_leads_to_a_look_at_the_damage(tmp_path: Path) -> None:
+    """The first reservation that can be written again has everything compared: the torn record is a finding."""
+    with (
+        small_disk(tmp_path / "disk") as disk,
+        open_site(disk) as site,
+        Controller(tmp_path, POOL, site.server(), retry_refused_s=0.2) as controller,
+    ):
+        controller.wait_state(DhcpdState.SERVING)
+        filler = fill(disk)
+        controller.allocate(*hosts_named(100))
+        until(lambda: finding_codes(controller) == {"dhcpd_refused"}, 5, "the alarm")
+        filler.unlink()
+        until(lambda: finding_codes(controller) == {"lease_file_damaged"}, 10, "the damage to be found")
+        controller.wait_settled()
+
+
+def test_registry_that_was_out_of_reach_is_compared_with_dhcpd_anew(
+    tmp_path: Path, site: Site, controller: Controller
+) -> None:
+    """What the registry says after it was away may be an older state: all of it is compared at once."""
+    controller.allocate("stays")
+    controller.wait_settled()
+    before = controller.writer.status().compared_at
+    file, away = tmp_path / "registry.db", tmp_path / "away.db"
+    with capture_logs() as said:
+        file.rename(away)
+        until(lambda: "registry" in {one["event"] for one in said}, 10, "the registry to be missed")
+        away.rename(file)
+        until(lambda: controller.writer.status().compared_at != before, 10, "the comparison")
+    controller.wait_settled()
+    assert controller.agrees_with(site)
+
+
+def test_lost_deletion_is_made_again_when_dhcpd_has_read_it(site: Site, controller: Controller) -> None:
+    """A reservation that only the lease file still has is removed after dhcpd has started with it, and told."""
+    made = controller.allocate("web")[0]
+    controller.wait_settled()
+    site.dhcpd.stop()
+    with_host = site.dhcpd.leases.read_bytes()
+    site.dhcpd.start()
+    site.dhcpd.wait_ready()
+    controller.wait_settled()
+    controller.release("web")
+    controller.wait_settled()
+    site.dhcpd.stop()
+    site.dhcpd.leases.write_bytes(with_host)
+    site.dhcpd.start()
+    site.dhcpd.wait_ready()
+    until(lambda: site.held(made.mac) is None, 10, "the leftover to be removed")
+
+
+def finding_codes(controller: Controller) -> set[str]:
+    """The kinds of what an admin should look at."""
+    return {one.code for one in controller.writer.status().findings}
 
 
 # -- crashes -----------------------------------------------------------------------------------------------

@@ -260,11 +260,12 @@ def test_more_threads_than_connections_are_kept_share_one_client(farm: Farm) -> 
 def test_service_manager_is_told_how_things_stand(
     make_farm: MakeFarm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """READY once it serves, STATUS with what is served whenever that changes, STOPPING at the end."""
+    """READY once it serves, STATUS and WATCHDOG while it goes on, STOPPING at the end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
         said: list[str] = []
 
         def hears(words: str) -> bool:
@@ -275,11 +276,12 @@ def test_service_manager_is_told_how_things_stand(
                     return any(words in line for line in said)
 
         farm = make_farm(pools=POOLS)
-        until(lambda: hears("STATUS=1 of 1 dhcpd serving"), 10, "the status")
+        until(lambda: hears("STATUS=dhcpd main: serving"), 10, "the status")
+        until(lambda: hears("WATCHDOG=1"), 10, "a sign of life")
         assert said.count("READY=1") == 1
         assert not hears("STOPPING=1")
         farm.dhcpd.stop()
-        until(lambda: hears("STATUS=0 of 1 dhcpd serving"), 10, "the status to change")
+        until(lambda: hears("STATUS=dhcpd main: unavailable"), 10, "the status to change")
         farm.dhcpd.start()
         farm.dhcpd.wait_ready()
         farm.wait_serving()

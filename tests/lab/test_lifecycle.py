@@ -307,7 +307,7 @@ def test_a_clone_that_kept_its_mac_is_reported(site: Site) -> None:
     boot(site.libvirtd, site.guest.template(name="copy", mac=str(one.mac)))
 
     def told() -> bool:
-        return any("'copy'" in f and "'original'" in f for f in site.client.status().findings)
+        return any("'copy'" in str(f) and "'original'" in str(f) for f in site.client.status().findings)
 
     until(told, SOON_S, "the finding")
     assert "'copy'" in site.farm.log()
@@ -321,7 +321,7 @@ def test_a_clone_that_kept_its_mac_is_reported(site: Site) -> None:
 def test_a_stranger_of_our_scheme_is_reported(site: Site) -> None:
     """A domain with a MAC of a pool that nobody allocated is told by name."""
     boot(site.libvirtd, site.guest.template(name="stranger", mac="00:16:3e:01:01:77"))
-    until(lambda: any("'stranger'" in f for f in site.client.status().findings), SOON_S, "the finding")
+    until(lambda: any("'stranger'" in str(f) for f in site.client.status().findings), SOON_S, "the finding")
     assert "10.1.1.119" in site.farm.macbind("status", status=1)
 
 

@@ -49,7 +49,7 @@ class Farm:
         service: More lines for the [service] table.
         dhcpd: More lines for the [dhcpd.main] table.
         command: How to call macbind.
-        leases: dhcpd's lease file; in the directory by default.
+        leases: dhcpd's lease file; one in the directory by default.
     """
 
     def __init__(

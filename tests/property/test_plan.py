@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from macbind.addressing import MacAddress
 from macbind.model import HostReservation, host_name
-from macbind.plan import Change, Ensure, Remove, Step, decide
+from macbind.plan import Change, Ensure, Observed, Remove, Step, decide, plan
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 ADDRESSES = [IPv4Address("10.1.1.3"), IPv4Address("10.1.1.4")]
@@ -43,9 +43,26 @@ def changes(draw: st.DrawFn) -> Change:
 
 @dataclass
 class Model:
-    """What OMAPI makes of dhcpd: at most one host per MAC, and per name; creating is refused otherwise."""
+    """What OMAPI makes of dhcpd: at most one host per MAC, and per name; creating is refused otherwise.
+
+    What it has lost from memory may still be on its disk, and comes back when it starts again.
+    """
 
     hosts: dict[MacAddress, HostReservation] = field(default_factory=dict)
+    lost_deletions: dict[MacAddress, HostReservation] = field(default_factory=dict)
+
+    @property
+    def on_disk(self) -> list[HostReservation]:
+        """The hosts in its lease file."""
+        return [*self.hosts.values(), *self.lost_deletions.values()]
+
+    def restart(self) -> None:
+        """Reads the lease file: what is there twice is held once."""
+        names = {host.name for host in self.hosts.values()}
+        for mac, host in self.lost_deletions.items():
+            if mac not in self.hosts and host.name not in names:
+                self.hosts[mac] = host
+        self.lost_deletions = {}
 
     @classmethod
     def holding(cls, given_hosts: list[HostReservation]) -> "Model":
@@ -60,6 +77,7 @@ class Model:
         """One step, as the server's code takes it; False once there is nothing left to do."""
         if step is Step.DELETE:
             del self.hosts[change.mac]
+            self.lost_deletions.pop(change.mac, None)
         elif step is Step.CREATE:
             assert isinstance(change, Ensure)
             # A host of our very name under another MAC is a remnant of ours, and makes way.
@@ -162,3 +180,92 @@ def test_orders_that_arrive_in_any_order_never_serve_an_old_generation_over_a_ne
             settle(model, Remove(ADDRESSES[0], generation, MACS[0]))
         owner = model.hosts[MACS[0]].owner
         assert owner == (ADDRESSES[0], newest)
+
+
+# -- whole states ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def desires(draw: st.DrawFn) -> list[Ensure]:
+    """What a registry may want: some of the addresses, each once, under its own MAC or pinned to the other's."""
+    wanted = draw(st.sets(addresses))
+    swapped = len(wanted) == 1 and draw(st.booleans())
+    pairs = zip(ADDRESSES, reversed(MACS) if swapped else MACS, strict=True)
+    return [
+        Ensure(address, number, HostReservation(host_name(address, number), mac, address))
+        for address, mac in pairs
+        if address in wanted
+        for number in [draw(st.integers(5, 9))]  # newer than whatever was observed, as generations are
+    ]
+
+
+def look(model: Model, desired: list[Ensure]) -> Observed:
+    """What a comparison sees of the model."""
+    macs = {one.mac for one in desired} | {host.mac for host in model.on_disk}
+    return Observed({mac: model.hosts.get(mac) for mac in macs}, model.on_disk)
+
+
+def follow(model: Model, desired: list[Ensure], most: int | None = None) -> None:
+    """Carries out a plan, or its first changes only."""
+    found = plan(desired, look(model, desired))
+    changes: list[Change] = [*found.mend, *found.clear]
+    for change in changes[:most]:
+        settle(model, change)
+
+
+models = st.builds(
+    lambda held, lost: Model(Model.holding(held).hosts, Model.holding(lost).hosts),
+    st.lists(hosts, max_size=2),
+    st.lists(hosts, max_size=2),
+)
+
+
+@patient
+@given(models, desires())
+def test_plan_leads_to_what_is_desired_and_nothing_else_of_ours(model: Model, desired: list[Ensure]) -> None:
+    """Following a plan leaves exactly the desired reservations, and those of others."""
+    others = {mac: host for mac, host in model.hosts.items() if host.owner is None}
+    follow(model, desired)
+    blocked = {one.mac for one in desired} & others.keys()
+    assert model.hosts == {one.mac: one.reservation for one in desired if one.mac not in blocked} | others
+
+
+@patient
+@given(models, desires(), st.integers(0, 4), st.booleans())
+def test_any_prefix_of_a_plan_and_a_new_plan_lead_to_the_same_end(
+    model: Model, desired: list[Ensure], crash_after: int, dhcpd_restarts: bool
+) -> None:
+    """A plan that was cut short anywhere, even by the end of dhcpd as well, is made good by the next one."""
+    follow(model, desired, crash_after)
+    if dhcpd_restarts:
+        model.restart()
+    follow(model, desired)
+    blocked = {one.mac for one in desired if model.hosts[one.mac].owner is None}
+    assert {one.mac: model.hosts[one.mac] for one in desired if one.mac not in blocked} == {
+        one.mac: one.reservation for one in desired if one.mac not in blocked
+    }
+    assert {mac for mac, host in model.hosts.items() if host.owner} == {one.mac for one in desired} - blocked
+    after = plan(desired, look(model, desired))
+    assert {one.mac for one in after.mend} == blocked
+    assert not after.clear
+
+
+@patient
+@given(models, desires(), st.sets(addresses))
+def test_plans_of_slices_are_the_slices_of_the_plan(
+    model: Model, desired: list[Ensure], first: set[IPv4Address]
+) -> None:
+    """Comparing the addresses in parts finds what comparing them at once finds."""
+    whole = plan(desired, look(model, desired))
+    parts = [
+        plan(
+            [one for one in desired if (one.address in first) is here],
+            Observed(
+                look(model, desired).answered,
+                [host for host in model.on_disk if host.owner and (host.owner[0] in first) is here],
+            ),
+        )
+        for here in (True, False)
+    ]
+    assert sorted(map(str, whole.mend)) == sorted(str(one) for part in parts for one in part.mend)
+    assert sorted(map(str, whole.clear)) == sorted(str(one) for part in parts for one in part.clear)

@@ -36,10 +36,10 @@ class CountingRegistry(Registry):
     failure: Exception | None = None
 
     @contextmanager
-    def write(self, actor: str, *, now: datetime | None = None) -> Iterator[Transaction]:
+    def write(self, actor: str, *, now: datetime | None = None, lazy: bool = False) -> Iterator[Transaction]:
         """Counts."""
         try:
-            with super().write(actor, now=now) as txn:
+            with super().write(actor, now=now, lazy=lazy) as txn:
                 yield txn
                 if self.failure is not None and actor != "blocker":
                     raise self.failure

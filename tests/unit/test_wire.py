@@ -15,6 +15,7 @@ from macbind.model import (
     AuditEntry,
     DhcpdState,
     DhcpdStatus,
+    Finding,
     PoolUsage,
     Released,
     State,
@@ -47,13 +48,16 @@ ALLOCATION = Allocation(
     released_at=NOW,
 )
 USAGE = PoolUsage("farm", 2**24, 2**24 - 3, 2, 1, 1)
+FINDING = Finding("pool_exhausted", "The pool 'farm' is full.", "Release something.")
 STATUS = Status(
     version="1.2.3",
     started_at=NOW,
     registry="sqlite:////var/lib/macbind/registry.db",
-    dhcpds=(DhcpdStatus("main", DhcpdState.UNAVAILABLE, NOW, 7, "it does not answer", None),),
+    dhcpds=(
+        DhcpdStatus("main", DhcpdState.UNAVAILABLE, NOW, 7, "it does not answer", None, NOW, (FINDING,)),
+    ),
     pools=(USAGE,),
-    findings=("Look.",),
+    findings=(FINDING,),
 )
 ENTRY = AuditEntry(NOW, "root (uid 0, pid 1)", "trim", None, None, None, {"pool": "farm", "n": 1})
 

@@ -310,9 +310,16 @@ def status(ctx: typer.Context, socket: Socket = None, json: Json = False) -> Non
     else:
         typer.echo(f"macbind {now.version}, up since {when(now.started_at)}, registry {now.registry}")
         table(
-            ["DHCPD", "STATE", "SINCE", "BACKLOG", "COMPARED"],
+            ["DHCPD", "STATE", "SINCE", "BACKLOG", "COMPARED", "ANSWERED"],
             [
-                (one.name, one.state, when(one.since), one.backlog, when(one.compared_at))
+                (
+                    one.name,
+                    one.state,
+                    when(one.since),
+                    one.backlog,
+                    when(one.compared_at),
+                    when(one.answered_at),
+                )
                 for one in now.dhcpds
             ],
             "No dhcpd.",
@@ -332,7 +339,9 @@ def status(ctx: typer.Context, socket: Socket = None, json: Json = False) -> Non
                 "No hypervisor.",
             )
         for finding in now.findings:
-            typer.echo(f"! {finding}")
+            typer.echo(f"! {finding.message}")
+            if finding.hint:
+                typer.echo(f"  {finding.hint}")
     if now.findings:
         raise typer.Exit(1)
 

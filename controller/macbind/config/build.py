@@ -19,7 +19,7 @@ from macbind.config.lines import KeyPath
 from macbind.config.settings import DhcpdSettings, Settings
 from macbind.config.tables import PoolTable, SubnetTable, Tables
 from macbind.errors import ConfigError, InvalidAddress
-from macbind.model import NO_OPTIONS, Pool, PoolMode, ReleasePolicy, Subnet
+from macbind.model import NO_OPTIONS, Pool, PoolMode, ReleasePolicy, Subnet, probe_mac
 from macbind.options import DhcpOptions
 
 DEFAULT_PATH = Path("/etc/macbind/macbind.toml")
@@ -88,6 +88,7 @@ class _Build:
             MappingProxyType({name: table.uri for name, table in tables.hypervisor.items()}),
         )
         self._check_one_server_per_dynamic(settings)
+        self._check_probes(settings)
         return settings
 
     def _dhcpds(self) -> dict[str, DhcpdSettings]:
@@ -276,6 +277,27 @@ class _Build:
                 (*path, "dhcpd"), f"{label(path)} dhcpd: At least one dhcpd must serve the pool."
             )
         return tuple(dict.fromkeys(table.dhcpd))
+
+    def _check_probes(self, settings: Settings) -> None:
+        """The MAC that asks a dhcpd must be no machine's, and there must be a network to ask on."""
+        for name, dhcpd in settings.dhcpds.items():
+            if dhcpd.probe is None:
+                continue
+            if all(subnet.network.prefixlen > 30 for subnet in settings.subnets_of(name)):
+                raise self.document.error(
+                    ("dhcpd", name, "probe"),
+                    f"[dhcpd.{name}] probe: This dhcpd serves no subnet with machines.",
+                )
+            mac = probe_mac(name)
+            for pool in settings.pools.values():
+                ends = (pool.plan.scheme.encode(pool.plan.subnet[end]) for end in (0, -1))
+                if next(ends) <= mac <= next(ends):
+                    raise self.document.error(
+                        ("pool", pool.name, "mac_prefix"),
+                        f"{label(('pool', pool.name))} has a mac_prefix that would give a machine {mac}, "
+                        f"with which [dhcpd.{name}] is probed.",
+                        "Choose another mac_prefix, such as 52:54:00, 0a:58 or 02:00.",
+                    )
 
     def _check_one_server_per_dynamic(self, settings: Settings) -> None:
         for network, subnet in settings.subnets.items():

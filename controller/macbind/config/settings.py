@@ -61,6 +61,10 @@ class DhcpdSettings:
         key_algorithm: The key's algorithm.
         config_file: What ``macbind render`` writes.
         leases_file: dhcpd's lease file, where the controller can read it.
+        log: Where dhcpd logs: a file's path, or ``journal:`` and a systemd unit; None: it is not read.
+        probe: The network interface on which dhcpd is asked for an address by DHCP; None: it is not asked.
+        probe_interval_s: How often, in seconds.
+        resync_s: How often every reservation is compared even without a reason, in seconds.
         fsync: Whether dhcpd flushes its lease file to disk before it answers.
         authoritative: Whether dhcpd refuses addresses from elsewhere instead of staying silent.
     """
@@ -73,6 +77,10 @@ class DhcpdSettings:
     key_algorithm: str
     config_file: Path
     leases_file: Path | None
+    log: str | None
+    probe: str | None
+    probe_interval_s: float
+    resync_s: float
     fsync: bool
     authoritative: bool
 

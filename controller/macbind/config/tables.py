@@ -48,6 +48,14 @@ Name = Annotated[str, _form("[a-z0-9][a-z0-9-]{0,31}", "1 to 32 lower-case lette
 UserName = Annotated[
     str, _form(r"\*|@?[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "a user, a @group or * for everyone")
 ]
+LogPlace = Annotated[
+    str,
+    _form(
+        r"/(?:[ !#-\[\]-~]{0,998}[!#-\[\]-~])|journal:[A-Za-z0-9][A-Za-z0-9:_.@-]{0,254}",
+        'an absolute path of printable ASCII without " and \\, or journal:UNIT',
+    ),
+]
+Interface = Annotated[str, _form("[A-Za-z0-9._-]{1,15}", "the name of a network interface")]
 GroupName = Annotated[str, _form(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "the name of a group")]
 
 
@@ -114,6 +122,10 @@ class DhcpdTable(_Table):
     ] = "hmac-sha256"
     config_file: FilePath = "/etc/dhcp/macbind.conf"
     leases_file: FilePath | None = None
+    log: LogPlace | None = None
+    probe: Interface | None = None
+    probe_interval_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    resync_s: Annotated[float, Field(ge=1, le=SECONDS_PER_DAY)] = 300.0
     fsync: bool = False
     authoritative: bool = True
 
@@ -128,6 +140,10 @@ class DhcpdTable(_Table):
             key_algorithm=self.key_algorithm,
             config_file=Path(self.config_file),
             leases_file=None if self.leases_file is None else Path(self.leases_file),
+            log=self.log,
+            probe=self.probe,
+            probe_interval_s=self.probe_interval_s,
+            resync_s=self.resync_s,
             fsync=self.fsync,
             authoritative=self.authoritative,
         )
@@ -168,7 +184,7 @@ class PoolTable(_OptionKeys):
     dhcpd: list[str] | None = None
     release: Literal["destroy", "undefine", "never"] = "destroy"
     claim_timeout_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 900.0
-    arp_probe: Annotated[str, _form("[A-Za-z0-9._-]{1,15}", "the name of a network interface")] | None = None
+    arp_probe: Interface | None = None
 
 
 class HypervisorTable(_Table):

@@ -33,6 +33,7 @@ class OmapiClient:
         connect: How to reach it.
         key: Name, algorithm and secret of its omapi-key; None if it has none.
         timeout_s: How long to wait for any one answer, in seconds.
+        progress: Called for every answer; a long exchange is not a stuck one.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class OmapiClient:
         key: tuple[str, Algorithm, bytes] | None,
         *,
         timeout_s: float = 5.0,
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
-        self._name, self._timeout_s = name, timeout_s
+        self._name, self._timeout_s, self._progress = name, timeout_s, progress
         self._session = Session(name, key)
         try:
             self._socket = connect(timeout_s)
@@ -79,6 +81,11 @@ class OmapiClient:
             raise DhcpdUnavailable(f"The connection to dhcpd '{self._name}' is closed.")
         return number
 
+    @property
+    def local_port(self) -> int:
+        """Our end of the connection, by which it is told from others."""
+        return int(self._socket.getsockname()[1])
+
     def close(self) -> None:
         """Closes the connection."""
         self._socket.close()
@@ -113,6 +120,7 @@ class OmapiClient:
                 data = self._socket.recv(65536)
                 if not data:
                     raise ConnectionResetError("dhcpd closed the connection")
+                self._progress()
                 for ticket, reply in self._session.feed(data):
                     if replies is not None:
                         replies[ticket] = reply

@@ -93,8 +93,8 @@ class _Authenticator(wire.OmapiAuthenticatorBase):  # type: ignore[misc]  # pypu
 
     def __init__(self, name: str, algorithm: Algorithm, secret: bytes) -> None:
         super().__init__()
-        self._digest = algorithm.removeprefix("hmac-")
-        self._name, self._secret = name.encode(), secret
+        self._name = name.encode()
+        self._keyed = hmac.new(secret, digestmod=algorithm.removeprefix("hmac-"))  # copied for each message
         # The wire wants the full name with its trailing dot; the configuration file the short one.
         self.algorithm = f"{algorithm}.SIG-ALG.REG.INT.".encode()
         self.authlen = len(self.sign(b""))
@@ -103,7 +103,9 @@ class _Authenticator(wire.OmapiAuthenticatorBase):  # type: ignore[misc]  # pypu
         return {b"name": self._name, b"algorithm": self.algorithm}
 
     def sign(self, message: bytes) -> bytes:
-        return hmac.digest(self._secret, message, self._digest)
+        mac = self._keyed.copy()
+        mac.update(message)
+        return mac.digest()
 
 
 @dataclass(slots=True)

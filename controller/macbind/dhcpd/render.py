@@ -13,16 +13,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from macbind.addressing import AddressPlan
 from macbind.config import DhcpdSettings, Settings
 from macbind.dhcpd.key import OmapiKey, ensure_key, staged, sync_directory
 from macbind.errors import ConfigError
-from macbind.model import HOST_PREFIX, Pool, PoolMode, Subnet
+from macbind.model import PROBE_HOST, STATIC_HOST_PREFIX, Pool, PoolMode, Subnet, probe_mac
 
-STATIC_HOST_PREFIX = f"{HOST_PREFIX}static-"
-"""Hosts of static pools; :func:`macbind.model.host_name` never makes such a name."""
 CONFIG_MODE = 0o644
 CHECK_TIMEOUT_S = 300.0
 """Far more than dhcpd needs for the largest configuration; a check that hangs must not hang the caller."""
@@ -75,6 +74,14 @@ def render(settings: Settings, dhcpd_name: str) -> str:
         lines += [
             "# After a power failure the controller makes every reservation again.",
             "dont-use-fsync true;",
+        ]
+    if target.probe is not None:
+        lines += [
+            "# macbind asks for this address, which nobody can have, to see that dhcpd answers.",
+            f"host {PROBE_HOST} {{",
+            f"  hardware ethernet {probe_mac(target.name)};",
+            f"  fixed-address {', '.join(map(str, _probe_addresses(settings, dhcpd_name)))};",
+            "}",
         ]
     for subnet in settings.subnets_of(dhcpd_name):
         lines += ["", *_subnet(subnet)]
@@ -195,6 +202,11 @@ def _target(settings: Settings, name: str) -> DhcpdSettings:
             f"{settings.path} has no table [dhcpd.{name}].", hint=f"It has {', '.join(settings.dhcpds)}."
         )
     return settings.dhcpds[name]
+
+
+def _probe_addresses(settings: Settings, name: str) -> list[IPv4Address]:
+    """The network address of every subnet: dhcpd takes the one that fits the interface the question came in by."""
+    return [one.network.network_address for one in settings.subnets_of(name) if one.network.prefixlen <= 30]
 
 
 def _subnet(subnet: Subnet) -> Iterator[str]:

@@ -117,6 +117,15 @@ class IscDhcpd(DhcpServer):
     def fileno(self) -> int:
         return self._open().fileno()
 
+    @property
+    def local_port(self) -> int | None:
+        """Our end of the connection; None while there is none. Safe to ask from any thread."""
+        client = self._client
+        try:
+            return None if client is None else client.local_port
+        except OSError:  # closed meanwhile
+            return None
+
     @override
     def lease_file(self) -> LeaseFile | None:
         return self.read_lease_file()
@@ -229,8 +238,10 @@ class IscDhcpd(DhcpServer):
 
     def _end_leases(self, works: list[_Work]) -> None:
         """Ends every lease of the released addresses and MACs; usually there is none."""
-        by_address = self._exchange(has_lease(work.change.address) for work in works)
-        by_mac = self._exchange(has_lease(work.change.mac) for work in works)
+        asked = self._exchange(
+            has_lease(key) for work in works for key in (work.change.address, work.change.mac)
+        )
+        by_address, by_mac = asked[::2], asked[1::2]
         found: list[tuple[_Work, IPv4Address | MacAddress]] = []
         several: list[_Work] = []
         for work, of_address, of_mac in zip(works, by_address, by_mac, strict=True):
@@ -295,14 +306,3 @@ class IscDhcpd(DhcpServer):
 def _occupied(reply: Reply) -> bool:
     lease: Lease | None = lease_in(reply)
     return lease is not None and lease.state in _OCCUPIED
-
-
-def ours(records: LeaseFile) -> list[Remove]:
-    """The host reservations of ours in a lease file, each as the change that would remove it."""
-    found = []
-    for record in records.hosts.values():
-        host = record.reservation
-        if host is not None and (owner := host.owner) is not None:
-            address, generation = owner
-            found.append(Remove(address, generation, host.mac))
-    return found

@@ -22,7 +22,12 @@ from macbind.errors import ConfigError, InvariantViolation, RegistryUnavailable
 
 READ_ONLY = "macbind_read_only"
 """Execution option of connections that only read: they take no write lock and wait for none."""
+LAZY = "macbind_lazy"
+"""Execution option of changes that need not be on disk when they are committed. They are no later than the next
+change that must, because both databases write one log: a power failure loses the last of them, never one before
+another."""
 _WRITE_LOCK = text(f"SELECT pg_advisory_xact_lock({0x6D616362})")  # any constant of ours: "macb"
+_LAZY_WRITE_LOCK = text(f"{_WRITE_LOCK.text}, set_config('synchronous_commit', 'off', true)")
 
 # PostgreSQL's defaults keep a lock for hours after the holder's host was unplugged, and a stopped process
 # keeps it for ever. These are set by the session itself, so no server configuration is needed.
@@ -100,9 +105,6 @@ def _set_up_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    # FULL costs one flush per commit; NORMAL could forget an allocation after power loss that a machine
-    # has been started with.
-    cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA cache_size = -65536")
     cursor.close()
@@ -124,8 +126,17 @@ class _SqliteFile:
         """Begins a transaction."""
         self._opened = self._opened or self._identity()
         self._check()
-        read_only = connection.get_execution_options().get(READ_ONLY, False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        options = connection.get_execution_options()
+        if options.get(READ_ONLY, False):
+            connection.exec_driver_sql("BEGIN")
+            return
+        # FULL costs one flush per commit; NORMAL could forget an allocation after power loss that a machine has been
+        # started with.
+        wanted = "NORMAL" if options.get(LAZY, False) else "FULL"
+        if connection.info.get("synchronous") != wanted:
+            connection.exec_driver_sql(f"PRAGMA synchronous = {wanted}")
+            connection.info["synchronous"] = wanted
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _check(self) -> None:
         if self._identity() != self._opened:
@@ -143,8 +154,9 @@ class _SqliteFile:
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    if not connection.get_execution_options().get(READ_ONLY, False):
-        connection.execute(_WRITE_LOCK)  # held to the end of the transaction
+    options = connection.get_execution_options()
+    if not options.get(READ_ONLY, False):  # the lock is held to the end of the transaction
+        connection.execute(_LAZY_WRITE_LOCK if options.get(LAZY, False) else _WRITE_LOCK)
 
 
 @contextmanager

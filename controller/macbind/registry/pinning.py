@@ -51,7 +51,7 @@ class Pinning(Taking):
             )
         self._free_mac(bound_to, address)
         ip = self._occupy(pool, address)
-        row = self._row(pool, ip, bound_to, name, generation, Wanted(pool.name, (name,), options=options))
+        row = self._row(pool, ip, bound_to, name, generation, Wanted(pool.name, (name,)), options.to_dict())
         return self._insert("reserve", pool, [row | {"pinned": True}], generation)[0]
 
     def _free_mac(self, mac: MacAddress, address: IPv4Address) -> None:

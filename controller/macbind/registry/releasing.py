@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from sqlalchemy import update
@@ -63,9 +64,10 @@ class Releasing(Changes):
                     name=one.name,
                 )
         self._release_rows("unreserve" if pinned else "release", live, reason)
+        # Every dhcpd has to look at what is released now, so none of it is gone yet.
+        now = [replace(one, state=State.RELEASING, released_at=self.now) for one in live]
         waiting = [one for one in found if one.state is State.RELEASING]
-        released = {one.address for one in live}
-        return self.find(addresses=[*released, *(one.address for one in waiting)], released=True)
+        return sorted([*now, *waiting], key=lambda one: one.address)
 
     def expire(self, limit: int = 1000) -> list[Allocation]:
         """Releases allocations whose time is over."""

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from macbind.errors import MacbindError, RegistryUnavailable
 from macbind.model import Pool
 from macbind.registry import migrations
-from macbind.registry.engine import open_engine, reading, translated
+from macbind.registry.engine import LAZY, open_engine, reading, translated
 from macbind.registry.sync import synchronise
 from macbind.registry.transaction import Transaction
 from macbind.registry.turn import Turn
@@ -40,6 +40,7 @@ class Registry:
         self.url, self.pools = url, dict(pools)
         self.engine: Engine = open_engine(url, busy_timeout_s=busy_timeout_s)
         self._reader = reading(self.engine)
+        self._lazy = self.engine.execution_options(**{LAZY: True})
         # Threads of this process queue here: SQLite's own waiting is polling, and unfair.
         self._turn, self._patience_s = Turn(), busy_timeout_s
         try:
@@ -55,12 +56,14 @@ class Registry:
         self.engine.dispose()
 
     @contextmanager
-    def write(self, actor: str, *, now: datetime | None = None) -> Iterator[Transaction]:
+    def write(self, actor: str, *, now: datetime | None = None, lazy: bool = False) -> Iterator[Transaction]:
         """One transaction that changes things: all of it happens, durably, or nothing.
 
         Args:
             actor: Who asked, for the audit log.
             now: The time of its changes (UTC); the clock's by default.
+            lazy: Whether it may be undone by a power failure, together with every lazy change after it, until the
+                next change that is not. For what can be found out anew, as what a dhcpd holds.
 
         Raises:
             RegistryUnavailable: The database did not take it; nothing happened.
@@ -68,7 +71,7 @@ class Registry:
         if not self._turn.take(self._patience_s):
             raise RegistryUnavailable("The registry is busy with another change.", hint="Ask again.")
         try:
-            with translated(self.url), self.engine.begin() as db:
+            with translated(self.url), (self._lazy if lazy else self.engine).begin() as db:
                 yield Transaction(db, self.pools, self.ids, now or datetime.now(UTC), actor)
         finally:
             self._turn.give()

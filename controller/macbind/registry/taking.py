@@ -100,8 +100,9 @@ class Taking(Changes):
             else self._take_lowest(pool, len(wanted.names))
         )
         # Names and addresses are paired in order, so a group reads as it was asked for.
+        options = wanted.options.to_dict()
         rows = [
-            self._row(pool, ip, pool.plan.scheme.encode(IPv4Address(ip)), name, generation, wanted)
+            self._row(pool, ip, MacAddress(pool.plan.scheme.offset + ip), name, generation, wanted, options)
             for ip, name in zip(taken, wanted.names, strict=True)
         ]
         return self._insert("allocate", pool, rows, generation)
@@ -162,7 +163,8 @@ class Taking(Changes):
 
     def _take_lowest(self, pool: Pool, count: int) -> list[int]:
         pool_id = self.ids.pools[pool.name]
-        self.sweep(pool, _SWEEP)
+        if pool.cooldown_s:  # else they are free as soon as they are gone
+            self.sweep(pool, _SWEEP)
         taken = extents.take_lowest(self.db, pool_id, count)
         if len(taken) < count:
             # The pool runs short: a rest may be cut, longest rested first.
@@ -223,7 +225,14 @@ class Taking(Changes):
         return ip
 
     def _row(
-        self, pool: Pool, ip: int, mac: MacAddress, name: str, generation: int, wanted: Wanted
+        self,
+        pool: Pool,
+        ip: int,
+        mac: MacAddress,
+        name: str,
+        generation: int,
+        wanted: Wanted,
+        options: dict[str, Any],
     ) -> dict[str, Any]:
         return {
             "ip": ip,
@@ -232,7 +241,7 @@ class Taking(Changes):
             "name": name,
             "gen": generation,
             "grp": wanted.group,
-            "options": wanted.options.to_dict(),
+            "options": options,
             "domain": wanted.domain,
             "domain_uuid": None,
             "pinned": False,

@@ -7,12 +7,13 @@ What dhcpd *refuses* is taken back before the caller is told, so that nothing ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -23,12 +24,21 @@ from macbind.addressing import MacAddress
 from macbind.arp import Prober
 from macbind.committer import Committer
 from macbind.confirmations import Confirmations, Waiter
-from macbind.errors import DhcpdUnavailable, MacbindError, NotFound, RegistryUnavailable
+from macbind.errors import (
+    DhcpdUnavailable,
+    HypervisorUnavailable,
+    MacbindError,
+    NotFound,
+    RegistryUnavailable,
+)
+from macbind.health import Health, Monitor
 from macbind.model import (
     NO_OPTIONS,
     Allocation,
     AuditEntry,
     DhcpdState,
+    DhcpdStatus,
+    Finding,
     HypervisorStatus,
     PoolUsage,
     Released,
@@ -85,7 +95,7 @@ class MachineWatch(Protocol):
     def status(self) -> tuple[HypervisorStatus, ...]:
         """How things stand with each hypervisor."""
 
-    def findings(self) -> list[str]:
+    def findings(self) -> list[Finding]:
         """What an admin should look at."""
 
     def release_abandoned(self) -> None:
@@ -101,6 +111,7 @@ class AddressService:
         confirmations: Where to wait for dhcpd.
         writers: One per dhcpd, by name.
         machines: What watches libvirt, if anything does.
+        monitors: What watches the dhcpds from other sides, by name.
     """
 
     def __init__(
@@ -110,9 +121,11 @@ class AddressService:
         confirmations: Confirmations,
         writers: dict[str, Writer],
         machines: MachineWatch | None = None,
+        monitors: Mapping[str, Monitor] = MappingProxyType({}),
     ) -> None:
         self._registry, self._committer = registry, committer
         self._confirmations, self._writers, self._machines = confirmations, writers, machines
+        self._monitors = monitors
         self._prober = Prober()
         self._started_at = datetime.now(UTC)
 
@@ -354,14 +367,20 @@ class AddressService:
 
     def status(self) -> Status:
         """The service at a glance."""
-        dhcpds = tuple(self._writers[name].status() for name in sorted(self._writers))
-        findings = [one.problem for one in dhcpds if one.problem]
+        dhcpds = tuple(self._dhcpd(name) for name in sorted(self._writers))
+        findings = [finding for one in dhcpds for finding in one.findings]
         pools = self.pools()
         findings += [
-            f"The pool '{one.pool}' has no unoccupied address left." for one in pools if not one.free
+            Finding(
+                "pool_exhausted",
+                f"The pool '{one.pool}' has no unoccupied address left.",
+                "Release what is not needed, or widen its ranges.",
+            )
+            for one in pools
+            if not one.free
         ]
         hypervisors = self._machines.status() if self._machines else ()
-        findings += [one.problem for one in hypervisors if one.problem]
+        findings += [Finding(HypervisorUnavailable.code, one.problem) for one in hypervisors if one.problem]
         findings += self._machines.findings() if self._machines else []
         return Status(
             version=__version__,
@@ -373,16 +392,34 @@ class AddressService:
             hypervisors=hypervisors,
         )
 
+    def _dhcpd(self, name: str) -> DhcpdStatus:
+        """What writer and monitor know of a dhcpd."""
+        status, health = self._writers[name].status(), self._health(name)
+        return replace(
+            status,
+            state=self._state(name),
+            answered_at=health.answered_at,
+            findings=tuple(dict.fromkeys((*status.findings, *health.findings))),
+        )
+
+    def _state(self, name: str) -> DhcpdState:
+        state = self._writers[name].state
+        return DhcpdState.DEAF if state is DhcpdState.SERVING and self._health(name).is_deaf else state
+
+    def _health(self, name: str) -> Health:
+        monitor = self._monitors.get(name)
+        return Health() if monitor is None else monitor.health
+
     @property
     def summary(self) -> str:
-        """One line for the service manager: how many dhcpds are served."""
-        states = [writer.state for writer in self._writers.values()]
-        good = sum(state in (DhcpdState.SERVING, DhcpdState.STANDBY) for state in states)
-        return f"{good} of {len(states)} dhcpd serving"
+        """One line for the service manager: how each dhcpd is."""
+        return ", ".join(f"dhcpd {name}: {self._state(name)}" for name in sorted(self._writers))
 
     def chores(self) -> None:
         """Releases what has expired, frees what has rested, looks after those who wait long. Call often."""
-        self._confirmations.recheck(self._registry, older_than_s=0.5)
+        # Where another controller writes, only the registry tells what was confirmed.
+        standby = [name for name, one in self._writers.items() if one.state is DhcpdState.STANDBY]
+        self._confirmations.recheck(self._registry, older_than_s=0.5, dhcpds=standby)
         if self._machines:
             self._machines.release_abandoned()
         with self._registry.read() as view:

@@ -60,22 +60,24 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _caller(request: Request, *, change: bool) -> Peer:
+async def _caller(request: Request, *, change: bool) -> Peer:
     peer = peer_from(request.scope.get("client"))
     access: Access = request.app.state.access
-    access.check(peer, change=change)
+    if not access.is_ours(peer):  # a directory of users and groups may take its time
+        await run_in_threadpool(access.check, peer, change=change)
     return peer
 
 
-def _reader(request: Request) -> Peer:
-    return _caller(request, change=False)
+async def _reader(request: Request) -> Peer:
+    return await _caller(request, change=False)
 
 
-def _changer(request: Request) -> Peer:
-    return _caller(request, change=True)
+async def _changer(request: Request) -> Peer:
+    return await _caller(request, change=True)
 
 
-def _known_query(request: Request) -> None:
+# What is asked before each request is not worth a thread of its own, as FastAPI would give a plain function.
+async def _known_query(request: Request) -> None:
     """Refuses a misspelt filter, which would otherwise mean: everything."""
     known = {field.alias for field in request.scope["route"].dependant.query_params}
     for name in request.query_params:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -9,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from macbind.model import DhcpdState, Status
+from macbind.model import Status
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -42,15 +43,24 @@ class _StatusCollector(Collector):
                 addresses.add_metric([pool.pool, state], getattr(pool, state))
         yield addresses
         serving = GaugeMetricFamily(
-            "macbind_dhcpd_serving", "Whether a dhcpd holds what the registry says.", labels=["dhcpd"]
+            "macbind_dhcpd_serving",
+            "Whether a dhcpd holds what the registry says, and answers DHCP where it is asked to.",
+            labels=["dhcpd"],
         )
         backlog = GaugeMetricFamily(
             "macbind_dhcpd_backlog", "Addresses a dhcpd has yet to confirm.", labels=["dhcpd"]
         )
+        answered = GaugeMetricFamily(
+            "macbind_dhcpd_answered_time_seconds",
+            "When a dhcpd last answered a DHCP probe (Unix time).",
+            labels=["dhcpd"],
+        )
         for dhcpd in now.dhcpds:
-            serving.add_metric([dhcpd.name], float(dhcpd.state in (DhcpdState.SERVING, DhcpdState.STANDBY)))
+            serving.add_metric([dhcpd.name], float(dhcpd.state.is_good))
             backlog.add_metric([dhcpd.name], dhcpd.backlog)
-        yield from (serving, backlog)
+            if dhcpd.answered_at is not None:
+                answered.add_metric([dhcpd.name], dhcpd.answered_at.timestamp())
+        yield from (serving, backlog, answered)
         connected = GaugeMetricFamily(
             "macbind_hypervisor_connected", "Whether libvirt answers.", labels=["hypervisor"]
         )
@@ -61,9 +71,12 @@ class _StatusCollector(Collector):
             connected.add_metric([hypervisor.name], float(hypervisor.connected))
             domains.add_metric([hypervisor.name], hypervisor.domains)
         yield from (connected, domains)
-        yield GaugeMetricFamily(
-            "macbind_findings", "What an admin should look at; `macbind status` tells.", len(now.findings)
+        findings = GaugeMetricFamily(
+            "macbind_findings", "What an admin should look at; `macbind status` tells.", labels=["code"]
         )
+        for code, count in sorted(Counter(one.code for one in now.findings).items()):
+            findings.add_metric([code], count)
+        yield findings
         yield GaugeMetricFamily(
             "macbind_start_time_seconds", "When the service started (Unix time).", now.started_at.timestamp()
         )

@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 from typing_extensions import override
@@ -35,17 +36,21 @@ class Peer:
     gid: int
 
     def __str__(self) -> str:
-        try:
-            name = pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            name = "?"
-        return f"{name} (uid {self.uid}, pid {self.pid})"
+        return f"{_user_name(self.uid)} (uid {self.uid}, pid {self.pid})"
 
     @classmethod
     def of(cls, connection: socket.socket) -> Peer:
         """Asks the kernel (unix(7), SO_PEERCRED); it cannot be forged."""
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return cls(*_CREDENTIALS.unpack(raw))
+
+
+@lru_cache(maxsize=1024)
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return "?"
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -80,6 +85,10 @@ class Access:
     may_change: Sequence[str]
     may_read: Sequence[str]
 
+    def is_ours(self, peer: Peer) -> bool:
+        """Whether the caller is root or the service's own user, who may do everything."""
+        return peer.uid in (0, os.geteuid())
+
     def check(self, peer: Peer, *, change: bool) -> None:
         """Lets the call pass or refuses it.
 
@@ -87,7 +96,7 @@ class Access:
             NotPermitted: The user is not among those who may.
         """
         allowed = self.may_change if change else [*self.may_read, *self.may_change]
-        if peer.uid in (0, os.geteuid()) or any(_matches(entry, peer) for entry in allowed):
+        if self.is_ours(peer) or any(_matches(entry, peer) for entry in allowed):
             return
         raise NotPermitted(
             f"{peer} may not {'change' if change else 'read'} allocations.",

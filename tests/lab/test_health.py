@@ -1,0 +1,208 @@
+"""Health that means serving: a dhcpd that is deaf, full, damaged or not alone is told from one that serves."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from contract.test_dhcpd import fill, small_disk
+from lab.conftest import open_directory
+from labkit.dhcp import DhcpClient
+from labkit.farm import OMAPI_PORT, Farm
+from labkit.net import Lab
+from labkit.wait import until
+from macbind.client import Client
+from macbind.dhcpd.probe import has_carrier
+from macbind.errors import DhcpdRefused
+from macbind.model import Finding, Status, probe_mac
+
+SOON_S = 20.0
+PROBE = 'probe = "br0"\nprobe_interval_s = 1\n'
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where the farm of this test keeps its files."""
+    with open_directory() as place:
+        yield place
+
+
+@contextmanager
+def farm_with(lab: Lab, place: Path, dhcpd: str, leases: Path | None = None) -> Iterator[tuple[Farm, Client]]:
+    """A serving farm with more lines in its [dhcpd.main] table, and its Python API."""
+    with Farm(lab, place, dhcpd=dhcpd, leases=leases) as farm, farm.client() as client:
+        yield farm, client
+        assert farm.defects() == []
+
+
+def finding(client: Client, code: str) -> Finding:
+    """The finding of this kind, once there is one."""
+    now = wait_status(client, lambda now: code in {one.code for one in now.findings}, f"the finding {code}")
+    return next(one for one in now.findings if one.code == code)
+
+
+def wait_status(client: Client, condition: Callable[[Status], object], what: str) -> Status:
+    """The status that meets the condition first."""
+
+    def met() -> Status | None:
+        now = client.status()
+        return now if condition(now) else None
+
+    found = until(met, SOON_S, what)
+    assert found is not None
+    return found
+
+
+def test_probe_says_when_dhcpd_answered_and_takes_nothing(lab: Lab, place: Path) -> None:
+    """A probed dhcpd is seen to answer, again and again; no lease comes of it, and no machine is offered less."""
+    port = lab.port("machine")
+    with farm_with(lab, place, PROBE) as (farm, client):
+        first = wait_status(client, lambda now: now.dhcpds[0].answered_at, "an answer").dhcpds[0].answered_at
+        wait_status(client, lambda now: now.dhcpds[0].answered_at != first, "the next answer")
+        assert client.status().findings == ()
+        assert f"DHCPOFFER on 10.0.0.0 to {probe_mac('main')}" in farm.dhcpd.log()
+        assert "DHCPREQUEST" not in farm.dhcpd.log()
+        assert "\nlease " not in farm.leases.read_text()
+        made = client.allocate("farm", "vm")
+        lease = DhcpClient(port, str(made.mac)).dora()
+        assert lease is not None
+        assert lease.address == made.address
+        assert "ANSWERED" in farm.macbind("status")
+
+
+def test_dhcpd_that_is_deaf_is_told_from_one_that_serves(lab: Lab, place: Path) -> None:
+    """Its interface made anew, dhcpd goes on to confirm over OMAPI and hears nobody: status and exit code say so."""
+    lab.port("machine")
+    with farm_with(lab, place, PROBE) as (farm, client):
+        wait_status(client, lambda now: now.dhcpds[0].answered_at, "an answer")
+        lab.server.ip(
+            "link del br0",
+            "link add br0 type bridge forward_delay 0",
+            "addr add 10.0.0.1/8 brd + dev br0",
+            "link set br0 up",
+            "link set to-machine master br0",
+        )
+        now = wait_status(client, lambda now: now.dhcpds[0].state == "deaf", "dhcpd to be found deaf")
+        told = finding(client, "dhcpd_deaf")
+        assert told.message == "dhcpd 'main' does not answer DHCP on br0: machines get no address."
+        assert "Restart it if its interface was made anew" in told.hint
+        assert now.dhcpds[0].answered_at is not None
+        assert client.allocate("farm", "vm").state == "bound"  # it still confirms
+        shown = farm.run("status")
+        assert shown.returncode == 1
+        assert "! dhcpd 'main' does not answer DHCP on br0" in shown.stdout
+        farm.dhcpd.restart()
+        wait_status(client, lambda now: now.dhcpds[0].state == "serving", "dhcpd to serve again")
+        wait_status(client, lambda now: now.findings == (), "nothing to be found")
+
+
+def test_bridge_without_machines_makes_nobody_deaf(lab: Lab, place: Path) -> None:
+    """While no machine is plugged in, nothing can be asked, and nothing is made of it; with the first one it is."""
+    with farm_with(lab, place, PROBE) as (farm, client):
+        assert not lab.server.call(lambda: has_carrier("br0"))
+        assert client.status().dhcpds[0].answered_at is None
+        lab.port("machine")
+        assert lab.server.call(lambda: has_carrier("br0"))
+        wait_status(client, lambda now: now.dhcpds[0].answered_at, "an answer")
+        assert "dhcpd_deaf" not in farm.log()
+
+
+def test_interface_that_cannot_be_asked_on_is_named(lab: Lab, place: Path) -> None:
+    """A probe on an interface that is not there is a finding; dhcpd is not called deaf for it."""
+    with farm_with(lab, place, 'probe = "br9"\n') as (_, client):
+        told = finding(client, "network_unavailable")
+        assert "the interface 'br9'" in told.message
+        assert client.status().dhcpds[0].state == "serving"
+
+
+def test_signs_in_the_log_become_findings(lab: Lab, place: Path) -> None:
+    """A dhcpd that drops a part of its lease file at its start says so in its log, and macbind passes it on."""
+    with farm_with(lab, place, f'log = "{place / "dhcpd.log"}"\n') as (farm, client):
+        made = client.allocate_group("farm", "group", 3)
+        farm.dhcpd.stop()
+        whole = farm.leases.read_text()
+        farm.leases.write_text(whole.replace("  fixed-address", "  fixed-address {", 1))
+        farm.dhcpd.restart()
+        told = finding(client, "lease_file_damaged")
+        assert "dropped the rest" in told.message
+        assert "dhcpd.leases line " in told.message
+        farm.wait_serving()
+        assert all(farm.dhcpd.omshell_host(str(one.mac)) is not None for one in made)
+
+
+def test_connection_of_somebody_else_to_the_omapi_port_is_found(lab: Lab, place: Path) -> None:
+    """Who is connected to the port beside macbind is named with user and port, until they go."""
+    with farm_with(lab, place, "") as (_, client):
+        with closing(lab.open_socket("127.0.0.1", OMAPI_PORT)) as stranger:
+            port = stranger.getsockname()[1]
+            told = finding(client, "foreign_omapi_client")
+            assert told.message == (
+                f"A program of root (127.0.0.1 port {port}) is connected to the OMAPI port of dhcpd 'main'."
+            )
+        wait_status(client, lambda now: now.findings == (), "nothing to be found")
+
+
+def test_full_disk_is_found_before_and_while_it_hurts(lab: Lab, place: Path) -> None:
+    """Too little space to rewrite the lease file is a finding; so is what dhcpd could not write, until it can."""
+    with (
+        small_disk(place / "disk") as disk,
+        farm_with(lab, place, "", disk / "dhcpd.leases") as (_, client),
+    ):
+        assert "needs 2 to rewrite its lease file" in finding(client, "disk_low").message
+        filler = fill(disk)
+        with pytest.raises(DhcpdRefused) as refused:
+            client.allocate_group("farm", "group", 60)
+        assert refused.value.details["result"] == 26
+        told = finding(client, "dhcpd_refused")
+        assert "check the space and permissions of its directory" in told.hint
+        filler.unlink()
+        client.allocate_group("farm", "group", 3)
+        wait_status(
+            client,
+            lambda now: {one.code for one in now.findings} == {"disk_low", "lease_file_damaged"},
+            "the torn record to be all that is left of it",
+        )
+
+
+def test_lease_file_that_is_gone_is_found(lab: Lab, place: Path) -> None:
+    """dhcpd goes on writing into a deleted file; that its reservations will be forgotten is told."""
+    with farm_with(lab, place, "") as (farm, client):
+        farm.leases.unlink()
+        assert "it writes into a file that is gone" in finding(client, "lease_file_missing").hint
+
+
+def test_host_of_somebody_else_in_a_pool_is_found_and_left_alone(lab: Lab, place: Path) -> None:
+    """A foreign host with an address of a pool is reported at the next comparison, and stays as it is."""
+    with farm_with(lab, place, "resync_s = 1\n") as (farm, client):
+        farm.dhcpd.omshell(
+            'new host\nset name = "printer"\nset hardware-address = 00:11:22:33:44:55\nset hardware-type = 1\n'
+            "set ip-address = 0a:01:01:07\ncreate\n"
+        )
+        told = finding(client, "foreign_host")
+        assert (
+            "The host 'printer' of dhcpd 'main', which macbind did not make, gives 10.1.1.7" in told.message
+        )
+        until(lambda: "1 foreign host left alone" in farm.log(), SOON_S, "the comparison to say so")
+        assert farm.dhcpd.omshell_host("00:11:22:33:44:55") is not None
+
+
+def test_metrics_count_findings_by_kind(lab: Lab, place: Path) -> None:
+    """Prometheus sees when dhcpd answered, that it does not, and how many findings of which kind there are."""
+    lab.port("machine")
+    with farm_with(lab, place, PROBE + "resync_s = 1\n") as (farm, client):
+        wait_status(client, lambda now: now.dhcpds[0].answered_at, "an answer")
+        farm.dhcpd.kill()
+        finding(client, "dhcpd_deaf")
+        finding(client, "dhcpd_unavailable")
+        metrics = subprocess.run(
+            ["curl", "-s", "--unix-socket", str(farm.socket), "http://macbind/metrics"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout
+        assert 'macbind_dhcpd_serving{dhcpd="main"} 0.0' in metrics
+        assert 'macbind_findings{code="dhcpd_deaf"} 1.0' in metrics
+        assert 'macbind_dhcpd_answered_time_seconds{dhcpd="main"} 1' in metrics

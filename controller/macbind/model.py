@@ -295,15 +295,20 @@ class HostReservation:
     @property
     def owner(self) -> tuple[IPv4Address, int] | None:
         """Address and generation if the host is ours, else None."""
-        match = _HOST_NAME.fullmatch(self.name)
-        try:
-            return (IPv4Address(match[1]), int(match[2])) if match else None
-        except ValueError:  # not an address, e.g. macbind-999.1.1.1-g1: somebody else's
-            return None
+        return owner_of(self.name)
 
     def serves_as(self, other: HostReservation) -> bool:
         """Whether dhcpd treats a machine the same by this object as by ``other``."""
         return (self.name, self.mac, self.address) == (other.name, other.mac, other.address)
+
+
+def owner_of(name: str) -> tuple[IPv4Address, int] | None:
+    """Address and generation if a host of this name is ours, else None."""
+    match = _HOST_NAME.fullmatch(name)
+    try:
+        return (IPv4Address(match[1]), int(match[2])) if match else None
+    except ValueError:  # not an address, e.g. macbind-999.1.1.1-g1: somebody else's
+        return None
 
 
 def host_name(address: IPv4Address, generation: int) -> str:

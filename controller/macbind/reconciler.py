@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 
 from macbind.addressing import AddressPlan
-from macbind.dhcpd.inspection import foreign, inspect
+from macbind.dhcpd.inspection import foreign, inspect, maimed
 from macbind.dhcpd.leases import LeaseFile
 from macbind.dhcpd.server import DhcpServer
 from macbind.errors import MacbindError
@@ -101,7 +101,8 @@ class Reconciler:
         started, name = time.monotonic(), self._dhcpd.name
         file = self._read_lease_file(pause)
         on_disk = _Slices(file)
-        reservations = mended = cleared = 0
+        reservations = mended = 0
+        cleared = self._forget(file)
         findings: list[Finding] = []
         after = -1
         while True:
@@ -139,6 +140,13 @@ class Reconciler:
             pause(TORN_WAIT_S)
             file = self._dhcpd.lease_file()
         return file
+
+    def _forget(self, file: LeaseFile | None) -> int:
+        """Removes what no MAC leads to, before it is in the way of its own reservation; returns how many."""
+        names = maimed(file) if file is not None else []
+        if names:
+            self._dhcpd.forget(names)
+        return len(names)
 
     def _observe(self, desired: Sequence[Ensure], on_disk: Sequence[HostReservation]) -> Observed:
         macs = list(dict.fromkeys([one.mac for one in desired] + [host.mac for host in on_disk]))

@@ -199,6 +199,28 @@ def test_ghost_of_an_address_at_rest_is_removed(tmp_path: Path, site: Site) -> N
         assert site.held(made.mac) is None
 
 
+@pytest.mark.parametrize("left", ["", "  hardware ethernet 00:16:3e;\n"], ids=["none", "half"])
+def test_half_a_host_is_removed_or_made_whole(tmp_path: Path, site: Site, left: str) -> None:
+    """What a torn lease file left of our hosts, with no MAC to find them by, goes by name and is no foreign host."""
+    with Controller(tmp_path, POOL, site.server()) as controller:
+        web = controller.allocate("web")[0]
+        controller.wait_settled()
+    site.dhcpd.stop()
+    names = ["macbind-10.1.1.200-g7", f"macbind-{web.address}-g{web.generation}"]
+    site.dhcpd.leases.write_text(
+        "".join(f"host {name} {{\n  dynamic;\n{left}  fixed-address 10.1.1.200;\n}}\n" for name in names)
+    )
+    site.dhcpd.restart()
+    with Controller(tmp_path, POOL, site.server()) as controller:
+        controller.wait_settled()
+        assert finding_codes(controller) == set()
+        assert controller.agrees_with(site)
+    site.dhcpd.restart()
+    on_disk = site.server().lease_file()
+    assert on_disk is not None
+    assert set(on_disk.hosts) == {names[1]}
+
+
 # -- refusals ----------------------------------------------------------------------------------------------
 
 
@@ -336,6 +358,10 @@ class Fragile(DhcpServer):
     @override
     def observe(self, macs: Sequence[MacAddress]) -> list[HostReservation | None]:
         return self._inner.observe(macs)
+
+    @override
+    def forget(self, names: Sequence[str]) -> None:
+        self._inner.forget(names)
 
     @override
     def lease_file(self) -> LeaseFile | None:

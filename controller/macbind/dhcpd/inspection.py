@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 
 from macbind.addressing import AddressPlan, MacAddress
 from macbind.dhcpd.leases import HostRecord, LeaseFile
-from macbind.model import STATIC_HOST_PREFIX, Finding, Lease
+from macbind.model import STATIC_HOST_PREFIX, Finding, Lease, owner_of
 
 
 def foreign(file: LeaseFile) -> list[HostRecord]:
@@ -20,8 +20,17 @@ def foreign(file: LeaseFile) -> list[HostRecord]:
     return [
         one
         for one in file.hosts.values()
-        if one.dynamic and (one.reservation is None or one.reservation.owner is None)
+        if one.dynamic and (one.reservation is None or one.reservation.owner is None) and not _is_maimed(one)
     ]
+
+
+def maimed(file: LeaseFile) -> list[str]:
+    """The names of hosts of ours that a torn record left without a MAC: nobody is served by them."""
+    return [one.name for one in file.hosts.values() if _is_maimed(one)]
+
+
+def _is_maimed(one: HostRecord) -> bool:
+    return one.dynamic and one.mac is None and owner_of(one.name) is not None
 
 
 def inspect(dhcpd: str, file: LeaseFile, plans: Sequence[AddressPlan], now: datetime) -> list[Finding]:

@@ -62,6 +62,9 @@ class DhcpServer(Protocol):
     def apply(self, changes: Sequence[Change]) -> list[MacbindError | None]:
         """Carries out each change; None where dhcpd confirmed it, else why it refused."""
 
+    def forget(self, names: Sequence[str]) -> None:
+        """Deletes the hosts of these names that have no MAC, so that they cannot be found by it."""
+
     def lease_file(self) -> LeaseFile | None:
         """What dhcpd has on disk, or None where macbind may not look."""
 
@@ -150,6 +153,11 @@ class IscDhcpd(DhcpServer):
         ]
         self._end_leases(removed)
         return [work.error for work in works]
+
+    @override
+    def forget(self, names: Sequence[str]) -> None:
+        found = self._exchange(find_host_by_name(name) for name in names)
+        self._exchange(delete(reply.handle) for reply in found if not reply.result and not _has_mac(reply))
 
     # -- host reservations -----------------------------------------------------------------------------
 
@@ -301,6 +309,10 @@ class IscDhcpd(DhcpServer):
             address=str(change.address),
             **details,
         )
+
+
+def _has_mac(reply: Reply) -> bool:
+    return len(reply.values.get(b"hardware-address", b"")) == 6
 
 
 def _occupied(reply: Reply) -> bool:

@@ -481,10 +481,11 @@ def test_several_leases_of_one_machine(tmp_path: Path) -> None:
 
 
 @contextmanager
-def small_disk(place: Path) -> Iterator[Path]:
-    """A file system of 64 kB."""
+def small_disk(place: Path, size: str = "64k") -> Iterator[Path]:
+    """A file system of 64 kB, or another size."""
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=True, timeout=10)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    subprocess.run(command, check=True, timeout=10)
     try:
         yield place
     finally:

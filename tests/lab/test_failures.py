@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
+from contract.test_dhcpd import fill, small_disk
 from labkit.dhcp import DhcpClient
 from labkit.farm import Farm
 from labkit.net import Port
@@ -182,6 +184,38 @@ def test_address_whose_mac_is_somebody_elses_in_dhcpd_is_put_aside(
         client.get("meets-foreign")
     assert client.allocate("foreign", "meets-foreign").address == IPv4Address("10.1.6.4")
     assert farm.dhcpd.omshell_host(mac) == {"name": "foreign", "mac": mac, "ip": "10.200.0.1"}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk for a registry, soon full."""
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        yield disk
+
+
+def test_refused_allocation_that_cannot_be_taken_back_is_said_to_stay(
+    disk: Path, make_farm: Callable[..., Farm]
+) -> None:
+    """dhcpd refuses while the registry's disk is full: the caller learns that the name keeps its address."""
+    farm = make_farm(pools=POOLS, registry=f"sqlite:///{disk / 'registry.db'}")
+    mac = "00:16:3e:01:06:03"
+    farm.dhcpd.omshell(
+        f'new host\nset name = "foreign"\nset hardware-address = {mac}\nset hardware-type = 1\ncreate\n'
+    )
+    farm.dhcpd.freeze()
+    with farm.client() as client, ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(client.allocate, "foreign", "stays")
+        until(lambda: list(client.list()), 10, "the allocation")
+        filler = fill(disk)
+        farm.dhcpd.thaw()
+        with pytest.raises(DhcpdRefused, match="belongs to the host reservation 'foreign'") as refused:
+            asked.result(15)
+        assert "stays allocated to 'stays'" in refused.value.hint
+        assert "Nothing was allocated" not in refused.value.hint
+        assert client.get("stays").state is State.PENDING
+        filler.unlink()
+        client.release("stays")
+        assert list(client.list()) == []
 
 
 def test_key_that_dhcpd_does_not_know_is_named_and_can_be_mended(

@@ -175,12 +175,8 @@ class AddressService:
             late = self._late(waiter)
             if not made:
                 return late
-            first = made[0]
-            if len(made) == 1:
-                stays = f"{first.address} stays allocated to '{first.name}' and becomes"
-            else:
-                stays = f"All {len(made)} addresses, '{first.name}' to '{made[-1].name}', stay allocated and become"
-            late.hint = f"{stays} bound when dhcpd is back: ask again with the same name, or release it."
+            become = "becomes" if len(made) == 1 else "become"
+            late.hint = f"{_stays(made)} and {become} bound when dhcpd is back: ask again with the same name, or release it."
             return late
 
         def withdraw(error: MacbindError) -> Future[Any] | None:
@@ -294,10 +290,18 @@ class AddressService:
                 if str(one.address) == refused:
                     txn.put_aside(one.address, PUT_ASIDE_S)
 
-        error.hint = (
-            f"{error.hint} Nothing was allocated; {refused} is put aside for {PUT_ASIDE_S / 60:.0f} minutes."
-        )
-        return self._committer.submit("macbind", work)
+        hint = error.hint
+
+        def tell(job: Future[None]) -> None:
+            if job.exception() is None:
+                kept = f"Nothing was allocated; {refused} is put aside for {PUT_ASIDE_S / 60:.0f} minutes."
+            else:
+                kept = f"{_stays(new)}: the registry could not take it back. Release it, or ask again with the same name."
+            error.hint = f"{hint} {kept}"
+
+        job = self._committer.submit("macbind", work)
+        job.add_done_callback(tell)  # before the caller is told, whose callback comes after this one
+        return job
 
     def _late(self, waiter: Waiter) -> MacbindError:
         """The error for confirmations that did not come, with what their dhcpds said last."""
@@ -437,6 +441,14 @@ class AddressService:
     def trim(self, before: datetime) -> None:
         """Forgets audit entries older than ``before``."""
         self._committer.submit("macbind", lambda txn: txn.trim_audit(before)).result()
+
+
+def _stays(made: Sequence[Allocation]) -> str:
+    """The beginning of a sentence: what stays allocated."""
+    first, last = made[0], made[-1]
+    if first is last:
+        return f"{first.address} stays allocated to '{first.name}'"
+    return f"All {len(made)} addresses, '{first.name}' to '{last.name}', stay allocated"
 
 
 def _registry_late() -> RegistryUnavailable:

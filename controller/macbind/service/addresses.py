@@ -176,7 +176,8 @@ class AddressService:
             if not made:
                 return late
             become = "becomes" if len(made) == 1 else "become"
-            late.hint = f"{_stays(made)} and {become} bound when dhcpd is back: ask again with the same name, or release it."
+            way = "ask again with the same name, or release it."
+            late.hint = f"{_stays(made)} and {become} bound when dhcpd is back: {way}"
             return late
 
         def withdraw(error: MacbindError) -> Future[Any] | None:
@@ -296,7 +297,7 @@ class AddressService:
             if job.exception() is None:
                 kept = f"Nothing was allocated; {refused} is put aside for {PUT_ASIDE_S / 60:.0f} minutes."
             else:
-                kept = f"{_stays(new)}: the registry could not take it back. Release it, or ask again with the same name."
+                kept = f"{_stays(new)}, for the registry could not take it back: release it, or ask again."
             error.hint = f"{hint} {kept}"
 
         job = self._committer.submit("macbind", work)

@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="the same plugs and choices again")
     parser.add_argument("--plant", choices=sorted(PLANTS), default="", help="a bug that must be found")
     parser.add_argument("--round", type=float, default=ROUND_S, help="how long one round works, in seconds")
+    parser.add_argument("--rounds", type=int, default=1, help="at least so many, however long they take")
     parser.add_argument(
         "--sites", default="", help="the order of sites, e.g. 0,1: sqlite, postgresql, clocks"
     )
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plant=options.plant,
             say=lambda line: print(line, flush=True),
             round_s=options.round,
+            least=options.rounds,
             place=place,
         )
         report = campaign.run(order)

@@ -239,6 +239,7 @@ class Campaign:
         plant: A bug to plant; the run is over as soon as it is found.
         say: Is told one line per round.
         round_s: How long a round works, in seconds.
+        least: So many rounds there are, however long they take.
         place: Where the sites' directories go.
     """
 
@@ -250,9 +251,11 @@ class Campaign:
         plant: str = "",
         say: Callable[[str], None] = print,
         round_s: float = ROUND_S,
+        least: int = 1,
         place: Path,
     ) -> None:
         self.seconds, self.plant, self.say, self.round_s, self.place = seconds, plant, say, round_s, place
+        self.least = least
         self.report = Report(seed)
         self._began = time.monotonic()
         self._arenas: dict[int, Arena] = {}
@@ -262,7 +265,7 @@ class Campaign:
         """Runs rounds until time is over or something was found, then the last checks."""
         with ExitStack() as stack:
             number = 0
-            while not self.report.violations and self._has_time(number, order):
+            while not self.report.violations and (number < self.least or self._has_time()):
                 number += 1
                 self._round(self._arena(order[(number - 1) % len(order)], stack), number)
             for arena in self._arenas.values():
@@ -272,12 +275,11 @@ class Campaign:
                 self._count(arena)
         return self.report
 
-    def _has_time(self, number: int, order: Sequence[int]) -> bool:
-        """Whether another round fits in; every site of the order has one at least."""
-        if number < len(set(order)) and not self.plant:
-            return True
-        left = self.seconds - (time.monotonic() - self._began) - _END_S * len(self._arenas) * (not self.plant)
-        return number == 0 or left > max(self._longest_s, self.round_s)
+    def _has_time(self) -> bool:
+        """Whether another round and the last checks fit in."""
+        end_s = 0.0 if self.plant else _END_S * len(self._arenas)
+        left_s = self.seconds - (time.monotonic() - self._began) - end_s
+        return left_s > max(self._longest_s, self.round_s)
 
     def _arena(self, index: int, stack: ExitStack) -> Arena:
         if index not in self._arenas:

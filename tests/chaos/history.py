@@ -12,7 +12,7 @@ their order:
 So an interval of ownership is never longer than the truth, and two that overlap are two owners of one address.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -65,7 +65,6 @@ class Name:
     fate: Fate = Fate.GONE
     binding: Binding | None = None
     since: float = 0.0
-    pinned: bool = False
     claimed: bool = False
     by_itself: bool = False
     """Whether its end is macbind's own affair: its domain has ended."""
@@ -196,7 +195,6 @@ class History:
                     one.past.append(one.binding)
                 one.since = float(entry["t"])
             one.fate, one.binding = Fate.HELD, binding
-            one.pinned = start["kind"] == "reserve"
 
     def _failed(self, start: Entry, entry: Entry) -> None:
         self._note(entry, start["names"])
@@ -249,10 +247,11 @@ class History:
                         owner[generation],
                         name,
                     )
+            answered = deque(sorted((ended, generation, name) for _, ended, generation, name in made))
             newest, by = -1, ""
             for began, _, generation, name in sorted(made):
-                known = [(g, who) for _, ended, g, who in made if ended < began]
-                newest, by = max(known, default=(-1, ""))
+                while answered[0][0] < began:
+                    newest, by = max((newest, by), answered.popleft()[1:])
                 if generation < newest:
                     self._blame(
                         f"{address} has generation {generation} after {newest} of {by}", name, by, address

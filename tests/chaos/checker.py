@@ -226,8 +226,7 @@ class Checker:
         self.site.control.touch(begins=True)
         self.site.dhcpd.restart()
         self.site.control.touch(begins=False)
-        found += self._hosts(history, registry)  # before macbind can have mended anything
-        self.site.settle()
+        self.site.settle()  # a torn record may have brought deleted hosts back: macbind removes them
         found += self._hosts(history, registry)
         for name in sorted(hosts_on_disk(self.site.farm.leases)):
             self.counts["hosts on disk"] += 1

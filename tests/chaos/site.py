@@ -40,7 +40,7 @@ PLANTED_S = 4.0
 RESTS_S = 60.0
 LOOK = 0.35
 """The share of answers that workers check with omshell at once; all when a bug is hunted."""
-_LEASES_KIB, _REGISTRY_KIB = 256, 8192
+_LEASES_KIB, _REGISTRY_KIB = 4096, 8192
 _FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 _GOOD_ENDS = frozenset({-signal.SIGKILL, 5})
 """How macbind may end: killed, or because the registry was not there when it started."""

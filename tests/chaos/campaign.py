@@ -14,6 +14,8 @@ from chaos.faults import FAULTS, STEP, Mend, fill
 from chaos.history import History, Violation, outcomes
 from chaos.seams import STEPS, Need, Step
 from chaos.site import Kind, NotRecovered, Site
+from labkit.dhcpd import DhcpdDied
+from labkit.virt import LibvirtdDied
 from labkit.wait import until
 
 SITES = (
@@ -297,10 +299,14 @@ class Campaign:
         began = time.monotonic()
         before, checks = outcomes(arena.site.entries()), arena.checker.counts.total()
         fight = Round(arena, number, self.round_s)
-        fight.run()
-        mended = time.monotonic()
-        found = arena.check()
-        self.report.violations += found
+        try:
+            fight.run()
+            mended = time.monotonic()
+            found = arena.check()
+        except (DhcpdDied, LibvirtdDied, TimeoutError) as error:
+            mended = time.monotonic()
+            found = [Violation(f"could not be mended: {error}", ())]
+        self._blame(arena, f"round {number}", found)
         self.report.faults += fight.faults
         self.report.rounds[arena.site.kind.name] += 1
         told = Counter(dict(outcomes(arena.site.entries())))
@@ -316,11 +322,15 @@ class Campaign:
 
     def _finish(self, arena: Arena) -> None:
         found = arena.end()
-        self.report.violations += found
+        self._blame(arena, "the end", found)
         self.say(
             f"the end    {arena.site.kind.name:<10}  everything released, every pool filled and released again  "
             + (f"{len(found)} VIOLATIONS" if found else "ok")
         )
+
+    def _blame(self, arena: Arena, when: str, found: Sequence[Violation]) -> None:
+        where = f"{arena.site.kind.name}, {when}"
+        self.report.violations += [replace(one, what=f"{where}: {one.what}") for one in found]
 
     def _count(self, arena: Arena) -> None:
         entries = arena.site.entries()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from chaos import sql
 from chaos.history import Fate, History, Name, Violation
-from chaos.site import PROBE, RANGES, WITNESS, Site, addresses, mac_of
+from chaos.site import PROBE, PROBED, RANGES, WITNESS, WITNESSED, Site, addresses, mac_of
 from labkit.dhcp import DhcpClient, expect_silence
 from macbind.errors import MacbindError, PoolExhausted
 from macbind.model import Allocation
@@ -113,7 +113,7 @@ class Checker:
             if row.live and row.name != PROBE
         }
         for key in sorted(live.keys() | registry.told.keys()):
-            if key[1] != "10.9.200.1" and live.get(key) != registry.told.get(key):
+            if key[1] != PROBED and live.get(key) != registry.told.get(key):
                 what = f"{key[1]}: generation {live.get(key)} lives, {registry.told.get(key)} was confirmed"
                 found.append(history.violation(what, key[1]))
         return found
@@ -230,7 +230,7 @@ class Checker:
         found += self._hosts(history, registry)
         for name in sorted(hosts_on_disk(self.site.farm.leases)):
             self.counts["hosts on disk"] += 1
-            if "-10.9.200." not in name:
+            if not any(f"-{one}-" in name for one in (PROBED, WITNESSED)):
                 found.append(history.violation(f"{when} the lease file has {name}"))
         return found
 

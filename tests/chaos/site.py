@@ -319,7 +319,8 @@ class Site:
             self.watch()
             for process in self._workers:
                 if not process.alive:
-                    raise NotRecovered(f"a worker ended with {process.returncode}; see its log")
+                    logs = [self.tail(log.read_text()) for log in self.place.glob("[wv]*.log")]
+                    raise NotRecovered(f"a worker ended with {process.returncode}:\n" + "".join(logs))
             return all(self.control.resting(index) >= number for index in range(len(self._workers)))
 
         try:
@@ -377,7 +378,7 @@ class Site:
             try:
                 with self.farm.client(timeout_s=2.0) as client:
                     # A change that dhcpd confirms: whatever was done to it before, macbind knows of.
-                    client.reserve(PROBE, "10.9.200.1")
+                    client.reserve(PROBE, PROBED)
                     client.unreserve(PROBE)
                     status = client.status()
                     held = {one.name for one in client.list()} & set(gone)
@@ -400,7 +401,7 @@ class Site:
 
     def _pin_witness(self) -> Allocation:
         with self.farm.client() as client:
-            return client.reserve(WITNESS, "10.9.200.2")
+            return client.reserve(WITNESS, WITNESSED)
 
     # -- independent witnesses -------------------------------------------------------------------------
 
@@ -432,6 +433,8 @@ def _opened(go: Path, spare: Process) -> bool:
 
 WITNESS, PROBE = "witness", "probe"
 """Names of the harness itself."""
+PROBED, WITNESSED = "10.9.200.1", "10.9.200.2"
+"""Their addresses."""
 
 
 def addresses(pool: str) -> list[str]:

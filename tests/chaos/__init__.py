@@ -25,6 +25,7 @@ everything is released, nothing may be left anywhere, and every pool must be goo
 `proxy`        the wire between macbind and dhcpd: refuses, cuts, slows down, swallows
 `faults`       everything that can be broken, each with its mending
 `schedule`     what is broken when: drawn from the seed alone
+`pools`        their addresses, and those of the harness itself
 `site`         one lab: network, dhcpd, registry, libvirtd, macbind, workers
 `sql`          the registry's tables, read without macbind
 `checker`      compares the witnesses after a round and at the end

@@ -218,7 +218,7 @@ class Arena:
     def _secrets(self, places: Sequence[Path]) -> list[Violation]:
         files, leaks = secrets.search(self.guard.secrets, places)
         self.checker.counts["files without secrets"] += files
-        self.checker.counts["processes without secrets"] += self.guard.processes
+        self.checker.counts["processes without secrets"] = self.guard.processes
         return [Violation(leak, ()) for leak in [*self.guard.leaks, *leaks][:5]]
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from chaos import sql
 from chaos.history import Fate, History, Name, Violation
-from chaos.site import PROBE, PROBED, RANGES, WITNESS, WITNESSED, Site, addresses, mac_of
+from chaos.pools import PROBE, PROBED, RANGES, WITNESS, WITNESSED, addresses, mac_of
+from chaos.site import Site
 from labkit.dhcp import DhcpClient, expect_silence
 from macbind.errors import MacbindError, PoolExhausted
 from macbind.model import Allocation

@@ -10,13 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from chaos.control import Arm, Control, Phase
 from chaos.journal import Entry, read
+from chaos.pools import PROBE, PROBED, WITNESS, WITNESSED, pools_toml
 from chaos.proxy import Proxy, Wire
 from chaos.worker import Orders
 from labkit.dhcp import DhcpClient
@@ -44,26 +44,6 @@ _LEASES_KIB, _REGISTRY_KIB = 4096, 8192
 _FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 _GOOD_ENDS = frozenset({-signal.SIGKILL, 5})
 """How macbind may end: killed, or because the registry was not there when it started."""
-
-RANGES = {
-    "shared": ("10.1.0.3", "10.1.0.26"),
-    "own-0": ("10.1.1.3", "10.1.1.30"),
-    "own-1": ("10.1.2.3", "10.1.2.14"),
-    "own-2": ("10.1.3.3", "10.1.3.12"),
-    "own-3": ("10.1.4.3", "10.1.4.32"),
-    "domains": ("10.1.5.3", "10.1.5.12"),
-}
-"""First and last address of each pool: small, so that some are exhausted now and then."""
-_COOLDOWN_S = {"own-1": 1.0, "own-2": 3600.0}
-
-
-def pools_toml() -> str:
-    """The pools as macbind's configuration has them."""
-    text = '[subnet."10.0.0.0/8"]\nrouters = ["10.0.0.1"]\n'
-    for name, (first, last) in RANGES.items():
-        text += f'\n[pool.{name}]\nsubnet = "10.0.0.0/8"\nranges = ["{first}-{last}"]\nclaim_timeout_s = 0\n'
-        text += f"cooldown_s = {_COOLDOWN_S.get(name, 0.0)}\n"
-    return text
 
 
 @dataclass(frozen=True)
@@ -238,23 +218,21 @@ class Site:
         if process is not None and process.alive:
             process.kill_now()
 
-    def watch(self, pause_s: float = 0.0) -> bool:
-        """Starts macbind again if it has ended, as a service manager does; True if it had."""
+    def watch(self, pause_s: float = 0.0) -> None:
+        """Starts macbind again if it has ended, as a service manager does, after a pause."""
         process = self.farm.process
-        if not self.daemon_wanted or (process is not None and process.alive):
-            return False
         assert process is not None
+        if process.alive or not self.daemon_wanted:
+            return
         if not self._restart_at:
             if process.returncode not in _GOOD_ENDS:
                 self.unexpected.append(
                     f"macbind ended with {process.returncode}:\n{self.tail(self.farm.log())}"
                 )
             self._restart_at = time.monotonic() + pause_s
-            return True
-        if time.monotonic() >= self._restart_at:
+        elif time.monotonic() >= self._restart_at:
             self._restart_at = 0.0
             self._start_daemon()
-        return False
 
     def hits(self) -> list[str]:
         """The steps at which macbind has died, in order."""
@@ -429,20 +407,3 @@ def _opened(go: Path, spare: Process) -> bool:
         raise
     go.unlink()
     return True
-
-
-WITNESS, PROBE = "witness", "probe"
-"""Names of the harness itself."""
-PROBED, WITNESSED = "10.9.200.1", "10.9.200.2"
-"""Their addresses."""
-
-
-def addresses(pool: str) -> list[str]:
-    """All addresses of a pool, lowest first."""
-    first, last = (int(IPv4Address(end)) for end in RANGES[pool])
-    return [str(IPv4Address(number)) for number in range(first, last + 1)]
-
-
-def mac_of(address: str) -> str:
-    """The MAC that belongs to an address: the prefix and its low 24 bits."""
-    return "00:16:3e:" + IPv4Address(address).packed[1:].hex(":")

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 
 from macbind.addressing import AddressPlan
-from macbind.dhcpd.inspection import foreign, inspect, maimed
+from macbind.dhcpd.inspection import divide, inspect
 from macbind.dhcpd.leases import LeaseFile
 from macbind.dhcpd.server import DhcpServer
 from macbind.errors import MacbindError
@@ -100,9 +100,11 @@ class Reconciler:
         """
         started, name = time.monotonic(), self._dhcpd.name
         file = self._read_lease_file(pause)
-        on_disk = _Slices(file)
-        reservations = mended = 0
-        cleared = self._forget(file)
+        ours, maimed, others = ([], [], []) if file is None else divide(file)
+        on_disk = _Slices(ours)
+        if maimed:  # no MAC leads to them, and they are in the way of their own reservations
+            self._dhcpd.forget(maimed)
+        reservations, mended, cleared = 0, 0, len(maimed)
         findings: list[Finding] = []
         after = -1
         while True:
@@ -120,13 +122,13 @@ class Reconciler:
                 break
             after = last
         if file is not None:
-            findings += inspect(name, file, self._plans(), datetime.now(UTC))
+            findings += inspect(name, file, others, self._plans(), datetime.now(UTC))
         return Cycle(
             name,
             reservations,
             mended,
             cleared,
-            0 if file is None else len(foreign(file)),
+            len(others),
             file is not None,
             time.monotonic() - started,
             tuple(findings),
@@ -140,13 +142,6 @@ class Reconciler:
             pause(TORN_WAIT_S)
             file = self._dhcpd.lease_file()
         return file
-
-    def _forget(self, file: LeaseFile | None) -> int:
-        """Removes what no MAC leads to, before it is in the way of its own reservation; returns how many."""
-        names = maimed(file) if file is not None else []
-        if names:
-            self._dhcpd.forget(names)
-        return len(names)
 
     def _observe(self, desired: Sequence[Ensure], on_disk: Sequence[HostReservation]) -> Observed:
         macs = list(dict.fromkeys([one.mac for one in desired] + [host.mac for host in on_disk]))
@@ -171,17 +166,12 @@ class Reconciler:
 
 
 class _Slices:
-    """The host reservations of ours in a lease file, taken in the order of their addresses."""
+    """Host reservations, taken in the order of their addresses."""
 
-    def __init__(self, file: LeaseFile | None) -> None:
-        ours: list[tuple[int, HostReservation]] = []
-        for record in file.hosts.values() if file is not None else ():
-            host = record.reservation
-            if host is not None and (owner := host.owner) is not None:
-                ours.append((int(owner[0]), host))
-        ours.sort(key=lambda pair: pair[0])
-        self._keys = [key for key, _ in ours]
-        self._hosts = [host for _, host in ours]
+    def __init__(self, hosts: Iterable[tuple[IPv4Address, HostReservation]]) -> None:
+        pairs = sorted(((int(address), host) for address, host in hosts), key=lambda pair: pair[0])
+        self._keys = [key for key, _ in pairs]
+        self._hosts = [host for _, host in pairs]
         self._taken = 0
 
     def take(self, last: int | None) -> list[HostReservation]:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from macbind.addressing import AddressPlan, AddressRange
-from macbind.dhcpd.inspection import foreign, inspect
+from macbind.dhcpd.inspection import divide, inspect
 from macbind.dhcpd.leases import parse
 from macbind.model import Finding
 from macbind.reconciler import Cycle
@@ -35,17 +35,22 @@ def lease(address: str, state: str, ends: str) -> str:
 
 def look(text: str) -> list[Finding]:
     """The findings of a lease file."""
-    return inspect("main", parse(text.encode()), PLANS, NOW)
+    file = parse(text.encode())
+    return inspect("main", file, divide(file)[-1], PLANS, NOW)
 
 
 OURS = host("macbind-10.1.1.3-g7", "00:16:3e:01:01:03", "10.1.1.3")
 
 
 def test_file_of_our_own_hosts_has_nothing_to_look_at() -> None:
-    """Our hosts, hosts of others elsewhere, and what was leased from a range are in order."""
+    """Our hosts, what is left of one, hosts of others elsewhere, and what was leased from a range are in order."""
     elsewhere = host("printer", "00:11:22:33:44:55", "10.1.9.9")
+    elsewhere += "host macbind-10.1.1.8-g7 {\n  dynamic;\n  fixed-address 10.1.1.8;\n}\n"
     assert look(OURS + elsewhere + lease("10.1.250.1", "active", "5 2027/01/01 00:00:00")) == []
-    assert [one.name for one in foreign(parse((OURS + elsewhere).encode()))] == ["printer"]
+    ours, maimed, others = divide(parse((OURS + elsewhere).encode()))
+    assert [(str(address), host.name) for address, host in ours] == [("10.1.1.3", "macbind-10.1.1.3-g7")]
+    assert maimed == ["macbind-10.1.1.8-g7"]
+    assert [one.name for one in others] == ["printer"]
 
 
 @pytest.mark.parametrize(

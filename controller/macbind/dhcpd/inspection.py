@@ -12,33 +12,39 @@ from ipaddress import IPv4Address
 
 from macbind.addressing import AddressPlan, MacAddress
 from macbind.dhcpd.leases import HostRecord, LeaseFile
-from macbind.model import STATIC_HOST_PREFIX, Finding, Lease, owner_of
+from macbind.model import STATIC_HOST_PREFIX, Finding, HostReservation, Lease, owner_of
 
 
-def foreign(file: LeaseFile) -> list[HostRecord]:
-    """The hosts made over OMAPI by somebody else; macbind never changes them."""
-    return [
-        one
-        for one in file.hosts.values()
-        if one.dynamic and (one.reservation is None or one.reservation.owner is None) and not _is_maimed(one)
-    ]
+def divide(
+    file: LeaseFile,
+) -> tuple[list[tuple[IPv4Address, HostReservation]], list[str], list[HostRecord]]:
+    """Whose the hosts in a lease file are.
+
+    Returns:
+        Our host reservations, each with the address in its name; the names of hosts of ours that a torn record left
+        without a MAC, so that nobody is served by them; and the hosts made over OMAPI by somebody else.
+    """
+    ours, maimed, others = [], [], []
+    for record in file.hosts.values():
+        host = record.reservation
+        if host is not None and (owner := host.owner) is not None:
+            ours.append((owner[0], host))
+        elif record.dynamic and record.mac is None and owner_of(record.name) is not None:
+            maimed.append(record.name)
+        elif record.dynamic:
+            others.append(record)
+    return ours, maimed, others
 
 
-def maimed(file: LeaseFile) -> list[str]:
-    """The names of hosts of ours that a torn record left without a MAC: nobody is served by them."""
-    return [one.name for one in file.hosts.values() if _is_maimed(one)]
-
-
-def _is_maimed(one: HostRecord) -> bool:
-    return one.dynamic and one.mac is None and owner_of(one.name) is not None
-
-
-def inspect(dhcpd: str, file: LeaseFile, plans: Sequence[AddressPlan], now: datetime) -> list[Finding]:
+def inspect(
+    dhcpd: str, file: LeaseFile, others: Sequence[HostRecord], plans: Sequence[AddressPlan], now: datetime
+) -> list[Finding]:
     """What an admin should look at.
 
     Args:
         dhcpd: The dhcpd's name in the configuration.
         file: Its lease file.
+        others: The hosts of others in it.
         plans: The address plans of the pools it serves.
         now: When it was read (UTC).
     """
@@ -54,7 +60,7 @@ def inspect(dhcpd: str, file: LeaseFile, plans: Sequence[AddressPlan], now: date
                 "before, macbind makes its own reservations again, but leases and hosts of others are lost.",
             )
         )
-    found += _in_our_way(dhcpd, foreign(file), plans)
+    found += _in_our_way(dhcpd, others, plans)
     found += _leased(dhcpd, file.leases.values(), plans, now)
     masked = sorted(name for name in file.tombstones if name.startswith(STATIC_HOST_PREFIX))
     if masked:

@@ -1,0 +1,62 @@
+"""Fixtures of the whole system: Debian machines with systemd, on which macbind is installed."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from labkit.installed import Installed, Parts, prepare
+from labkit.net import Lab
+
+_findings = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Room for what tests found out and everybody should see."""
+    config.stash[_findings] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints that, in every run."""
+    if config.stash[_findings]:
+        terminalreporter.section("the system")
+        for line in config.stash[_findings]:
+            terminalreporter.line(line)
+
+
+@pytest.fixture
+def finding(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Adds a line to the end of the run's output."""
+    return pytestconfig.stash[_findings].append
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_remains() -> Iterator[None]:
+    """After the last test no namespace and no mount of this process is left."""
+    yield
+    left = sorted(path.name for path in Path("/run/netns").glob(f"labkit-{os.getpid()}-*"))
+    assert not left, f"labs that were not taken down: {left}"
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """What machines are made of."""
+    return prepare(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture(scope="session")
+def make_installed(
+    tmp_path_factory: pytest.TempPathFactory, parts: Parts
+) -> Iterator[Callable[[], Installed]]:
+    """Makes a machine with a network of its own (10.0.0.1/8 on br0) and macbind installed, but not set up."""
+    with ExitStack() as machines:
+
+        def make() -> Installed:
+            lab = machines.enter_context(Lab())
+            machine = machines.enter_context(Installed(lab, parts, tmp_path_factory.mktemp("machine")))
+            machine.make("install")
+            return machine
+
+        yield make

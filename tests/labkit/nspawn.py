@@ -4,13 +4,16 @@ What it writes goes to memory, in an overlay over the image that is mounted wher
 machine's last process ends, nothing of it is left. A reboot keeps it.
 """
 
+import os
 import re
 import subprocess
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from labkit.cgroup import control_group
 from labkit.net import Lab, Process
 from labkit.netns import has_ended, run_command
 from labkit.wait import until
@@ -22,6 +25,7 @@ _BOOT = """
 set -e
 work=$1 image=$2
 shift 2
+for group in $GROUPS_TO_JOIN; do echo $$ >"$group"; done
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
 mount -t overlay overlay -o "lowerdir=$image,upperdir=$work/upper,workdir=$work/work" "$work/root"
@@ -29,7 +33,11 @@ mount -t overlay overlay -o "lowerdir=$image,upperdir=$work/upper,workdir=$work/
 mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd
 mkdir /run/systemd/nspawn /run/systemd/system
-exec systemd-nspawn --directory="$work/root" "$@"
+trap exit TERM  # once nspawn, which gets the signal, too, has ended
+while :; do
+  systemd-nspawn --directory="$work/root" "$@" && exit
+  [ $? = 133 ] || exit 1  # its word for "reboot"
+done
 """
 
 
@@ -49,12 +57,17 @@ class Machine:
         self._work = directory / "machine"
         self._process: Process | None = None
         self._leader = 0
+        self._teardown = ExitStack()
 
     def __enter__(self) -> Self:
         self._work.mkdir()
-        with self.log_file.open("ab") as output:
-            self._process = Process(self._command(), output, {})
         try:
+            # Its own, as two machines' systemds in one would take each other's processes for theirs.
+            groups = self._teardown.enter_context(control_group(self.lab.name))
+            environment = {**os.environ, "GROUPS_TO_JOIN": " ".join(map(str, groups))}
+            with self.log_file.open("ab") as output:
+                self._process = Process(self._command(), output, {"env": environment})
+            self._teardown.callback(self._process.end)
             self._wait_booted()
         except BaseException:
             self.end()
@@ -68,8 +81,7 @@ class Machine:
 
     def end(self) -> None:
         """Switches it off: orderly, and by force after 3 seconds. Harmless when it is off."""
-        if self._process is not None:
-            self._process.end()
+        self._teardown.close()
 
     def _command(self) -> list[str]:
         # Not inside the namespace: `ip netns exec` hides the control groups.

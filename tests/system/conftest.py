@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -46,17 +45,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     return prepare(tmp_path_factory.mktemp("built"))
 
 
-@pytest.fixture(scope="session")
-def make_installed(
-    tmp_path_factory: pytest.TempPathFactory, parts: Parts
-) -> Iterator[Callable[[], Installed]]:
-    """Makes a machine with a network of its own (10.0.0.1/8 on br0) and macbind installed, but not set up."""
-    with ExitStack() as machines:
-
-        def make() -> Installed:
-            lab = machines.enter_context(Lab())
-            machine = machines.enter_context(Installed(lab, parts, tmp_path_factory.mktemp("machine")))
-            machine.make("install")
-            return machine
-
-        yield make
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory, parts: Parts) -> Iterator[Installed]:
+    """A machine of this module, with a network of its own (10.0.0.1/8 on br0): macbind is installed, not set up."""
+    with Lab() as lab, Installed(lab, parts, tmp_path_factory.mktemp("machine")) as machine:
+        machine.make("install")
+        yield machine

@@ -1,6 +1,6 @@
 """`macbind init` on a machine where macbind was just installed: what it proposes, refuses and writes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,17 +14,11 @@ FILES = (
 )
 
 
-@pytest.fixture(scope="module")
-def shared(make_installed: Callable[[], Installed]) -> Installed:
-    """The machine of this module."""
-    return make_installed()
-
-
 @pytest.fixture
-def machine(shared: Installed) -> Iterator[Installed]:
+def machine(bare: Installed) -> Iterator[Installed]:
     """The machine, without a site before the test and after it."""
-    yield shared
-    shared.run("rm", "-f", *FILES)
+    yield bare
+    bare.run("rm", "-f", *FILES)
 
 
 def there(machine: Installed) -> list[str]:

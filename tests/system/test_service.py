@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from labkit.dhcp import DhcpClient, expect_silence
-from labkit.installed import Installed
+from labkit.installed import SOURCE, Installed
 from labkit.net import Port
 from labkit.wait import until
 from macbind.model import Allocation, State
@@ -20,13 +20,13 @@ OMAPI = ("10.0.0.1", 7911)
 
 
 @pytest.fixture(scope="module")
-def site(make_installed: Callable[[], Installed]) -> Installed:
+def site(bare: Installed) -> Installed:
     """A machine that serves, with a printer whose address is reserved."""
-    machine = make_installed()
-    machine.set_up("--range", "10.1.1.3-10.1.1.250", "--dns", "10.0.0.1")
-    with machine.client() as client:
+    bare.set_up("--range", "10.1.1.3-10.1.1.250", "--dns", "10.0.0.1")
+    assert bare.macbind_json("status")["findings"] == []
+    with bare.client() as client:
         client.reserve("printer", PRINTER, mac=PRINTER_MAC)
-    return machine
+    return bare
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +275,15 @@ def test_rules_survive_a_reload_of_the_firewall(site: Installed) -> None:
     site.run("systemctl", "stop", "nftables")
     site.run("systemctl", "start", "nftables")
     until(lambda: "tcp dport 7911" in site.run("nft", "list", "ruleset").stdout, 5, "the rules to be back")
+
+
+def test_rules_are_what_nft_understands(site: Installed) -> None:
+    """The rules pass nft's check as they are in the source tree, and loading them again changes nothing."""
+    site.run("nft", "--check", "--file", f"{SOURCE}/dhcpd/omapi.nft")
+    rules = ("nft", "--stateless", "list", "table", "inet", "macbind")
+    loaded = site.run(*rules).stdout
+    site.run("nft", "--file", "/etc/macbind/omapi.nft")
+    assert site.run(*rules).stdout == loaded
 
 
 SANDBOX = """

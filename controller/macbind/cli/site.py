@@ -79,6 +79,8 @@ def document(site: Site) -> str:
         "",
         f"[dhcpd.{DHCPD}]",
         'leases_file = "/var/lib/dhcp/dhcpd.leases"',
+        'log = "journal:isc-dhcp-server.service"',
+        *_key("probe", site.interface),
         "",
         f"[subnet.{_toml(site.subnet)}]",
         *_key("routers", site.gateways),

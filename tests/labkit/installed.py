@@ -48,11 +48,13 @@ def prepare(built: Path) -> Parts:
 
 def _wheels(wheel: Path) -> Path:
     wanted = [REPOSITORY / "pyproject.toml", REPOSITORY / "tests/constraints.txt"]
-    key = hashlib.sha256(b"".join(path.read_bytes() for path in wanted)).hexdigest()[:12]
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in (*wanted, Path(__file__)))).hexdigest()[:12]
     place = CACHE / f"wheels-{key}"
     if not place.exists():
         half = place.with_suffix(f".{wheel.parent.name}.half")
-        _pip("wheel", "--wheel-dir", str(half), "--constraint", str(wanted[1]), f"{wheel}[postgresql]")
+        # libvirt's module is Debian's: icmplib is the rest of the extra "libvirt".
+        what = [f"{wheel}[postgresql]", "icmplib"]
+        _pip("wheel", "--wheel-dir", str(half), "--constraint", str(wanted[1]), *what)
         (half / wheel.name).unlink()
         half.rename(place)
     return place

@@ -79,7 +79,7 @@ def sums(machine: Installed) -> dict[str, str]:
 def test_package_is_made_without_touching_the_machine(machine: Installed) -> None:
     """With DESTDIR everything goes below it, names only the final places, and works when it is put there."""
     before = machine.run("find", "/etc", "/usr/local", "-newer", "/etc/dhcp/macbind.key").stdout
-    machine.make("install", "DESTDIR=/tmp/package", "PREFIX=/opt/macbind")
+    machine.make("install", "DESTDIR=/tmp/package", "PREFIX=/opt/macbind", "EXTRAS=postgresql,libvirt")
     assert machine.run("find", "/etc", "/usr/local", "-newer", "/etc/dhcp/macbind.key").stdout == before
     files = machine.run(
         "find", "/tmp/package", "-not", "-type", "d", "-not", "-path", "*/lib/python3*"
@@ -104,5 +104,8 @@ def test_package_is_made_without_touching_the_machine(machine: Installed) -> Non
     machine.run("rm", "-r", "/tmp/package")
     version = machine.run("/opt/macbind/bin/macbind", "--version").stdout
     assert version == machine.run("macbind", "--version").stdout
+    modules = "import libvirt, icmplib, macbind.virt.watcher; print(libvirt.__file__)"
+    used = machine.run("/opt/macbind/lib/macbind/bin/python", "-c", modules).stdout
+    assert used.startswith("/opt/macbind/"), "Debian's, and nothing else of Debian's"
     machine.make("uninstall", "DESTDIR=/", "PREFIX=opt/macbind")
     assert machine.run("find", "/opt/macbind", "-not", "-type", "d").stdout == ""

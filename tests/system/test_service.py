@@ -286,6 +286,14 @@ def test_rules_are_what_nft_understands(site: Installed) -> None:
     assert site.run(*rules).stdout == loaded
 
 
+def test_apparmor_takes_the_rule_into_debians_profile(site: Installed) -> None:
+    """The profile of dhcpd compiles with our rule in it. Whether the kernel enforces it is not for this machine."""
+    profile = "/etc/apparmor.d/usr.sbin.dhcpd"
+    compiled = site.run("apparmor_parser", "--skip-kernel-load", "--skip-cache", "--names", profile)
+    assert compiled.stdout == "/usr/sbin/dhcpd\n"
+    assert "owner /tmp/.macbind-check-*" in site.run("apparmor_parser", "--preprocess", profile).stdout
+
+
 SANDBOX = """
 import json, os, socket, subprocess
 from ipaddress import IPv4Address

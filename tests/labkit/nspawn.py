@@ -89,7 +89,7 @@ class Machine:
             *("unshare", "--mount", "--propagation", "private", "sh", "-c", _BOOT, "sh"),
             *(str(self._work), str(self.image)),
             *("--boot", "--console=pipe", "--register=no", "--keep-unit", "--link-journal=no"),
-            *("--resolv-conf=off", "--timezone=off", "--hostname=farm"),
+            *("--resolv-conf=off", "--timezone=off"),
             *(f"--network-namespace-path=/run/netns/{self.lab.server.name}", "--capability=CAP_NET_ADMIN"),
             *(f"--bind-ro={here}:{there}" for there, here in self.shown.items()),
         ]

@@ -40,6 +40,18 @@ def test_proposals_alone_make_a_site(machine: Installed) -> None:
     machine.as_user("macbind", "cat", FILES[0], FILES[3])
 
 
+def test_site_made_by_hand_is_put_right(machine: Installed) -> None:
+    """A file that root wrote, and a key that render made, become readable for macbind, and for nobody else."""
+    machine.run(
+        "sh", "-c", f"umask 077; cat >{FILES[0]}", stdin='[dhcpd.main]\n[pool.farm]\nsubnet = "10.0.0.0/8"\n'
+    )
+    machine.run("macbind", "render")
+    assert machine.as_user("macbind", "cat", FILES[0], status=1).stdout == ""
+    machine.run("systemd-tmpfiles", "--create", "macbind.conf")
+    modes = machine.run("stat", "--format=%a %U:%G", FILES[0], FILES[3]).stdout.splitlines()
+    assert modes == ["640 root:macbind"] * 2
+
+
 def test_flags_say_more_than_proposals(machine: Installed) -> None:
     """Every option finds its way into the file that the service's own parser reads."""
     printed = machine.run(

@@ -1,10 +1,11 @@
 """`macbind init` on a machine where macbind was just installed: what it proposes, refuses and writes."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from labkit.installed import Installed
+from labkit.installed import REPOSITORY, Installed
 
 FILES = (
     "/etc/macbind/macbind.toml",
@@ -38,6 +39,18 @@ def test_proposals_alone_make_a_site(machine: Installed) -> None:
     assert modes == ["640 root:macbind", "644 root:root", "644 root:root", "640 root:macbind"]
     machine.run("macbind", "render", "--check")
     machine.as_user("macbind", "cat", FILES[0], FILES[3])
+
+
+@pytest.mark.parametrize("document", ["README.md", "dhcpd/README.md"])
+def test_documentation_has_the_commands_that_work(machine: Installed, document: str) -> None:
+    """What the documents tell a new user to run is what these tests run, with the packages that are there."""
+    text = (REPOSITORY / document).read_text()
+    block = text.partition("## Install\n")[2].partition("```sh\n")[2].partition("```")[0]
+    told = [line.partition("#")[0].strip() for line in block.splitlines()]
+    packages = told[0].removeprefix("apt-get install ").split()
+    machine.run("dpkg-query", "--show", *packages)
+    next_ones = json.loads(machine.run("macbind", "init", "--yes", "--json").stdout)["next"]
+    assert told[1:] == ["make install", "macbind init", *next_ones]
 
 
 def test_site_made_by_hand_is_put_right(machine: Installed) -> None:

@@ -20,7 +20,13 @@ OMAPI = ("10.0.0.1", 7911)
 
 
 @pytest.fixture(scope="module")
-def site(bare: Installed) -> Installed:
+def port(bare: Installed) -> Port:
+    """A cable into the machines' network, for clients with any MAC."""
+    return bare.lab.port("vm")
+
+
+@pytest.fixture(scope="module")
+def site(bare: Installed, port: Port) -> Installed:
     """A machine that serves, with a printer whose address is reserved."""
     bare.set_up("--range", "10.1.1.3-10.1.1.250", "--dns", "10.0.0.1")
     assert bare.macbind_json("status")["findings"] == []
@@ -33,12 +39,6 @@ def site(bare: Installed) -> Installed:
 def printer(site: Installed) -> DhcpClient:
     """A client that is always answered, to prove silence by."""
     return DhcpClient(site.lab.port("printer", PRINTER_MAC))
-
-
-@pytest.fixture(scope="module")
-def port(site: Installed) -> Port:
-    """A cable into the machines' network, for clients with any MAC."""
-    return site.lab.port("vm")
 
 
 def allocate(site: Installed, name: str) -> Allocation:
@@ -100,6 +100,19 @@ def test_allocated_machine_boots_and_a_released_one_meets_silence(
     assert str(lease.address) == made["address"]
     site.run("macbind", "release", "story")
     expect_silence(DhcpClient(port, made["mac"]), witness=printer)
+
+
+def test_confined_macbind_watches_dhcpd(site: Installed) -> None:
+    """Its DHCP probe is answered, and what dhcpd says in the journal comes to an admin's knowledge."""
+    until(lambda: (now := site.status()) and now.dhcpds[0].answered_at, 40, "the probe to be answered")
+    site.run("sh", "-c", "echo 'lease {' >>/var/lib/dhcp/dhcpd.leases")
+    site.run("systemctl", "restart", "isc-dhcp-server")
+    until(
+        lambda: (now := site.status()) and "lease_file_damaged" in {one.code for one in now.findings},
+        20,
+        "the finding from dhcpd's log",
+    )
+    site.wait_serving()
 
 
 def test_killed_macbind_comes_back(site: Installed, port: Port) -> None:

@@ -12,16 +12,10 @@ from pathlib import Path
 from labkit.netns import run_command
 
 SUITE = "bookworm"
-PACKAGES = (
-    *("systemd", "systemd-sysv", "dbus", "iproute2", "apparmor"),  # what every Debian has
-    *(
-        "isc-dhcp-server",
-        "nftables",
-        "python3-venv",
-        "python3-libvirt",
-        "make",
-    ),  # what our documentation asks for
-)
+_SYSTEM = "systemd systemd-sysv dbus iproute2 apparmor"
+_DOCUMENTED = "isc-dhcp-server nftables python3-venv python3-libvirt make"
+PACKAGES = (*_SYSTEM.split(), *_DOCUMENTED.split())
+"""What every Debian has, and what our documentation asks for."""
 _BUILD_S = 900.0
 
 
@@ -66,11 +60,12 @@ def _debootstrap(target: Path, packages: Sequence[str]) -> None:
 
 def mirror() -> str:
     """The mirror that apt gets the suite from on this machine."""
-    form = "$(CODENAME) $(SUITE) $(SITE)"
+    form = "$(RELEASE)|$(CODENAME)|$(ORIGIN)|$(COMPONENT)|$(SITE)"
     targets = run_command(["apt-get", "indextargets", "--format", form, "Created-By: Packages"]).stdout
     for line in targets.splitlines():
-        codename, _, site = line.split(" ", 2)
-        if codename == SUITE:
+        release, codename, origin, component, site = line.split("|", 4)
+        # Before the first `apt-get update` only the names in sources.list are known.
+        if SUITE in {release, codename} and origin in {"", "Debian"} and component == "main":
             return site
     raise RuntimeError(f"apt has no source of {SUITE} on this machine, so no {SUITE} can be made")
 

@@ -145,7 +145,7 @@ class Machine:
             raise TimeoutError(f"{error}; its journal ends:\n{self.journal(unit)[-3000:]}") from None
 
     def journal(self, unit: str, *options: str) -> str:
-        """What the journal has of a unit, since it was installed or with other options."""
+        """What the journal has of a unit; `options` are more of journalctl's."""
         self.run("journalctl", "--sync")
         return self.run(
             "journalctl", "--no-pager", "--quiet", "--output=cat", f"--unit={unit}", *options

@@ -40,7 +40,7 @@ def finding(pytestconfig: pytest.Config) -> Callable[[str], None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_remains() -> Iterator[None]:
-    """After the last test no namespace and no mount of this process is left."""
+    """After the last test no namespace of this process is left."""
     yield
     left = sorted(path.name for path in Path("/run/netns").glob(f"labkit-{os.getpid()}-*"))
     assert not left, f"labs that were not taken down: {left}"

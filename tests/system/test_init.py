@@ -106,6 +106,7 @@ def test_nothing_is_overwritten(machine: Installed, path: str) -> None:
         (["--subnet", "10.0.0.1/8"], "'10.0.0.1/8' "),
         (["--subnet", "192.168.7.0/24"], "'br0' has no address on 192.168.7.0/24"),
         (["--range", "192.168.7.0/24"], "These answers make no configuration: [pool.farm] ranges"),
+        (["--range", "none"], "'none' is not an IPv4 address"),
         (["--range", "10.0.0.1\n[x]"], "These answers make no configuration: [pool.farm] ranges"),
         (["--gateway", "10.0.0.0"], "10.0.0.0 is not a machine's address on the subnet"),
         (["--dns", 'a"; evil'], "These answers make no configuration: "),

@@ -337,12 +337,14 @@ follow = ["journalctl", "--unit=isc-dhcp-server", "--lines=1", "--follow", "--ou
 with subprocess.Popen(follow, stdout=subprocess.PIPE) as journal:
     done["follow dhcpd's log"] = bool(journal.stdout.readline())
     journal.kill()
+libvirt = ["/usr/bin/python3", "-c", "import libvirt; libvirt.openReadOnly('test:///default').listAllDomains()"]
+done["use libvirt"] = subprocess.run(libvirt).returncode == 0
 print(json.dumps(done))
 """
 MAY = {
     *("write /var/lib/macbind", "write /run/macbind", "write /tmp"),
     *("read /etc/macbind/macbind.toml", "read /etc/dhcp/macbind.key", "read /var/lib/dhcp/dhcpd.leases"),
-    *("see connections", "ask by ARP", "follow dhcpd's log"),
+    *("see connections", "ask by ARP", "follow dhcpd's log", "use libvirt"),
 }
 MAY_NOT = {
     *("write /etc", "write /etc/macbind", "write /etc/dhcp", "write /var/lib/dhcp", "write /var/log"),

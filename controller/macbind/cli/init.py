@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 LOCAL_LIBVIRT = "qemu:///system"
 _LIBVIRT_SOCKETS = ("/run/libvirt/libvirt-sock-ro", "/run/libvirt/virtqemud-sock-ro")
-_NOTHING = "none"
 
 
 class Asker:
@@ -41,12 +40,12 @@ class Asker:
             return given
         return str(typer.prompt(question, default=proposal, err=True)) if self.interactive else proposal
 
-    def several(self, given: Sequence[str] | None, question: str, proposal: Sequence[str]) -> list[str]:
-        """The same for a list; ``none`` is an empty one."""
-        if given:
-            return [one for one in given if one != _NOTHING]
-        answer = self.one(None, question, ", ".join(proposal) or _NOTHING)
-        return [one for one in answer.replace(",", " ").split() if one != _NOTHING]
+    def several(
+        self, given: Sequence[str] | None, question: str, proposal: Sequence[str] = (), empty: str = "none"
+    ) -> list[str]:
+        """The same for a list; ``empty`` is the word for an empty one."""
+        answer = given or self.one(None, question, ", ".join(proposal) or empty).replace(",", " ").split()
+        return [one for one in answer if one != empty]
 
     def confirm(self, text: str) -> None:
         """Shows what will be written; ends the command unless the user agrees."""
@@ -90,7 +89,7 @@ def init(
         name_servers=asker.several(dns, "Their DNS servers", [str(one) for one in name_servers()]),
         domain_name=domain_name,
         pool=asker.one(pool, "Name of the pool", "farm"),
-        ranges=_ranges(asker.several(ranges, "Addresses to allocate from", ["all"])),
+        ranges=asker.several(ranges, "Addresses to allocate from", empty="all"),
         hypervisors=_hypervisors(asker, hypervisors),
     )
     parse(site)  # what is wrong should be said before the question, not after it
@@ -126,10 +125,6 @@ def _subnet(there: Interface, text: str) -> IPv4Network:
             hint=f"It has {', '.join(map(str, there.addresses))}.",
         )
     return network
-
-
-def _ranges(answer: Sequence[str]) -> list[str]:
-    return [one for one in answer if one != "all"]
 
 
 def _hypervisors(asker: Asker, given: Sequence[str] | None) -> list[str]:

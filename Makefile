@@ -4,11 +4,17 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 # The lab library lies in tests/, the package under test is installed into the virtual environment.
 export PYTHONPATH := tests
+# What `make install` installs and where: into which tree, which wheel (this directory by default), which extras,
+# with which Python, and more arguments for pip.
 PREFIX ?= /usr/local
 DESTDIR ?=
+WHEEL ?= .
+EXTRAS ?= postgresql
+INSTALL_PYTHON ?= /usr/bin/python3
+PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages run test unit lint type bench chaos lab install clean
+.PHONY: help setup packages run test unit lint type bench chaos lab install uninstall clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,13 +57,11 @@ chaos: setup ## Pull every plug for SECONDS=300 and check that nothing is lost; 
 lab: setup ## Leave the lab network open to play in, with a dhcpd and two machines
 	@$(PYTHON) -m labkit
 
-install: ## Install into $(DESTDIR)$(PREFIX), with a sample configuration that is never overwritten
-	python3 -m venv $(DESTDIR)$(PREFIX)/lib/macbind
-	$(DESTDIR)$(PREFIX)/lib/macbind/bin/python -m pip install --quiet '.[postgresql]'
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/macbind
-	ln -sf ../lib/macbind/bin/macbind $(DESTDIR)$(PREFIX)/bin/macbind
-	test -e $(DESTDIR)/etc/macbind/macbind.toml || \
-	  install -m 0640 dhcpd/macbind.toml $(DESTDIR)/etc/macbind/macbind.toml
+install: ## Install into $(DESTDIR)$(PREFIX), an upgrade too; WHEEL=, EXTRAS=, PIP_ARGS=: see dhcpd/README.md
+	@dhcpd/install "$(DESTDIR)" "$(PREFIX)" "$(WHEEL)" "$(EXTRAS)" "$(INSTALL_PYTHON)" $(PIP_ARGS)
+
+uninstall: ## Remove what install made; configuration, keys and /var/lib/macbind stay
+	@dhcpd/uninstall "$(DESTDIR)" "$(PREFIX)"
 
 clean: ## Remove what setup and the tools made in this directory
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

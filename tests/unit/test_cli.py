@@ -113,6 +113,7 @@ def test_every_exit_status_is_in_the_help(cli: CliRunner) -> None:
         "pools",
         "status",
         "serve",
+        "init",
         "render",
     ):
         assert f" {command} " in told

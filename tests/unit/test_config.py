@@ -187,7 +187,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
     """The file's name is told, and where to get one."""
     error = refused(tmp_path / "none.toml")
     assert error.message == f"{tmp_path}/none.toml: There is no such file."
-    assert error.hint == "Copy the sample macbind.toml there and adapt it."
+    assert error.hint == "`macbind init` makes one; or copy the sample macbind.toml there and adapt it."
     assert error.details == {"file": f"{tmp_path}/none.toml"}
 
 

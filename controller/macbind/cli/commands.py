@@ -359,6 +359,56 @@ def serve(config: Config = _DEFAULT_CONFIG) -> None:
 
 
 @app.command()
+def init(
+    ctx: typer.Context,
+    interface: Annotated[
+        str | None, typer.Option("--interface", "-i", help="The interface the machines are behind: a bridge.")
+    ] = None,
+    subnet: Annotated[str | None, typer.Option("--subnet", help="Their subnet; the interface's.")] = None,
+    pool: Annotated[str | None, typer.Option("--pool", help="The pool's name; farm.")] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", help="Addresses to allocate from; all of the subnet. May be repeated."),
+    ] = None,
+    gateway: Annotated[
+        list[str] | None, typer.Option("--gateway", help="Default gateway, or none; may be repeated.")
+    ] = None,
+    dns: Annotated[
+        list[str] | None, typer.Option("--dns", help="DNS server, or none; may be repeated.")
+    ] = None,
+    domain_name: DomainName = None,
+    hypervisor: Annotated[
+        list[str] | None,
+        typer.Option("--hypervisor", help="A libvirt URI to watch, or none; may be repeated."),
+    ] = None,
+    config: Config = _DEFAULT_CONFIG,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Ask nothing: take the proposals for what is not given.")
+    ] = False,
+    json: Json = False,  # noqa: ARG001  # its callback keeps it
+) -> None:
+    """Set up a new site: macbind's configuration, dhcpd's and their key. Nothing is overwritten."""
+    from macbind.cli.init import Asker
+    from macbind.cli.init import init as run
+    from macbind.cli.site import GROUP
+
+    run(
+        ctx.obj,
+        Asker(yes=yes),
+        config,
+        _gid(GROUP),
+        interface=interface,
+        subnet=subnet,
+        pool=pool,
+        ranges=ranges,
+        gateways=gateway,
+        dns=dns,
+        domain_name=domain_name,
+        hypervisors=hypervisor,
+    )
+
+
+@app.command()
 def render(
     ctx: typer.Context,
     config: Config = _DEFAULT_CONFIG,
@@ -388,7 +438,8 @@ def render(
     if check:
         _check(ctx.obj, settings, names, json)
         return
-    results = [renderer.write(settings, name, key_group=_gid(group)) for name in names]
+    key_group = None if group is None else _gid(group)
+    results = [renderer.write(settings, name, key_group=key_group) for name in names]
     if json:
         ctx.obj.value(results)
         return
@@ -433,9 +484,7 @@ def _load(path: Path) -> Settings:
     return load(path)
 
 
-def _gid(group: str | None) -> int | None:
-    if group is None:
-        return None
+def _gid(group: str) -> int:
     import grp
 
     try:

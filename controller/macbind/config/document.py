@@ -60,7 +60,7 @@ class Document:
         except FileNotFoundError as error:
             raise ConfigError(
                 f"{path}: There is no such file.",
-                hint="Copy the sample macbind.toml there and adapt it.",
+                hint="`macbind init` makes one; or copy the sample macbind.toml there and adapt it.",
                 file=str(path),
             ) from error
         except PermissionError as error:

@@ -1,0 +1,119 @@
+"""macbind as an administrator has it: installed by `make install` on a Debian with systemd, without internet."""
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.debian import image
+from labkit.net import Lab
+from labkit.netns import run_command
+from labkit.nspawn import Machine
+from labkit.wait import until
+from macbind.client import Client
+from macbind.errors import ServiceUnavailable
+from macbind.model import Status
+
+REPOSITORY = Path(__file__).parents[2]
+CACHE = REPOSITORY / ".cache"
+DEBIAN_PYTHON = "/usr/bin/python3"
+"""The one that macbind is installed with; the tests may run under another."""
+SOURCE, WHEELS, BUILT = "/usr/src/macbind", "/srv/wheels", "/srv/built"
+_PIP_S = 300.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What machines are made of.
+
+    Attributes:
+        image: The Debian to boot from.
+        wheels: A directory with the wheels of everything macbind depends on.
+        built: A directory with the wheel of this macbind.
+    """
+
+    image: Path
+    wheels: Path
+    built: Path
+
+
+def prepare(built: Path) -> Parts:
+    """Gets the parts; `built` is an empty directory for the wheel. The first time it takes minutes, then seconds."""
+    _pip("wheel", "--no-deps", "--wheel-dir", str(built), str(REPOSITORY))
+    (wheel,) = built.glob("macbind-*.whl")
+    return Parts(image(CACHE), _wheels(wheel), built)
+
+
+def _wheels(wheel: Path) -> Path:
+    wanted = [REPOSITORY / "pyproject.toml", REPOSITORY / "tests/constraints.txt"]
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in (*wanted, Path(__file__)))).hexdigest()[:12]
+    place = CACHE / f"wheels-{key}"
+    if not place.exists():
+        half = place.with_suffix(f".{wheel.parent.name}.half")
+        # libvirt's module is Debian's: icmplib is the rest of the extra "libvirt".
+        what = [f"{wheel}[postgresql]", "icmplib"]
+        _pip("wheel", "--wheel-dir", str(half), "--constraint", str(wanted[1]), *what)
+        (half / wheel.name).unlink()
+        half.rename(place)
+    return place
+
+
+def _pip(*arguments: str) -> None:
+    run_command(
+        [sys.executable, "-m", "pip", "--python", DEBIAN_PYTHON, "--quiet", *arguments], deadline_s=_PIP_S
+    )
+
+
+class Installed(Machine):
+    """A machine with macbind's source tree and wheels in sight; `install` installs it."""
+
+    def __init__(self, lab: Lab, parts: Parts, directory: Path) -> None:
+        shown = {SOURCE: REPOSITORY, WHEELS: parts.wheels, BUILT: parts.built}
+        super().__init__(lab, parts.image, directory, shown)
+        self._wheel = next(parts.built.glob("macbind-*.whl")).name
+
+    def make(self, *targets: str) -> str:
+        """Runs make in the source tree, as the README says, but without internet; returns what it printed."""
+        return self.run(
+            *("make", "--silent", f"--directory={SOURCE}", *targets, f"WHEEL={BUILT}/{self._wheel}"),
+            f"PIP_ARGS=--no-index --find-links={WHEELS}",
+            deadline_s=_PIP_S,
+        ).stdout
+
+    def set_up(self, *flags: str) -> None:
+        """`macbind init` and what it says to run next, until everything serves."""
+        done = json.loads(self.run("macbind", "init", "--yes", "--json", *flags).stdout)
+        for command in done["next"]:
+            if command != "macbind status":
+                self.run(*command.split())
+        self.wait_serving()
+
+    def client(self, timeout_s: float = 10.0) -> Client:
+        """The Python API, from outside of the machine: its socket is a file."""
+        return Client(self.root / "run/macbind/macbind.sock", timeout_s=timeout_s)
+
+    def macbind_json(self, *arguments: str) -> Any:
+        """Runs the installed command line and returns its value."""
+        return json.loads(self.run("macbind", *arguments, "--json").stdout)
+
+    def status(self) -> Status | None:
+        """How things stand; None while the service does not answer."""
+        try:
+            with self.client() as client:
+                return client.status()
+        except ServiceUnavailable:
+            return None
+
+    def wait_serving(self, deadline_s: float = 30.0) -> None:
+        """Waits until the service answers and its dhcpd is served."""
+        try:
+            until(
+                lambda: (now := self.status()) and all(one.state == "serving" for one in now.dhcpds),
+                deadline_s,
+                "macbind to serve",
+            )
+        except TimeoutError as error:
+            logs = "".join(self.journal(unit)[-3000:] for unit in ("macbind", "isc-dhcp-server"))
+            raise TimeoutError(f"{error}; the journals end:\n{logs}") from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
+import functools
 import grp
 import logging
 import os
@@ -37,7 +39,9 @@ from macbind.registry.store import Registry
 from macbind.sdnotify import notify
 from macbind.service.addresses import AddressService
 from macbind.service.app import create_app
-from macbind.service.peer import Access, PeerProtocol
+from macbind.service.connection import PeerProtocol
+from macbind.service.limits import Limits, Visitors, connections_within
+from macbind.service.peer import Access
 from macbind.writer import Writer
 
 if TYPE_CHECKING:
@@ -270,6 +274,8 @@ def set_up_logging(settings: ServiceSettings) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_LibraryLogs()], level=logging.WARNING, force=True)
+    # What uvicorn warns of is bad clients, once for each request; service/limits.py logs them in fewer lines.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 
@@ -282,14 +288,19 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008  # it is frozen
     """Runs the service until SIGTERM or SIGINT.
+
+    Args:
+        settings: The configuration.
+        limits: What one client may ask for; fewer connections if the open-file limit demands it.
 
     Raises:
         ConfigError, RegistryUnavailable: It cannot start; nothing was changed.
         InvariantViolation: It stopped because of a defect.
     """
     set_up_logging(settings.service)
+    limits = dataclasses.replace(limits, connections=connections_within(limits))
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn takes these while it runs and raises them again afterwards, when we still have to clean up.
@@ -311,12 +322,13 @@ def serve(settings: Settings) -> None:
             daemon.service,
             Access(settings.service.may_change, settings.service.may_read),
             timeout_s=settings.service.timeout_s,
+            limits=limits,
             lifespan=lifespan,
         )
         server = _Server(
             uvicorn.Config(
                 app,
-                http=PeerProtocol,
+                http=functools.partial(PeerProtocol, visitors=Visitors(limits)),  # type: ignore[arg-type]
                 ws="none",
                 # A header must not be able to replace the kernel's word about who is calling, whatever
                 # FORWARDED_ALLOW_IPS says.

@@ -22,8 +22,6 @@ MAX_PAGE = 1000
 MAX_WAIT_S = 300.0
 MAX_TTL_S = 10 * 365 * 86_400.0
 """Ten years: longer than any machine lives, and still a date."""
-MAX_BODY = 32 << 20
-"""Bytes of a request: three times what MAX_COUNT names of the greatest length need."""
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 """Text for the registry: no control characters (PostgreSQL does not even take a NUL)."""
 

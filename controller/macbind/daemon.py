@@ -40,7 +40,7 @@ from macbind.sdnotify import notify
 from macbind.service.addresses import AddressService
 from macbind.service.app import create_app
 from macbind.service.connection import PeerProtocol
-from macbind.service.limits import Limits, Visitors, connections_within
+from macbind.service.limits import ACCEPTED_AT_ONCE, BACKLOG, Limits, Visitors, connections_within
 from macbind.service.peer import Access
 from macbind.writer import Writer
 
@@ -52,8 +52,6 @@ _log = structlog.get_logger()
 CHORES_S = 0.5
 """How often expiry, cool-down and long waits are looked after."""
 TRIM_EVERY = timedelta(hours=1)
-BACKLOG = 512
-"""Connections that may wait to be accepted."""
 
 
 def dhcpd_from(settings: DhcpdSettings) -> IscDhcpd:
@@ -283,6 +281,12 @@ class _Server(uvicorn.Server):
     """uvicorn's server, which lets requests that wait for dhcpd be answered before it ends."""
 
     @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # uvicorn has one number for this and for what is accepted at once
+
+    @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.config.app.state.deadlines.hurry()  # type: ignore[union-attr]
         await super().shutdown(sockets)
@@ -337,7 +341,7 @@ def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=10,
-                backlog=BACKLOG,
+                backlog=ACCEPTED_AT_ONCE,
             )
         )
         daemon.on_defect = lambda: os.kill(os.getpid(), signal.SIGTERM)

@@ -21,8 +21,8 @@ from macbind.service.peer import Peer
 
 _PIECE = 16 << 10
 """Bytes parsed between two looks at the limits."""
-_LAST_WORDS_S = 2.0
-"""How long an answer may wait to be read when the service ends, in seconds."""
+_LAST_WORDS_S = 5.0
+"""How long an answer may take, and wait to be read, when the service ends; in seconds."""
 _ASK_FASTER = "Send the whole request at once; the connection was closed."
 
 
@@ -81,8 +81,8 @@ class PeerProtocol(HttpToolsProtocol):
             self._refuse(503, ServiceUnavailable("The macbind service is ending.", hint="Ask again."))
         else:
             super().shutdown()
-        if self.transport.get_write_buffer_size():
-            self.loop.call_later(_LAST_WORDS_S, self.transport.abort)
+        self.pipeline.clear()
+        self.loop.call_later(_LAST_WORDS_S, self.transport.abort)
 
     # -- what it sends ---------------------------------------------------------------------------------
 
@@ -108,6 +108,13 @@ class PeerProtocol(HttpToolsProtocol):
         super().on_message_begin()
         if not self._is_sending:  # in the same piece as the end of another
             self._begin()
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if (
+            self._in_head
+        ):  # trailers are dropped: nobody reads them, and each takes more memory than it has bytes
+            super().on_header(name, value)
 
     @override
     def on_headers_complete(self) -> None:

@@ -30,7 +30,7 @@ class Refused(HTTPException):
 
 
 class Door:
-    """Asks who may come in before more than the first piece of a body is read, and bounds what bodies take of the memory.
+    """Asks who may come in before more than a piece of the body is read, and bounds what bodies take of the memory.
 
     Whatever its path, a request that asks needs the permission to read, any other the permission to change.
     """
@@ -79,7 +79,7 @@ class Door:
             raise Refused(large, 413)
         if held > limits.bodies_bytes:
             busy = ServiceUnavailable(
-                f"The requests of your user have more than {limits.bodies_bytes >> 20} MiB under way.",
+                f"Your user's requests have more than {limits.bodies_bytes >> 20} MiB under way.",
                 hint="Ask again when the others have been answered.",
             )
             raise Refused(busy, 503)

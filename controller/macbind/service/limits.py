@@ -18,8 +18,13 @@ from macbind.errors import MacbindError, ServiceUnavailable
 
 _log = structlog.get_logger()
 
-RESERVED_FILES = 256
-"""Files kept for the service itself: the registry's connections (three files each in SQLite), dhcpds, libvirt."""
+BACKLOG = 512
+"""Connections that may wait to be accepted."""
+ACCEPTED_AT_ONCE = 64
+"""Connections accepted in one go. asyncio knows who they are some three rounds later, so four times as many files may
+be taken by clients who will be refused; without room for them nobody would be accepted for a second."""
+RESERVED_FILES = 256 + 4 * ACCEPTED_AT_ONCE
+"""Files kept for these, and for the registry's connections (three files each in SQLite), dhcpds and libvirt."""
 _LOG_EVERY_S = 10.0
 """A wild client is refused a thousand times a second; the log has one line for all that in so many seconds."""
 
@@ -130,4 +135,4 @@ def connections_within(limits: Limits) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         soft = allowed
     usable = allowed if soft == resource.RLIM_INFINITY else min(allowed, soft)
-    return max(usable - RESERVED_FILES, usable // 2)
+    return min(limits.connections, max(usable - RESERVED_FILES, usable // 2))

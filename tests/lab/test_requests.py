@@ -241,6 +241,8 @@ BODIES = [
     (RELEASE, b'{"name": "a", "group": "b"}', "exactly one of name, group and address"),
     (RELEASE, b'{"name": "\\u0000"}', "cannot be a name"),
     (RELEASE, b'{"name": "x", "generation": "1"}', "generation must be a valid integer"),
+    (RELEASE, b'{"name": "holder", "generation": ' + b"9" * 30 + b"}", "generation must be less than"),
+    (RELEASE, b'{"name": "holder", "generation": -1}', "generation must be greater than"),
     (RELEASE, b'{"name": "x", "reason": "\\u0000"}', "reason must not hold control characters"),
     (RELEASE, b'{"name": "holder", "force": true}', "no parameter force here"),
     (RESERVATIONS, b'{"name": "n", "address": "10.0.0.8", "mac": 5}', "mac must be a text"),

@@ -44,7 +44,9 @@ class Rude:
     def __init__(self, path: Path, user: str | None = None) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         with acting_as(user):
-            self.socket.connect(str(path))  # waits while the backlog is full, which it would not with a timeout
+            self.socket.connect(
+                str(path)
+            )  # waits while the backlog is full, which it would not with a timeout
         self.socket.settimeout(20)
         self._in = b""
         self._poll = select.poll()

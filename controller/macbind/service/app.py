@@ -34,8 +34,17 @@ _SEE_OPENAPI = "The OpenAPI document is at /openapi.json."
 _HURRY_S = 2.0
 """How long a request that waits for dhcpd may go on waiting when the service ends, in seconds."""
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": wire.ErrorBody, "description": "The caller's fault; asking again changes nothing."},
-    "5XX": {"model": wire.ErrorBody, "description": "A peer's fault; the same request may succeed later."},
+    "4XX": {
+        "model": wire.ErrorBody,
+        "description": "The caller's fault; asking again changes nothing. 400: not well formed, or not possible. "
+        "403: not permitted. 404: no such pool, allocation or path. 405: no such method. 408: too slow. "
+        "409: somebody holds it, or nothing is left. 413, 431: too large.",
+    },
+    "5XX": {
+        "model": wire.ErrorBody,
+        "description": "503: a peer's fault, or too much at a time; the same request may succeed later. "
+        "500: a defect of macbind.",
+    },
 }
 
 
@@ -287,4 +296,6 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return answer(NotFound(f"There is no {request.url.path} here.", hint=_SEE_OPENAPI))
     told = f"{request.method} {request.url.path}: {error.detail.rstrip('.')}."
-    return answer(InvalidRequest(told, hint=_SEE_OPENAPI), error.status_code)
+    refusal = answer(InvalidRequest(told, hint=_SEE_OPENAPI), error.status_code)
+    refusal.headers.update(error.headers or {})  # the Allow of a 405
+    return refusal

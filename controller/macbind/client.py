@@ -19,18 +19,19 @@ import json
 import os
 import socket as sockets
 import struct
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
-from typing_extensions import override
+from typing_extensions import TypedDict, override
 
 from macbind.addressing import MacAddress, parse_address
 from macbind.errors import InvalidRequest, MacbindError, NotPermitted, ServiceUnavailable
@@ -51,6 +52,9 @@ _CONNECT_TIMEOUT = struct.pack("@ll", 3, 0)
 """How long to wait while the service accepts no connection: 3 seconds, as a ``struct timeval``."""
 _MAX_IDLE = 20
 """Connections kept for the next calls."""
+_MAX_ANSWER = 128 << 20
+"""Bytes of an answer: five times the longest, 65,536 allocations with all their options."""
+_PIECE = 1 << 20
 
 
 class Client:
@@ -150,8 +154,10 @@ class Client:
         request = body | {"pool": pool, "options": options.to_dict(), "domain": domain, "ttl_s": ttl_s}
         if address is not None:
             request["address"] = str(parse_address(str(address)))
-        answer = self._post("/v1/allocations", request)
-        return _read(_ALLOCATION_LIST, answer["allocations"])
+        made = _read(_PAGE, self._post("/v1/allocations", request))["allocations"]
+        if not made:
+            raise _not_macbind(self.socket)
+        return made
 
     def release(
         self,
@@ -263,12 +269,17 @@ class Client:
         params: dict[str, Any] = {"released": released, "limit": 1000}
         filters = {"pool": pool, "group": group, "address": address, "mac": mac}
         params |= {key: str(value) for key, value in filters.items() if value is not None}
+        last: IPv4Address | None = None
         while True:
-            page = self._call("GET", "/v1/allocations", params=params)
-            yield from _read(_ALLOCATION_LIST, page["allocations"])
-            if page["next"] is None:
+            page = _read(_PAGE, self._call("GET", "/v1/allocations", params=params))
+            yield from page["allocations"]
+            following = page.get("next")
+            if following is None:
                 return
-            params["after"] = page["next"]
+            if last is not None and following <= last:
+                raise _not_macbind(self.socket)  # it would never end
+            last = following
+            params["after"] = str(following)
 
     def pools(self) -> Sequence[PoolUsage]:
         """All pools in numbers."""
@@ -316,7 +327,7 @@ class Client:
             if status < http.HTTPStatus.BAD_REQUEST:
                 return answer
             problem = MacbindError.from_dict(answer["error"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _not_macbind(self.socket) from error
         raise problem
 
@@ -330,9 +341,7 @@ class Client:
             try:
                 if is_fresh:
                     connection.open()
-                connection.request(method, url, data, {"Content-Type": "application/json"} if data else {})
-                response = connection.getresponse()
-                content = response.read()
+                response, content = connection.exchange(method, url, data)
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 if not is_fresh and isinstance(error, ConnectionError):
@@ -351,16 +360,54 @@ class Client:
             return response.status, content
 
 
+class _Socket(sockets.socket):
+    """A socket with a deadline for all that is received, however slowly it trickles in."""
+
+    deadline = 0.0
+
+    @override
+    def recv_into(self, *arguments: Any) -> int:
+        left_s = self.deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(left_s)
+        return super().recv_into(*arguments)
+
+
 class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
+    sock: _Socket | None
+
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("macbind", timeout=timeout_s)
-        self._path = path
+        self._path, self._timeout_s = path, timeout_s
+
+    def exchange(self, method: str, url: str, data: bytes | None) -> tuple[http.client.HTTPResponse, bytes]:
+        """One request and its answer with its body.
+
+        Raises:
+            OSError, HTTPException: The connection broke, nothing came in time, or it is not HTTP.
+        """
+        assert self.sock is not None
+        self.sock.settimeout(self._timeout_s)
+        self.sock.deadline = time.monotonic() + self._timeout_s
+        # A service that refuses to read the request may have said why before it closed the connection.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.request(method, url, data, {"Content-Type": "application/json"} if data else {})
+        response = self.getresponse()
+        content = bytearray()
+        while piece := response.read(_PIECE):
+            content += piece
+            if len(content) > _MAX_ANSWER:
+                raise http.client.HTTPException(f"more than {_MAX_ANSWER >> 20} MiB were sent")
+        if response.length:
+            raise http.client.IncompleteRead(bytes(content), response.length)
+        return response, bytes(content)
 
     @override
     def connect(self) -> None:
-        self.sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+        self.sock = _Socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
         # Without a timeout of Python's own the kernel lets us wait while the service's backlog is full.
         self.sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDTIMEO, _CONNECT_TIMEOUT)
         self.sock.connect(str(self._path))
@@ -432,8 +479,15 @@ def _read(adapter: TypeAdapter[_T], data: Any) -> _T:
         ) from error
 
 
+class _Page(TypedDict):
+    """Allocations, and where the next page begins."""
+
+    allocations: list[Allocation]
+    next: NotRequired[IPv4Address | None]
+
+
 _ALLOCATION = TypeAdapter(Allocation)
-_ALLOCATION_LIST = TypeAdapter(list[Allocation])
+_PAGE = TypeAdapter(_Page)
 _RELEASED = TypeAdapter(Released)
 _POOLS = TypeAdapter(list[PoolUsage])
 _STATUS = TypeAdapter(Status)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
+import functools
 import grp
 import logging
 import os
@@ -40,7 +42,9 @@ from macbind.registry.store import Registry
 from macbind.sdnotify import notify
 from macbind.service.addresses import AddressService
 from macbind.service.app import create_app
-from macbind.service.peer import Access, PeerProtocol
+from macbind.service.connection import PeerProtocol
+from macbind.service.limits import ACCEPTED_AT_ONCE, BACKLOG, Limits, Visitors, connections_within
+from macbind.service.peer import Access
 from macbind.writer import Writer
 
 if TYPE_CHECKING:
@@ -54,8 +58,6 @@ HANGS_S = 120.0
 """A part of the service that shows no progress for longer than this hangs. Far more than any wait of ours may take:
 5 s for an answer of dhcpd or for SQLite's lock, 30 s for a statement of PostgreSQL."""
 TRIM_EVERY = timedelta(hours=1)
-BACKLOG = 512
-"""Connections that may wait to be accepted."""
 
 
 def dhcpd_from(settings: DhcpdSettings, progress: Callable[[], None] = lambda: None) -> IscDhcpd:
@@ -309,11 +311,19 @@ def set_up_logging(settings: ServiceSettings) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_LibraryLogs()], level=logging.WARNING, force=True)
+    # What uvicorn warns of is bad clients, once for each request; service/limits.py logs them in fewer lines.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, which lets requests that wait for dhcpd be answered before it ends."""
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # uvicorn has one number for this and for what is accepted at once
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -328,14 +338,19 @@ async def _beat(answering: Beat) -> None:
         await asyncio.sleep(1)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008  # it is frozen
     """Runs the service until SIGTERM or SIGINT.
+
+    Args:
+        settings: The configuration.
+        limits: What one client may ask for; fewer connections if the open-file limit demands it.
 
     Raises:
         ConfigError, RegistryUnavailable: It cannot start; nothing was changed.
         InvariantViolation: It stopped because of a defect.
     """
     set_up_logging(settings.service)
+    limits = dataclasses.replace(limits, connections=connections_within(limits))
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn takes these while it runs and raises them again afterwards, when we still have to clean up.
@@ -359,12 +374,13 @@ def serve(settings: Settings) -> None:
             daemon.service,
             Access(settings.service.may_change, settings.service.may_read),
             timeout_s=settings.service.timeout_s,
+            limits=limits,
             lifespan=lifespan,
         )
         server = _Server(
             uvicorn.Config(
                 app,
-                http=PeerProtocol,
+                http=functools.partial(PeerProtocol, visitors=Visitors(limits)),  # type: ignore[arg-type]
                 ws="none",
                 # A header must not be able to replace the kernel's word about who is calling, whatever
                 # FORWARDED_ALLOW_IPS says.
@@ -373,7 +389,7 @@ def serve(settings: Settings) -> None:
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=10,
-                backlog=BACKLOG,
+                backlog=ACCEPTED_AT_ONCE,
             )
         )
         daemon.on_defect = lambda: os.kill(os.getpid(), signal.SIGTERM)

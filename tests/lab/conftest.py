@@ -57,6 +57,10 @@ def make_farm(lab: Lab) -> Iterator[Callable[..., Farm]]:
 
 @pytest.fixture(scope="module")
 def farm(request: pytest.FixtureRequest) -> Iterator[Farm]:
-    """A serving farm that the tests of a module share, with the module's POOLS; each uses a pool of its own."""
-    with Lab() as lab, whole_farm(lab, pools=request.module.POOLS) as farm:
+    """A serving farm that the tests of a module share, with the module's POOLS; each uses a pool of its own.
+
+    The module may say more of it in FARM, the other arguments of `Farm`.
+    """
+    tables = getattr(request.module, "FARM", {})
+    with Lab() as lab, whole_farm(lab, pools=request.module.POOLS, **tables) as farm:
         yield farm

@@ -241,6 +241,8 @@ BODIES = [
     (RELEASE, b'{"name": "a", "group": "b"}', "exactly one of name, group and address"),
     (RELEASE, b'{"name": "\\u0000"}', "cannot be a name"),
     (RELEASE, b'{"name": "x", "generation": "1"}', "generation must be a valid integer"),
+    (RELEASE, b'{"name": "holder", "generation": ' + b"9" * 30 + b"}", "generation must be less than"),
+    (RELEASE, b'{"name": "holder", "generation": -1}', "generation must be greater than"),
     (RELEASE, b'{"name": "x", "reason": "\\u0000"}', "reason must not hold control characters"),
     (RELEASE, b'{"name": "holder", "force": true}', "no parameter force here"),
     (RESERVATIONS, b'{"name": "n", "address": "10.0.0.8", "mac": 5}', "mac must be a text"),
@@ -308,11 +310,11 @@ def test_body_that_is_not_declared_as_json_is_refused(farm: Farm, http: httpx.Cl
 def test_body_without_end_is_refused_before_it_fills_the_memory(farm: Farm, http: httpx.Client) -> None:
     """A body larger than any request is refused while it arrives, with or without its length in the header."""
     piece = b" " * (1 << 20)
-    for content in (piece * 33, (piece for _ in range(33))):
+    for content in (piece * 11, (piece for _ in range(11))):
         with unchanged(farm):
             answer = http.post(ALLOCATIONS, content=content, headers={"Content-Type": "application/json"})
         assert answer.status_code == 413
-        assert "more than 32 MiB" in problem(answer)["message"]
+        assert "more than 10 MiB" in problem(answer)["message"]
 
 
 @pytest.mark.parametrize(

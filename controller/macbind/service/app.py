@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Address
@@ -15,25 +14,16 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from macbind import __version__
 from macbind.addressing import MacAddress
-from macbind.errors import (
-    AddressInUse,
-    Conflict,
-    InvalidRequest,
-    InvariantViolation,
-    MacbindError,
-    NotFound,
-    NotPermitted,
-    PeerError,
-    PoolExhausted,
-    RequestError,
-)
+from macbind.errors import InvalidRequest, InvariantViolation, MacbindError, NotFound
 from macbind.model import Allocation, AuditEntry, PoolUsage, Released, Status, check_name
 from macbind.service import wire
 from macbind.service.addresses import AddressService, Pending
+from macbind.service.answers import JSON
+from macbind.service.door import Door, Refused, Turns, answer
+from macbind.service.limits import Limits
 from macbind.service.metrics import CONTENT_TYPE, exposition
 from macbind.service.peer import Access, Peer, peer_from
 
@@ -43,40 +33,25 @@ _log = structlog.get_logger()
 _SEE_OPENAPI = "The OpenAPI document is at /openapi.json."
 _HURRY_S = 2.0
 """How long a request that waits for dhcpd may go on waiting when the service ends, in seconds."""
-_STATUS: tuple[tuple[type[MacbindError], int], ...] = (
-    (NotFound, 404),
-    (NotPermitted, 403),
-    (AddressInUse, 409),
-    (Conflict, 409),
-    (PoolExhausted, 409),
-    (RequestError, 400),
-    (PeerError, 503),
-    (InvariantViolation, 500),
-    (MacbindError, 500),
-)
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": wire.ErrorBody, "description": "The caller's fault; asking again changes nothing."},
-    "5XX": {"model": wire.ErrorBody, "description": "A peer's fault; the same request may succeed later."},
+    "4XX": {
+        "model": wire.ErrorBody,
+        "description": "The caller's fault; asking again changes nothing. 400: not well formed, or not possible. "
+        "403: not permitted. 404: no such pool, allocation or path. 405: no such method. 408: too slow. "
+        "409: somebody holds it, or nothing is left. 413, 431: too large.",
+    },
+    "5XX": {
+        "model": wire.ErrorBody,
+        "description": "503: a peer's fault, or too much at a time; the same request may succeed later. "
+        "500: a defect of macbind.",
+    },
 }
 
 
-async def _caller(request: Request, *, change: bool) -> Peer:
-    peer = peer_from(request.scope.get("client"))
-    access: Access = request.app.state.access
-    if not access.is_ours(peer):  # a directory of users and groups may take its time
-        await run_in_threadpool(access.check, peer, change=change)
-    return peer
+def _peer(caller: Request) -> Peer:
+    return peer_from(caller.scope.get("client"))
 
 
-async def _reader(request: Request) -> Peer:
-    return await _caller(request, change=False)
-
-
-async def _changer(request: Request) -> Peer:
-    return await _caller(request, change=True)
-
-
-# What is asked before each request is not worth a thread of its own, as FastAPI would give a plain function.
 async def _known_query(request: Request) -> None:
     """Refuses a misspelt filter, which would otherwise mean: everything."""
     known = {field.alias for field in request.scope["route"].dependant.query_params}
@@ -86,46 +61,22 @@ async def _known_query(request: Request) -> None:
             raise InvalidRequest(f"There is no query parameter '{name}' here.", hint=hint)
 
 
-Reader = Annotated[Peer, Depends(_reader)]
-Changer = Annotated[Peer, Depends(_changer)]
-
-
-class BodyLimit:
-    """Refuses a body that is larger than any request of ours, before it fills the memory."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one request."""
-        left = wire.MAX_BODY
-
-        async def counted() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise HTTPException(413, f"The body has more than {wire.MAX_BODY >> 20} MiB")
-            return message
-
-        await self._app(scope, counted, send)
-
-
 class Deadlines:
     """The requests that wait for dhcpd, so that they can be told to come to an end."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Timeout] = set()
 
-    async def settled(self, pending: Pending[_T], timeout_s: float) -> _T:
+    async def settled(self, pending: Pending[_T], timeout_s: float, caller: Request) -> _T:
         """The result of a change.
 
         Raises:
-            DhcpdUnavailable: Not confirmed in time; the change stays recorded.
+            DhcpdUnavailable: Not confirmed in time, or the caller is gone; the change stays recorded.
             MacbindError: What was asked for is not possible.
         """
         deadline = asyncio.timeout(timeout_s)
         self._waiting.add(deadline)
+        watch = asyncio.create_task(_end_with(caller, deadline))
         try:
             async with deadline:
                 return await asyncio.wrap_future(pending.future)
@@ -134,6 +85,7 @@ class Deadlines:
                 return pending.future.result()
             raise await run_in_threadpool(pending.give_up) from None
         finally:
+            watch.cancel()
             self._waiting.discard(deadline)
 
     def hurry(self) -> None:
@@ -145,11 +97,19 @@ class Deadlines:
                 deadline.reschedule(latest)
 
 
+async def _end_with(caller: Request, deadline: asyncio.Timeout) -> None:
+    """Nobody waits for a caller who is gone."""
+    while (await caller.receive())["type"] != "http.disconnect":
+        pass
+    deadline.reschedule(asyncio.get_running_loop().time())
+
+
 def create_app(
     service: AddressService,
     access: Access,
     *,
     timeout_s: float,
+    limits: Limits,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
     """Builds the application.
@@ -158,6 +118,7 @@ def create_app(
         service: Does the work.
         access: Who may read and change.
         timeout_s: How long a request waits for dhcpd if it does not say, in seconds.
+        limits: What one client may ask for.
         lifespan: Run around the application's life.
     """
     app = FastAPI(
@@ -167,47 +128,54 @@ def create_app(
         lifespan=lifespan,
         responses=_ERRORS,
         dependencies=[Depends(_known_query)],
+        docs_url=None,  # pages that load their scripts from elsewhere
+        redoc_url=None,
     )
-    deadlines = Deadlines()
-    app.state.access, app.state.deadlines = access, deadlines
-    app.add_middleware(BodyLimit)
+    deadlines, turns = Deadlines(), Turns(limits.readers)
+    app.state.deadlines = deadlines
+    app.add_middleware(Door, access=access, limits=limits)
 
-    async def settled(pending: Pending[_T], wanted_s: float | None) -> _T:
-        return await deadlines.settled(pending, wanted_s or timeout_s)
+    async def settled(pending: Pending[_T], wanted_s: float | None, caller: Request) -> _T:
+        return await deadlines.settled(pending, wanted_s or timeout_s, caller)
+
+    async def told(caller: Request, adapter: TypeAdapter[Any], ask: Callable[[], Any]) -> Response:
+        return await turns.run(_peer(caller).uid, lambda: _json(adapter, ask()))
 
     @app.post("/v1/allocations", response_model=wire.AllocationList, summary="Allocate one or several")
-    async def allocate(body: wire.AllocateBody, peer: Changer) -> Response:
-        made = await settled(service.allocate(body.wanted(), str(peer)), body.timeout_s)
+    async def allocate(body: wire.AllocateBody, caller: Request) -> Response:
+        pending = service.allocate(body.wanted(), str(_peer(caller)))
+        made = await settled(pending, body.timeout_s, caller)
         return _json(wire.ALLOCATIONS, wire.AllocationList.model_construct(allocations=made))
 
     @app.post("/v1/release", response_model=Released, summary="Release by name, group or address")
-    async def release(body: wire.ReleaseBody, peer: Changer) -> Response:
+    async def release(body: wire.ReleaseBody, caller: Request) -> Response:
         body.check()
         pending = service.release(
-            str(peer),
+            str(_peer(caller)),
             name=body.name,
             group=body.group,
             address=body.address,
             generation=body.generation,
             reason=body.reason,
         )
-        return _json(wire.RELEASED, await settled(pending, body.timeout_s))
+        return _json(wire.RELEASED, await settled(pending, body.timeout_s, caller))
 
     @app.post("/v1/reservations", response_model=Allocation, summary="Pin an address")
-    async def reserve(body: wire.ReserveBody, peer: Changer) -> Response:
-        pending = service.reserve(body.name, body.address, str(peer), mac=body.mac, options=body.options)
-        return _json(wire.ALLOCATION, (await settled(pending, body.timeout_s))[0])
+    async def reserve(body: wire.ReserveBody, caller: Request) -> Response:
+        actor = str(_peer(caller))
+        pending = service.reserve(body.name, body.address, actor, mac=body.mac, options=body.options)
+        return _json(wire.ALLOCATION, (await settled(pending, body.timeout_s, caller))[0])
 
     @app.delete("/v1/reservations/{name:path}", response_model=Released, summary="End a pinned reservation")
     async def unreserve(
-        name: str, peer: Changer, timeout_s: Annotated[wire.Timeout, Query()] = None
+        name: str, caller: Request, timeout_s: Annotated[wire.Timeout, Query()] = None
     ) -> Response:
-        pending = service.release(str(peer), name=check_name(name), pinned=True)
-        return _json(wire.RELEASED, await settled(pending, timeout_s))
+        pending = service.release(str(_peer(caller)), name=check_name(name), pinned=True)
+        return _json(wire.RELEASED, await settled(pending, timeout_s, caller))
 
     @app.get("/v1/allocations", response_model=wire.AllocationList, summary="List, in pages")
-    def listing(
-        _: Reader,
+    async def listing(
+        caller: Request,
         pool: str | None = None,
         group: str | None = None,
         address: IPv4Address | None = None,
@@ -216,43 +184,47 @@ def create_app(
         after: IPv4Address | None = None,
         limit: Annotated[int, Query(ge=1, le=wire.MAX_PAGE)] = 500,
     ) -> Response:
-        found = service.page(
-            pool=pool,
-            group=group,
-            address=address,
-            mac=None if mac is None else MacAddress.parse(mac),
-            released=released,
-            after=after,
-            limit=limit,
-        )
-        following = found[-1].address if len(found) == limit else None
-        body = wire.AllocationList.model_construct(allocations=found, next=following)
-        return _json(wire.ALLOCATIONS, body)
+        def page() -> wire.AllocationList:
+            found = service.page(
+                pool=pool,
+                group=group,
+                address=address,
+                mac=None if mac is None else MacAddress.parse(mac),
+                released=released,
+                after=after,
+                limit=limit,
+            )
+            following = found[-1].address if len(found) == limit else None
+            return wire.AllocationList.model_construct(allocations=found, next=following)
+
+        return await told(caller, wire.ALLOCATIONS, page)
 
     @app.get("/v1/allocations/{name:path}", response_model=Allocation, summary="One allocation")
-    def show(name: str, _: Reader) -> Response:
-        return _json(wire.ALLOCATION, service.get(name))
+    async def show(name: str, caller: Request) -> Response:
+        return await told(caller, wire.ALLOCATION, lambda: service.get(name))
 
     @app.get("/v1/pools", response_model=list[PoolUsage], summary="All pools in numbers")
-    def pools(_: Reader) -> Response:
-        return _json(wire.POOLS, service.pools())
+    async def pools(caller: Request) -> Response:
+        return await told(caller, wire.POOLS, service.pools)
 
     @app.get("/v1/status", response_model=Status, summary="The service at a glance")
-    def status(_: Reader) -> Response:
-        return _json(wire.STATUS, service.status())
+    async def status(caller: Request) -> Response:
+        return await told(caller, wire.STATUS, service.status)
 
-    @app.get("/metrics", summary="For Prometheus")
-    def metrics(_: Reader) -> Response:
-        return Response(exposition(service.status), media_type=CONTENT_TYPE)
+    @app.get("/metrics", summary="For Prometheus", response_class=Metrics)
+    async def metrics(caller: Request) -> Response:
+        return await turns.run(_peer(caller).uid, lambda: Metrics(exposition(service.status)))
 
     @app.get("/v1/history", response_model=list[AuditEntry], summary="The latest changes, newest first")
-    def history(
-        _: Reader,
+    async def history(
+        caller: Request,
         address: IPv4Address | None = None,
         name: str | None = None,
         limit: Annotated[int, Query(ge=1, le=wire.MAX_PAGE)] = 100,
     ) -> Response:
-        return _json(wire.HISTORY, service.history(address=address, name=name, limit=limit))
+        return await told(
+            caller, wire.HISTORY, lambda: service.history(address=address, name=name, limit=limit)
+        )
 
     app.add_exception_handler(MacbindError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -261,28 +233,28 @@ def create_app(
     return app
 
 
+class Metrics(Response):
+    """Prometheus' text format."""
+
+    media_type = CONTENT_TYPE
+
+
 def _json(adapter: TypeAdapter[Any], value: Any) -> Response:
     # Written by pydantic directly: validating our own values again would cost more than making them.
-    return Response(adapter.dump_json(value), media_type="application/json")
-
-
-def _answer(error: MacbindError, status: int | None = None) -> Response:
-    code = status or next(code for kind, code in _STATUS if isinstance(error, kind))
-    # As ASCII: a message may quote text that is no Unicode.
-    return Response(json.dumps({"error": error.to_dict()}), code, media_type="application/json")
+    return Response(adapter.dump_json(value), media_type=JSON)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MacbindError)
     if isinstance(error, InvariantViolation):
         _log.critical("defect", path=request.url.path, exc_info=error)
-    return _answer(error)
+    return answer(error)
 
 
 async def _on_defect(request: Request, error: Exception) -> Response:
     """The answer to what nobody thought of; the server logs the error itself, with its traceback."""
     what = f"{type(error).__name__} in {request.method} {request.url.path}"
-    return _answer(
+    return answer(
         InvariantViolation(
             f"macbind has met a defect of its own: {what}.", hint="The service's log has more."
         )
@@ -291,7 +263,7 @@ async def _on_defect(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _answer(InvalidRequest(_sentence(error.errors()[0]), hint=_SEE_OPENAPI))
+    return answer(InvalidRequest(_sentence(error.errors()[0]), hint=_SEE_OPENAPI))
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
@@ -319,7 +291,11 @@ def _sentence(fault: Mapping[str, Any]) -> str:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error, Refused):
+        return answer(error.error, error.status_code)
     if error.status_code == 404:
-        return _answer(NotFound(f"There is no {request.url.path} here.", hint=_SEE_OPENAPI))
+        return answer(NotFound(f"There is no {request.url.path} here.", hint=_SEE_OPENAPI))
     told = f"{request.method} {request.url.path}: {error.detail.rstrip('.')}."
-    return _answer(InvalidRequest(told, hint=_SEE_OPENAPI), status=error.status_code)
+    refusal = answer(InvalidRequest(told, hint=_SEE_OPENAPI), error.status_code)
+    refusal.headers.update(error.headers or {})  # the Allow of a 405
+    return refusal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import grp
 import os
 import pwd
@@ -11,10 +10,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
-
-from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from macbind.errors import NotPermitted, ServiceUnavailable
 
@@ -35,6 +30,11 @@ class Peer:
     uid: int
     gid: int
 
+    @property
+    def client(self) -> tuple[str, int]:
+        """Itself as a ``scope["client"]``; :func:`peer_from` reads it."""
+        return f"{self.uid}:{self.gid}", self.pid
+
     def __str__(self) -> str:
         return f"{_user_name(self.uid)} (uid {self.uid}, pid {self.pid})"
 
@@ -53,19 +53,8 @@ def _user_name(uid: int) -> str:
         return "?"
 
 
-class PeerProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with the peer's credentials in ``scope["client"]`` (as uid:gid and pid)."""
-
-    @override
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        connection = cast("socket.socket", transport.get_extra_info("socket"))
-        peer = Peer.of(connection)
-        self.client = (f"{peer.uid}:{peer.gid}", peer.pid)
-
-
 def peer_from(client: tuple[str, int] | None) -> Peer:
-    """Reads what :class:`PeerProtocol` put into the request's scope."""
+    """Reads what the connection put into the request's scope."""
     if client is None or ":" not in client[0]:
         raise ServiceUnavailable(
             "The caller's credentials are unknown.", hint="Connect over the Unix socket."

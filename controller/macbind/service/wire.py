@@ -22,8 +22,8 @@ MAX_PAGE = 1000
 MAX_WAIT_S = 300.0
 MAX_TTL_S = 10 * 365 * 86_400.0
 """Ten years: longer than any machine lives, and still a date."""
-MAX_BODY = 32 << 20
-"""Bytes of a request: three times what MAX_COUNT names of the greatest length need."""
+MAX_GENERATION = (1 << 63) - 1
+"""What the database's whole numbers hold."""
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 """Text for the registry: no control characters (PostgreSQL does not even take a NUL)."""
 
@@ -130,7 +130,7 @@ class ReleaseBody(_Body):
     group: str | None = None
     address: Address | None = None
     generation: Annotated[int, Strict()] | None = Field(
-        default=None, description="only if it is still of this generation"
+        default=None, ge=0, le=MAX_GENERATION, description="only if it is still of this generation"
     )
     reason: str = Field(default="asked", max_length=255, pattern=_PLAIN)
     timeout_s: Timeout = None

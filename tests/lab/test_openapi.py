@@ -1,0 +1,165 @@
+"""The OpenAPI document is true: what it says is answered, and nothing else is, whatever is asked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis import BaseSchema, Case, GenerationMode
+from schemathesis.specs.openapi import checks
+from typing_extensions import override
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+
+from labkit.farm import Farm
+from labkit.rude import Rude
+
+POOLS = """
+[subnet."10.0.0.0/8"]
+routers = ["10.0.0.1"]
+dynamic = ["10.9.0.0-10.9.0.255"]
+
+[pool.farm]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.1.3-10.1.9.250"]
+"""
+OPERATIONS = [
+    ("GET", "/metrics"),
+    ("GET", "/v1/allocations"),
+    ("POST", "/v1/allocations"),
+    ("GET", "/v1/allocations/{name}"),
+    ("GET", "/v1/history"),
+    ("GET", "/v1/pools"),
+    ("POST", "/v1/release"),
+    ("POST", "/v1/reservations"),
+    ("DELETE", "/v1/reservations/{name}"),
+    ("GET", "/v1/status"),
+]
+NOTHING_TO_GET_WRONG = {"/metrics", "/v1/allocations/{name}", "/v1/pools", "/v1/status"}
+"""Asked with GET, these have no parameter that a text could not be."""
+CASES = [
+    (method, path, mode)
+    for method, path in OPERATIONS
+    for mode in GenerationMode
+    if mode.is_positive or (method, path) not in {("GET", one) for one in NOTHING_TO_GET_WRONG}
+]
+CHECKS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+    checks.unsupported_method,
+]
+EXAMPLES = 60
+
+
+class _Connection(HTTPConnection):
+    """HTTP over a Unix socket, whose path is the host."""
+
+    @override
+    def connect(self) -> None:
+        self.sock = Rude(Path(self.host)).socket
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._pool = _Pool(str(path), maxsize=1)
+
+    @override
+    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> HTTPConnectionPool:
+        return self._pool
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self._pool.close()
+
+
+@pytest.fixture(scope="module")
+def session(farm: Farm) -> Iterator[requests.Session]:
+    """What schemathesis asks with."""
+    with requests.Session() as session:
+        session.mount("http://macbind", _Adapter(farm.socket))
+        yield session
+
+
+@pytest.fixture(scope="module")
+def schema(farm: Farm, session: requests.Session) -> BaseSchema:
+    """The document as the service tells it; a few allocations are there."""
+    with farm.client() as client:
+        client.allocate_group("farm", "group", 3)
+        client.reserve("printer", "10.0.0.9")
+    return schemathesis.openapi.from_dict(session.get("http://macbind/openapi.json").json())
+
+
+def test_document_has_these_operations(schema: BaseSchema) -> None:
+    """Each of them is asked below."""
+    paths = schema.raw_schema["paths"]
+    found = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+    assert sorted(found) == sorted(OPERATIONS)
+
+
+@pytest.mark.parametrize(("method", "path", "mode"), CASES)
+def test_answers_are_as_documented(
+    schema: BaseSchema, session: requests.Session, method: str, path: str, mode: GenerationMode
+) -> None:
+    """Requests as the document allows, and such as it does not: no answer has another status, type or shape."""
+
+    @seed(0)
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(schema[path][method].as_strategy(mode))
+    def ask(case: Case[Any]) -> None:
+        response = case.call(base_url="http://macbind", session=session, timeout=20)
+        assert response.status_code != 500, response.text
+        case.validate_response(response, checks=CHECKS)
+
+    ask()
+
+
+OPTIONS = {"hostname": "vm", "routers": ["10.0.0.2"], "static_routes": ["10.9.0.0/16 via 10.0.0.3"]}
+DONE: list[tuple[str, str, dict[str, Any]]] = [
+    ("POST", "/v1/allocations", {"body": {"pool": "farm", "name": "vm", "ttl_s": 600, "options": OPTIONS}}),
+    ("POST", "/v1/allocations", {"body": {"pool": "farm", "group": "g", "count": 2, "domain": "d"}}),
+    (
+        "POST",
+        "/v1/reservations",
+        {"body": {"name": "pin", "address": "10.0.0.8", "mac": "b8:27:eb:00:00:01"}},
+    ),
+    ("GET", "/v1/allocations", {"query": {"limit": 2, "group": "g"}}),
+    ("GET", "/v1/allocations/{name}", {"path_parameters": {"name": "vm"}}),
+    ("GET", "/v1/allocations/{name}", {"path_parameters": {"name": "pin"}}),
+    ("GET", "/v1/history", {"query": {"address": "10.0.0.8"}}),
+    ("GET", "/v1/pools", {}),
+    ("GET", "/v1/status", {}),
+    ("GET", "/metrics", {}),
+    ("POST", "/v1/release", {"body": {"group": "g", "reason": "done"}}),
+    ("POST", "/v1/release", {"body": {"name": "vm", "generation": 10**15}}),
+    ("POST", "/v1/release", {"body": {"name": "vm"}}),
+    ("DELETE", "/v1/reservations/{name}", {"path_parameters": {"name": "pin"}}),
+    ("GET", "/v1/allocations", {"query": {"released": True}}),
+]
+
+
+def test_successes_are_as_documented(schema: BaseSchema, session: requests.Session) -> None:
+    """What is found and done is told in the shape the document gives, and in no other."""
+    for method, path, parts in DONE:
+        response = (
+            schema[path][method].Case(**parts).call(base_url="http://macbind", session=session, timeout=20)
+        )
+        assert response.status_code == 200, (method, path, response.text)
+        schema[path][method].validate_response(response)

@@ -72,9 +72,10 @@ def _listen(
     found: dict[IPv4Address, MacAddress],
     until: float,
 ) -> None:
+    ready = select.poll()  # select() would fail once the service has a thousand connections
+    ready.register(link, select.POLLIN)
     while (left_s := until - time.monotonic()) > 0:
-        readable, _, _ = select.select([link], [], [], left_s)
-        if not readable:
+        if not ready.poll(left_s * 1000):
             return
         frame = link.recv(2048)
         if len(frame) < _FRAME.size:

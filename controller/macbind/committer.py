@@ -63,7 +63,7 @@ class Committer:
 
     @property
     def busy_s(self) -> float:
-        """How long the transaction under way has taken so far, in seconds; 0 if there is none."""
+        """How long the job under way has taken so far, in seconds; 0 if there is none."""
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -106,6 +106,7 @@ class Committer:
         try:
             with self._registry.write(jobs[0].actor) as txn:
                 for job in jobs:
+                    self._busy_since = time.monotonic()
                     txn.actor = job.actor
                     outcomes.append((job, *self._attempt(txn, job, alone=len(jobs) == 1)))
         except Exception as error:  # noqa: BLE001  # every waiting caller must be told, whatever it was

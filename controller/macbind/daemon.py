@@ -198,8 +198,9 @@ class Daemon:
                 self.service.chores()
                 now = datetime.now(UTC)
                 if now - trimmed_at > TRIM_EVERY:
-                    self.service.trim(now - keep)
-                    trimmed_at = now
+                    trimmed_at = now  # also if it fails: it can wait
+                    while not self._stop.is_set() and self.service.trim(now - keep):
+                        self._keeping()
             except PeerError as error:
                 _log.warning("housekeeping", problem=str(error))
             except Exception as error:  # noqa: BLE001  # a defect: never silently without housekeeping

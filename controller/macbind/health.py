@@ -76,7 +76,7 @@ class Monitor:
         self._signs: dict[str, tuple[float, Finding]] = {}
         self._seen: dict[str, tuple[Finding, ...]] = {}  # by the name of the check
         self._strangers: set[Connection] = set()
-        self._reported: frozenset[Finding] = frozenset()
+        self._reported: frozenset[str] = frozenset()
         self._health = Health()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"monitor-{settings.name}", daemon=True)
@@ -134,9 +134,9 @@ class Monitor:
         found = [finding for findings in self._seen.values() for finding in findings] + signs
         self._health = Health(self._silent >= SILENT_PROBES, self._answered_at, tuple(found))
         for finding in found:
-            if finding not in self._reported:
+            if finding.code not in self._reported:  # the sentence may have a number in it that changes
                 _log.warning("finding", dhcpd=self._settings.name, code=finding.code, finding=str(finding))
-        self._reported = frozenset(found)
+        self._reported = frozenset(finding.code for finding in found)
 
     # -- the checks ------------------------------------------------------------------------------------
 
@@ -150,13 +150,14 @@ class Monitor:
     def _ask(self) -> list[Finding]:
         name, interface = self._settings.name, self._settings.probe
         assert interface is not None
-        if not has_carrier(interface):  # no machine is there that could be served or not
-            self._silent = 0
+        silent, self._silent = self._silent, 0  # where nobody can be asked, nobody is silent
+        if not has_carrier(interface):
             return []
         if probe(interface, probe_mac(name)) is not None:
-            self._silent, self._answered_at = 0, datetime.now(UTC)
+            self._answered_at = datetime.now(UTC)
+            self._signs.pop("dhcpd_deaf", None)  # whatever its log said
             return []
-        self._silent += 1
+        self._silent = silent + 1
         if self._silent < SILENT_PROBES:
             return []
         return [
@@ -209,7 +210,10 @@ class Monitor:
                 )
             ]
         own = self._own_port()
-        present = set(intruders(connections, self._settings.port, () if own is None else (own,)))
+        if own is None:  # ours may be among them, on its way
+            self._strangers = set()
+            return []
+        present = set(intruders(connections, self._settings.port, (own,)))
         lasting, self._strangers = present & self._strangers, present
         return [
             Finding(

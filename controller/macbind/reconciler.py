@@ -102,25 +102,29 @@ class Reconciler:
         file = self._read_lease_file(pause)
         ours, maimed, others = ([], [], []) if file is None else divide(file)
         on_disk = _Slices(ours)
-        if maimed:  # no MAC leads to them, and they are in the way of their own reservations
-            self._dhcpd.forget(maimed)
-        reservations, mended, cleared = 0, 0, len(maimed)
+        # No MAC leads to what is maimed, and it is in the way of its own reservation.
+        cleared = self._dhcpd.forget(maimed) if maimed else 0
+        reservations = mended = 0
         findings: list[Finding] = []
-        after = -1
-        while True:
+        after: int | None = -1
+        while after is not None:
             if not between():
                 return None
             with self._registry.read() as view:
                 desired = view.desired(name, after=after, limit=SLICE)
-            last = int(desired[-1].address) if desired else None
-            found = plan(desired, self._observe(desired, on_disk.take(last)))
-            self._doubt([one.address for one in found.mend])
-            findings += self._clear(found.clear)
-            reservations, mended = reservations + len(desired), mended + len(found.mend)
-            cleared += len(found.clear)
-            if last is None:
-                break
-            after = last
+            after = int(desired[-1].address) if desired else None
+            leftovers = on_disk.take(after)
+            while True:  # the last slice may have any number of them
+                found = plan(desired, self._observe(desired, leftovers[:SLICE]))
+                self._doubt([one.address for one in found.mend])
+                findings += self._clear(found.clear)
+                reservations, mended = reservations + len(desired), mended + len(found.mend)
+                cleared += len(found.clear)
+                desired, leftovers = [], leftovers[SLICE:]
+                if not leftovers:
+                    break
+                if not between():
+                    return None
         if file is not None:
             findings += inspect(name, file, others, self._plans(), datetime.now(UTC))
         return Cycle(

@@ -176,11 +176,13 @@ class Writer:
             PeerError: It did not get as far as serving, or served but for a moment.
         """
         served, began = False, time.monotonic()
+        self._beat()  # a try that fails is progress: it is the peer who hangs
         try:
             if not self._leader.acquire():
                 self._confirmations.trusted(self._dhcpd.name)  # what the other one records counts
                 self._enter(DhcpdState.STANDBY)
-                self._found = ()
+                self._found, self._unwritable = (), None  # what became of it, the other one knows
+                self._refused.clear()
                 self._beat()
                 self._stop.wait(POLL_S)
                 return
@@ -188,6 +190,7 @@ class Writer:
             if self._state is DhcpdState.STANDBY:
                 self._enter(DhcpdState.CONNECTING)
             self._dhcpd.connect()
+            self._unwritable = None  # when it started, it wrote its lease file anew
             while not self._stop.is_set():
                 self._compare()
                 served = True
@@ -283,6 +286,7 @@ class Writer:
             return
         self._confirmations.trusted(name)
         self._confirmations.recheck(self._registry)
+        known = {finding.code for finding in self._found}
         self._compared_at, self._found = datetime.now(UTC), cycle.findings
         self._enter(DhcpdState.SERVING)
         _log.info(
@@ -295,6 +299,8 @@ class Writer:
             seconds=round(cycle.seconds, 3),
         )
         for finding in cycle.findings:
+            if finding.code in known:
+                continue
             _log.warning("finding", dhcpd=name, code=finding.code, finding=str(finding))
 
     def _between(self) -> bool:

@@ -300,6 +300,56 @@ def test_registry_that_was_out_of_reach_is_compared_with_dhcpd_anew(
     assert controller.agrees_with(site)
 
 
+def test_writer_whose_dhcpd_is_away_goes_on(tmp_path: Path, site: Site) -> None:
+    """Every try to reach a dhcpd that is down is a sign of life: it is not the writer that hangs."""
+    site.dhcpd.stop()
+    beats: list[float] = []
+    with Controller(tmp_path, POOL, site.server(), beat=lambda: beats.append(time.monotonic())) as controller:
+        controller.wait_state(DhcpdState.UNAVAILABLE)
+        so_far = len(beats)
+        until(lambda: len(beats) >= so_far + 3, 10, "three more tries")
+
+
+def test_refusal_is_forgotten_when_dhcpd_has_started_anew(tmp_path: Path) -> None:
+    """What could not be written is no finding any more once dhcpd has written all of its lease file again."""
+    with (
+        small_disk(tmp_path / "disk") as disk,
+        open_site(disk) as site,
+        Controller(tmp_path, POOL, site.server(), retry_refused_s=0.2) as controller,
+    ):
+        controller.wait_state(DhcpdState.SERVING)
+        filler = fill(disk)
+        controller.allocate(*hosts_named(100))
+        until(lambda: finding_codes(controller) == {"dhcpd_refused"}, 5, "the alarm")
+        controller.release(*hosts_named(100))
+        controller.wait_settled()
+        assert finding_codes(controller) == {"dhcpd_refused"}
+        filler.unlink()
+        site.dhcpd.restart()
+        until(lambda: not finding_codes(controller), 10, "nothing to be found")
+
+
+def test_leftovers_without_number_are_removed_slice_by_slice(site: Site, controller: Controller) -> None:
+    """A thousand leftovers of a restored lease file are gone after the comparison, and what is held stays."""
+    held = controller.allocate("stays")[0]
+    many = controller.allocate(*hosts_named(1100))
+    controller.wait_settled()
+    site.dhcpd.stop()
+    backup = site.dhcpd.leases.read_bytes()
+    site.dhcpd.start()
+    site.dhcpd.wait_ready()
+    controller.release(*hosts_named(1100))
+    controller.wait_settled()
+    site.dhcpd.stop()
+    site.dhcpd.leases.write_bytes(backup)
+    site.dhcpd.start()
+    site.dhcpd.wait_ready()
+    until(lambda: site.held(many[-1].mac) is None, 20, "the last leftover to be removed")
+    controller.wait_settled()
+    assert site.held(held.mac) is not None
+    assert all(site.held(one.mac) is None for one in many[::100])
+
+
 def test_lost_deletion_is_made_again_when_dhcpd_has_read_it(site: Site, controller: Controller) -> None:
     """A reservation that only the lease file still has is removed after dhcpd has started with it, and told."""
     made = controller.allocate("web")[0]
@@ -360,8 +410,8 @@ class Fragile(DhcpServer):
         return self._inner.observe(macs)
 
     @override
-    def forget(self, names: Sequence[str]) -> None:
-        self._inner.forget(names)
+    def forget(self, names: Sequence[str]) -> int:
+        return self._inner.forget(names)
 
     @override
     def lease_file(self) -> LeaseFile | None:

@@ -1,8 +1,10 @@
 """Health that means serving: a dhcpd that is deaf, full, damaged or not alone is told from one that serves."""
 
+import os
+import resource
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from labkit.farm import OMAPI_PORT, Farm
 from labkit.net import Lab
 from labkit.wait import until
 from macbind.client import Client
-from macbind.dhcpd.probe import has_carrier
+from macbind.dhcpd.probe import has_carrier, probe
 from macbind.errors import DhcpdRefused
 from macbind.model import Finding, Status, probe_mac
 
@@ -107,6 +109,17 @@ def test_bridge_without_machines_makes_nobody_deaf(lab: Lab, place: Path) -> Non
         assert lab.server.call(lambda: has_carrier("br0"))
         wait_status(client, lambda now: now.dhcpds[0].answered_at, "an answer")
         assert "dhcpd_deaf" not in farm.log()
+
+
+def test_probe_works_beyond_a_thousand_descriptors(lab: Lab) -> None:
+    """However many clients are connected, an interface can be asked; here nobody answers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    with ExitStack() as open_files:
+        for _ in range(1100):
+            open_files.callback(os.close, os.open("/dev/null", os.O_RDONLY))
+        assert lab.server.call(lambda: probe("lo", probe_mac("main"), 0.05)) is None
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_interface_that_cannot_be_asked_on_is_named(lab: Lab, place: Path) -> None:

@@ -286,6 +286,7 @@ def test_rules_survive_a_reload_of_the_firewall(site: Installed) -> None:
             lambda: "tcp dport 7911" in site.run("nft", "list", "ruleset").stdout, 5, "the rules to be back"
         )
     site.run("systemctl", "stop", "nftables")
+    assert "tcp dport 7911" in site.run("nft", "list", "ruleset").stdout
     site.run("systemctl", "start", "nftables")
     until(lambda: "tcp dport 7911" in site.run("nft", "list", "ruleset").stdout, 5, "the rules to be back")
 

@@ -1,9 +1,11 @@
 """Signs in dhcpd's log, and following a log that is rotated, truncated, cut in the middle of a line, or missing."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from labkit.wait import until
 from macbind.dhcpd.log import FollowedFile, follow, read_sign
 from macbind.errors import LogUnavailable
 
@@ -23,6 +25,9 @@ from macbind.errors import LogUnavailable
         ("DHCPDISCOVER from 00:16:3e:01:01:03 via br0", None),
         ("DHCPDISCOVER from 00:16:3e:01:01:09 via br0: network 10.0.0.0/8: no free leases", None),
         ("Wrote 0 leases to leases file.", None),
+        ("DHCPACK on 10.1.250.1 to 52:54:00:00:00:01 (Network is down) via br0", None),
+        ("DHCPREQUEST for 10.1.250.1 from 52:54:00:00:00:01 (x.leases line 1:) via br0", None),
+        ("DHCPOFFER on 10.1.250.1 to 52:54:00:00:00:01 (Abandoning IP address) via br0", None),
         ("", None),
     ],
 )
@@ -91,6 +96,55 @@ def test_log_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(LogUnavailable, match="cannot be read") as failed:
         log.lines()
     assert "log in the [dhcpd.…] table" in failed.value.hint
+    log.close()
+
+
+def test_old_lines_stay_old_when_they_become_readable_later(tmp_path: Path) -> None:
+    """A log that could not be opened at first is followed from its end, too."""
+    path, log_file = tmp_path / "place", tmp_path / "log"
+    path.mkdir()
+    log = FollowedFile(path)
+    with pytest.raises(LogUnavailable):
+        log.lines()
+    path.rmdir()
+    log_file.write_text("old\n")
+    log_file.rename(path)
+    assert log.lines() == []
+    with path.open("a") as file:
+        file.write("new\n")
+    assert log.lines() == ["new"]
+    log.close()
+
+
+def test_log_that_is_a_pipe_hangs_nobody(tmp_path: Path) -> None:
+    """What is no ordinary file is refused at once."""
+    os.mkfifo(tmp_path / "pipe")
+    log = FollowedFile(tmp_path / "pipe")
+    with pytest.raises(LogUnavailable, match="no ordinary file"):
+        log.lines()
+
+
+def test_journal_that_cannot_be_followed_stays_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While journalctl ends by itself every look says so; it is not run again and again for it."""
+    runs = tmp_path / "runs"
+    program = tmp_path / "journalctl"
+    program.write_text(f"#!/bin/sh\necho run >>{runs}\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    log = follow("journal:isc-dhcp-server.service")
+
+    def fails() -> bool:
+        try:
+            log.lines()
+        except LogUnavailable as error:
+            return "status 1" in error.message
+        return False
+
+    until(fails, 10, "the first failure")
+    assert all(fails() for _ in range(5))
+    assert runs.read_text() == "run\n"
     log.close()
 
 

@@ -44,8 +44,8 @@ class Asker:
         self, given: Sequence[str] | None, question: str, proposal: Sequence[str] = (), empty: str = "none"
     ) -> list[str]:
         """The same for a list; ``empty`` is the word for an empty one."""
-        answer = given or self.one(None, question, ", ".join(proposal) or empty).replace(",", " ").split()
-        return [one for one in answer if one != empty]
+        answer = ",".join(given) if given else self.one(None, question, ", ".join(proposal) or empty)
+        return [one for one in answer.replace(",", " ").split() if one != empty]
 
     def confirm(self, text: str) -> None:
         """Shows what will be written; ends the command unless the user agrees."""

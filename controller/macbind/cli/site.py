@@ -173,7 +173,11 @@ def _named(uris: Sequence[str]) -> list[tuple[str, str]]:
     """A name for each hypervisor: its host's, or local; a number tells those of one name apart."""
     found: dict[str, str] = {}
     for uri in uris:
-        host = re.sub("[^a-z0-9-]", "-", (urlsplit(uri).hostname or "local").split(".")[0])
+        place = urlsplit(uri).hostname or "local"
+        label = (
+            place if re.fullmatch("[0-9.]+|.*:.*", place) else place.split(".")[0]
+        )  # an address as a whole
+        host = re.sub("[^a-z0-9-]", "-", label).strip("-")[:28] or "host"
         name, number = host, 1
         while name in found:
             number += 1

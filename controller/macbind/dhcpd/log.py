@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +20,8 @@ from macbind.model import Finding
 JOURNAL = "journal:"
 """What a log that is kept by systemd's journal begins with in the configuration; the unit's name follows."""
 _CHUNK, _MAX_LINE = 65536, 4096
+_RESTART_S, _BELIEVED_S = 30.0, 5.0
+"""How long to wait before journalctl is run again, and how long it must then live to be working, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,16 @@ _SIGNS = [
 
 def read_sign(dhcpd: str, line: str) -> Finding | None:
     """The finding that a line of dhcpd's log is a sign of; None for all that is ordinary."""
+    # A message about a machine ends with the host name that the machine has chosen, in parentheses.
+    own = line.partition(" (")[0] if _TRAFFIC.search(line) else line
     for sign in _SIGNS:
-        if sign.words.search(line):
+        if sign.words.search(own):
             said = " ".join(line.split())[-200:].rstrip(".!")
             return Finding(sign.code, f"dhcpd '{dhcpd}' {sign.meaning}; it says: {said}.", sign.hint)
     return None
+
+
+_TRAFFIC = re.compile(r"DHCP[A-Z]+ (?:on|of|from|for|to) ")
 
 
 class Log(Protocol):
@@ -122,9 +131,9 @@ class FollowedFile(Log):
         self._path = path
         self._splitter = _Splitter()
         self._file: int | None = None
-        with contextlib.suppress(OSError):  # not there yet; or a reason that lines() will tell
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            os.lseek(self._file, 0, os.SEEK_END)
+        self._is_old = path.exists()  # what is in it already is none of our business
+        with contextlib.suppress(OSError):  # lines() will tell the reason
+            self._open()
 
     @override
     def lines(self) -> list[str]:
@@ -135,8 +144,7 @@ class FollowedFile(Log):
                 if self._is_replaced(self._file):
                     self.close()
             if self._file is None and self._path.exists():
-                self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-                found += self._read(self._file)
+                found += self._read(self._open())
         except OSError as error:
             raise LogUnavailable(
                 f"dhcpd's log {self._path} cannot be read: {error.strerror}.",
@@ -149,6 +157,19 @@ class FollowedFile(Log):
         if self._file is not None:
             os.close(self._file)
             self._file, self._splitter = None, _Splitter()
+
+    def _open(self) -> int:
+        file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise OSError(0, "it is no ordinary file")
+            if self._is_old:
+                os.lseek(file, 0, os.SEEK_END)
+        except OSError:
+            os.close(file)
+            raise
+        self._file, self._is_old = file, False
+        return file
 
     def _is_replaced(self, file: int) -> bool:
         try:
@@ -174,25 +195,34 @@ class FollowedJournal(Log):
         self._unit = unit
         self._splitter = _Splitter()
         self._reader: subprocess.Popen[bytes] | None = None
+        self._problem: LogUnavailable | None = None  # until a reader has lived long enough to be believed
+        self._started_at = 0.0
         self._start()
 
     @override
     def lines(self) -> list[str]:
-        if self._reader is None:
+        age_s = time.monotonic() - self._started_at
+        if self._reader is None and age_s >= _RESTART_S:
             self._start()
-        reader = self._reader
-        if reader is None:
-            raise LogUnavailable("journalctl cannot be run.", hint="Install systemd, or name a file as log.")
+        found = [] if self._reader is None else self._read(self._reader)
+        if self._problem is not None and not found:
+            if self._reader is None or age_s < _BELIEVED_S:
+                raise self._problem
+            self._problem = None
+        return found
+
+    def _read(self, reader: subprocess.Popen[bytes]) -> list[str]:
         assert reader.stdout is not None
         found: list[str] = []
         while (data := self._receive(reader.stdout.fileno())) is not None:
             if not data:
                 status = reader.wait()
                 self.close()
-                raise LogUnavailable(
+                self._problem = LogUnavailable(
                     f"journalctl ended with status {status} while it followed '{self._unit}'.",
                     hint="Let macbind's user read the journal: it must be in the group systemd-journal.",
                 )
+                return found
             found += self._splitter.feed(data)
         return found
 
@@ -205,12 +235,18 @@ class FollowedJournal(Log):
 
     def _start(self) -> None:
         command = ["journalctl", f"--unit={self._unit}", "--output=cat", "--follow", "--lines=0", "--quiet"]
-        with contextlib.suppress(OSError):
+        self._started_at = time.monotonic()
+        try:
             self._reader = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
-            assert self._reader.stdout is not None
-            os.set_blocking(self._reader.stdout.fileno(), False)
+        except OSError as error:
+            self._problem = LogUnavailable(
+                f"journalctl cannot be run: {error.strerror}.", hint="Install systemd, or name a file as log."
+            )
+            return
+        assert self._reader.stdout is not None
+        os.set_blocking(self._reader.stdout.fileno(), False)
 
     @staticmethod
     def _receive(descriptor: int) -> bytes | None:

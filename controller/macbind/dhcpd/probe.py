@@ -65,10 +65,12 @@ def probe(interface: str, mac: MacAddress, wait_s: float = WAIT_S) -> float | No
         # All protocols: only such a socket sees what another socket of this machine sends, as dhcpd's answer may be.
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL)) as link:
             link.bind((interface, _ALL))
+            ready = select.poll()  # select() would fail once the service has a thousand connections
+            ready.register(link, select.POLLIN)
             started = time.monotonic()
             link.send(discover(mac, xid))
             while (left_s := started + wait_s - time.monotonic()) > 0:
-                if not select.select([link], [], [], left_s)[0]:
+                if not ready.poll(left_s * 1000):
                     return None
                 if is_offer(link.recv(2048), mac, xid):
                     return time.monotonic() - started

@@ -62,8 +62,8 @@ class DhcpServer(Protocol):
     def apply(self, changes: Sequence[Change]) -> list[MacbindError | None]:
         """Carries out each change; None where dhcpd confirmed it, else why it refused."""
 
-    def forget(self, names: Sequence[str]) -> None:
-        """Deletes the hosts of these names that have no MAC, so that they cannot be found by it."""
+    def forget(self, names: Sequence[str]) -> int:
+        """Deletes the hosts of these names that have no MAC, so that they cannot be found by it; returns how many."""
 
     def lease_file(self) -> LeaseFile | None:
         """What dhcpd has on disk, or None where macbind may not look."""
@@ -155,9 +155,10 @@ class IscDhcpd(DhcpServer):
         return [work.error for work in works]
 
     @override
-    def forget(self, names: Sequence[str]) -> None:
+    def forget(self, names: Sequence[str]) -> int:
         found = self._exchange(find_host_by_name(name) for name in names)
-        self._exchange(delete(reply.handle) for reply in found if not reply.result and not _has_mac(reply))
+        maimed = [reply.handle for reply in found if not reply.result and not _has_mac(reply)]
+        return len(self._exchange(map(delete, maimed)))
 
     # -- host reservations -----------------------------------------------------------------------------
 

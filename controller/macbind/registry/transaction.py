@@ -84,6 +84,7 @@ class Transaction(Pinning, Releasing):
                 found[row.pool_id].append(row.ip)
         return found
 
-    def trim_audit(self, before: datetime) -> int:
-        """Forgets audit entries older than ``before``; returns how many."""
-        return int(self.db.execute(delete(audit).where(audit.c.at < before.timestamp())).rowcount)
+    def trim_audit(self, before: datetime, limit: int = 10_000) -> int:
+        """Forgets the oldest audit entries from before a time, at most ``limit``; returns how many."""
+        old = select(audit.c.id).where(audit.c.at < before.timestamp()).order_by(audit.c.id).limit(limit)
+        return int(self.db.execute(delete(audit).where(audit.c.id.in_(old))).rowcount)

@@ -439,9 +439,9 @@ class AddressService:
         if due:
             self._committer.submit("macbind", work).result()
 
-    def trim(self, before: datetime) -> None:
-        """Forgets audit entries older than ``before``."""
-        self._committer.submit("macbind", lambda txn: txn.trim_audit(before)).result()
+    def trim(self, before: datetime) -> bool:
+        """Forgets some audit entries older than ``before``; True if there may be more."""
+        return self._committer.submit("macbind", lambda txn: txn.trim_audit(before)).result() > 0
 
 
 def _stays(made: Sequence[Allocation]) -> str:

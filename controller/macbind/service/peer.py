@@ -36,7 +36,11 @@ class Peer:
         return f"{self.uid}:{self.gid}", self.pid
 
     def __str__(self) -> str:
-        return f"{_user_name(self.uid)} (uid {self.uid}, pid {self.pid})"
+        try:
+            name = _user_name(self.uid)
+        except KeyError:
+            name = "?"
+        return f"{name} (uid {self.uid}, pid {self.pid})"
 
     @classmethod
     def of(cls, connection: socket.socket) -> Peer:
@@ -47,10 +51,7 @@ class Peer:
 
 @lru_cache(maxsize=1024)
 def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return "?"
+    return pwd.getpwuid(uid).pw_name
 
 
 def peer_from(client: tuple[str, int] | None) -> Peer:

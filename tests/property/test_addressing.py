@@ -6,7 +6,17 @@ from itertools import pairwise
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from macbind.addressing import AddressPlan, AddressRange, MacAddress, MacScheme, check_plans, merge, subtract
+from macbind.addressing import (
+    AddressPlan,
+    AddressRange,
+    MacAddress,
+    MacScheme,
+    check_plans,
+    merge,
+    parse_address,
+    parse_network,
+    subtract,
+)
 from macbind.errors import ConfigError, InvalidAddress
 
 addresses = st.integers(0, 0xFFFFFFFF).map(IPv4Address)
@@ -251,3 +261,14 @@ def test_a_collision_is_told_by_its_own_example(one: AddressPlan, other: Address
         assert mine in one.subnet
         assert theirs in other.subnet
         assert one.scheme.encode(mine) == other.scheme.encode(theirs) == mac
+
+
+@given(st.text(max_size=20) | st.text("0123456789./- abc\n٣", max_size=40))
+def test_a_text_is_an_address_a_range_a_network_or_is_refused(text: str) -> None:
+    """Each reader takes or refuses it with our error; what it takes it writes so that it is read again."""
+    for read in (parse_address, AddressRange.parse, parse_network):
+        try:
+            found = read(text)
+        except InvalidAddress:
+            continue
+        assert read(str(found)) == found

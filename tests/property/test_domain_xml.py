@@ -1,6 +1,7 @@
 """Whatever the template, a machine has one MAC of ours and none of the template's, and all the rest of it."""
 
 import re
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,13 +10,14 @@ from uuid import UUID
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from macbind.addressing import MacAddress
-from macbind.errors import MacbindError
+from macbind.errors import InvalidRequest, MacbindError
 from macbind.model import MAX_NAME
-from macbind.virt.domain import Mark, domain_name, macs_in, mark_in, parse_domain
+from macbind.virt.domain import Mark, domain_name, macs_in, mark_in, nvram_in, parse_domain
 from macbind.virt.template import Identity, Template
 
 OLD_UUID = "0d0d0d0d-1111-4222-8333-444444444444"
@@ -188,3 +190,36 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         Template(text)
     except MacbindError:
         return
+
+
+BOMB = (
+    "<!DOCTYPE domain [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;'>]><domain><name>&b;</name></domain>"
+)
+OUTSIDE = "<!DOCTYPE domain [<!ENTITY x SYSTEM 'file:///etc/hostname'>]><domain><name>&x;</name></domain>"
+_DOMAIN = (
+    "<domain><name>vm</name><metadata/><devices><disk type='file'><source file='/x'/><target dev='vda'/></disk>"
+    "<interface type='bridge'><mac address='00:16:3e:01:01:03'/></interface></devices></domain>"
+)
+_PARTS = st.sampled_from(
+    [BOMB, OUTSIDE, "<!DOCTYPE domain>", "&amp;", "&x;", "&#0;", "&#xD800;", "]]>", "<!--", "<?x?>"]
+)
+_PARTS |= st.sampled_from(
+    ["<a>" * 101, "<a>" * 50_000, "</domain>", "<domain>", "\0", "\ud800", "\ufeff", "x" * 100_000]
+)
+_PARTS |= st.sampled_from([" a='b'" * 1000, "<mac address='x'/>", "<x:y xmlns:x='urn:z'/>", "<![CDATA["])
+
+
+@given(st.integers(0, len(_DOMAIN)), st.integers(0, 40), _PARTS)
+def test_spoilt_domain_is_read_or_refused(at: int, lost: int, part: str) -> None:
+    """Entities, depth, size, and characters XML cannot have: read or refused, by everything that reads XML."""
+    xml = _DOMAIN[:at] + part + _DOMAIN[at + lost :]
+    for reads in (parse_domain, macs_in, mark_in, nvram_in, Template):
+        with suppress(MacbindError):
+            reads(xml)
+
+
+@pytest.mark.parametrize("xml", [BOMB, OUTSIDE], ids=["bomb", "file"])
+def test_entities_are_never_followed(xml: str) -> None:
+    """Neither is text multiplied, nor a file read."""
+    with pytest.raises(InvalidRequest, match="document type declaration"):
+        parse_domain(xml)

@@ -1,6 +1,8 @@
 """The OMAPI session against an honest peer in memory: any cut of the bytes, any objects, any garbage."""
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +22,8 @@ from macbind.dhcpd.omapi import (
     find_host_by_name,
     find_lease,
     has_lease,
+    host_in,
+    lease_in,
 )
 from macbind.errors import DhcpdRefused, DhcpdUnavailable
 from macbind.model import HostReservation, host_name
@@ -219,6 +223,50 @@ def test_damaged_replies_are_never_believed(
     except (DhcpdUnavailable, DhcpdRefused):
         return
     assert not session.idle
+
+
+@patient
+@given(objects(), st.lists(requests, min_size=1, max_size=10), cuts, st.data())
+def test_unsigned_replies_changed_anywhere_are_read_or_refused(
+    held: list[Object], batch: list[Request], sizes: list[int], data: st.DataObject
+) -> None:
+    """Without a key anything may arrive: what is read is a host, a lease, or an error of ours."""
+    peer = Peer(None, held)
+    session = open_session(None, peer)
+    session.submit(batch)
+    left = bytearray(b"".join(peer.answer(session.bytes_to_send())))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(left)))
+        left[at : at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+    for piece in pieces(bytes(left), iter(sizes)):
+        try:
+            replies = session.feed(piece)
+        except DhcpdUnavailable:
+            return
+        for _, reply in replies:
+            for read in (host_in, lease_in):
+                with suppress(DhcpdRefused):
+                    read(reply)
+
+
+@patient
+@given(
+    st.none() | keys, st.booleans(), st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFF), st.integers(1, 9000)
+)
+def test_announced_lengths_are_not_believed(
+    key: Key | None, is_value: bool, length: int, name: int, size: int
+) -> None:
+    """Whatever lengths a message announces, no more than one message's bytes are kept before it is refused."""
+    session = open_session(key, Peer(key))
+    header = struct.pack("!6I", 0, 0 if is_value else length, 3, 0, 0, 0)
+    first = header + struct.pack("!H", name) + b"n" * name + struct.pack("!I", length)
+    try:
+        session.feed(first)
+        for _ in range(200_000 // size):
+            session.feed(b"\1" * size)
+    except (DhcpdUnavailable, DhcpdRefused):
+        return
+    raise AssertionError("it takes bytes without end")
 
 
 @patient

@@ -276,3 +276,22 @@ def test_lines_of_multi_line_strings_and_inline_tables() -> None:
     }
     assert line_of(lines, ("d", "x", "y")) == 4
     assert line_of(lines, ("k",)) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("[" * 5000, "line 3: Lists or tables are nested too deeply."),
+        ("{a = " * 5000, "line 3: Lists or tables are nested too deeply."),
+        ("1" * 5000, "line 3: A number has too many digits."),
+    ],
+    ids=["lists", "tables", "digits"],
+)
+def test_what_the_toml_reader_does_not_bear_is_told_with_its_line(
+    value: str, words: str, tmp_path: Path
+) -> None:
+    """Nesting without end and numbers without end are refused like any other mistake."""
+    path = tmp_path / "macbind.toml"
+    path.write_text(f'[dhcpd.main]\nport = [7911, "1234"]\nhost = {value}\n[pool.farm]\n')
+    with pytest.raises(ConfigError, match=re.escape(f"{path} {words}")):
+        load(path)

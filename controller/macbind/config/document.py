@@ -76,6 +76,7 @@ class Document:
         try:
             text = raw.decode()
             values = tomllib.loads(text)
+            lines = find_lines(text)
         except UnicodeDecodeError as error:
             empty = cls(path, {}, {(): raw.count(b"\n", 0, error.start) + 1})
             raise empty.error((), "The file is not UTF-8 text.") from error
@@ -85,7 +86,13 @@ class Document:
             line = int(place[1]) if place else text.rstrip().count("\n") + 1
             column = f" (column {place[2]})" if place else " (end of the file)"
             raise cls(path, {}, {(): line}).error((), f"This is not valid TOML: {what}{column}.") from error
-        return cls(path, values, find_lines(text))
+        except RecursionError as error:
+            line = _line_with_longest(r"[\[{]", text)
+            raise cls(path, {}, {(): line}).error((), "Lists or tables are nested too deeply.") from error
+        except ValueError as error:
+            line = _line_with_longest(r"[0-9_]+", text)
+            raise cls(path, {}, {(): line}).error((), "A number has too many digits.") from error
+        return cls(path, values, lines)
 
     def error(self, path: KeyPath, sentence: str, hint: str = "", **details: Any) -> ConfigError:
         """A ConfigError about what stands at ``path``: the sentence, after the file and the line."""
@@ -177,6 +184,12 @@ def label(table: KeyPath) -> str:
     """A table's header as written in the file: ``[subnet."10.1.0.0/16"]``."""
     parts = (str(part) for part in table)
     return f"[{'.'.join(part if _BARE_KEY.fullmatch(part) else json.dumps(part) for part in parts)}]"
+
+
+def _line_with_longest(pattern: str, text: str) -> int:
+    """The line with the longest match, or the most matches of one length, for faults tomllib gives no place of."""
+    sizes = [sorted(map(len, re.findall(pattern, line)), reverse=True) for line in text.split("\n")]
+    return max(range(len(sizes)), key=sizes.__getitem__) + 1
 
 
 def _split(path: KeyPath) -> tuple[KeyPath, KeyPath]:

@@ -13,7 +13,7 @@ import pytest
 from labkit import bounded
 from labkit.farm import MACBIND, Farm
 from labkit.rude import Answer, Rude, acting_as, request
-from labkit.usage import Usage
+from labkit.usage import Usage, forget_peak
 from labkit.wait import until
 from macbind.client import Client
 from macbind.errors import NotFound, ServiceUnavailable
@@ -42,6 +42,7 @@ def nothing_left(farm: Farm) -> Iterator[Client]:
         for _ in range(2):  # so that threads and the registry's connections are there
             good.status()
         before = Usage.of(farm.pid)
+        forget_peak(farm.pid)
         yield good
         served(good)
     # The registry keeps fifteen connections of three files each, and anyio forty threads at most.
@@ -49,6 +50,7 @@ def nothing_left(farm: Farm) -> Iterator[Client]:
     now = Usage.of(farm.pid)
     assert now.threads <= before.threads + 40
     assert now.memory <= before.memory + (64 << 20)
+    assert now.peak <= before.memory + (128 << 20)
 
 
 def served(good: Client) -> None:
@@ -68,17 +70,17 @@ def refusal(answer: Answer | None, status: int, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "first",
+    ("user", "first"),
     [
-        b"",
-        b"GET /v1/pools HTTP/1.1\r\nHost",
-        b"POST /v1/release HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
-        request(path="/v1/status"),
-        request("POST", ALLOCATIONS, b'{"pool": "farm", "name": "wild"}'),
+        (WILD, b""),
+        (WILD, b"GET /v1/pools HTTP/1.1\r\nHost"),
+        ("www-data", b"POST /v1/release HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"),
+        (WILD, request(path="/v1/status")),
+        ("www-data", request("POST", "/v1/release", b'{"name": "unknown"}')),
     ],
     ids=["idle", "half a head", "half a body", "all ask", "all change"],
 )
-def test_crowd_of_connections_hinders_nobody(farm: Farm, first: bytes) -> None:
+def test_crowd_of_connections_hinders_nobody(farm: Farm, user: str, first: bytes) -> None:
     """While one user has 500 connections open, another one is served; their end is noticed."""
     # Who may not change anything is told so before the body is there, and the connection is closed.
     user = "www-data" if first.startswith(b"POST /v1/release") else WILD

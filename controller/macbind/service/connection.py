@@ -111,9 +111,8 @@ class PeerProtocol(HttpToolsProtocol):
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
-        if (
-            self._in_head
-        ):  # trailers are dropped: nobody reads them, and each takes more memory than it has bytes
+        # Trailers are dropped: nobody reads them, and each takes more memory than it has bytes.
+        if self._in_head:
             super().on_header(name, value)
 
     @override

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import Connection, event
 
 from contract.book import Book, addresses, ip, make_pool
 from macbind.errors import AddressInUse, PoolExhausted
@@ -431,3 +432,28 @@ def test_confirmations_can_be_asked_for(book: Book) -> None:
     assert not record("d1", None)
     book.confirm("d1")
     assert (record("d1", None), record("d2", None)) == (True, False)
+
+
+def test_release_by_name_reads_no_row_but_its_own(book: Book) -> None:
+    """However many allocations there are, a name is looked up in an index, whether it is held or was released."""
+    book.open(make_pool(subnet="10.1.0.0/20"))
+    book.allocate(*(f"vm{number}" for number in range(2000)))
+    scans: list[str] = []
+
+    def explain(connection: Connection, _c: object, statement: str, parameters: object, *_: object) -> None:
+        if "FROM allocation" in statement and not statement.startswith("EXPLAIN"):
+            how = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+            plan = connection.exec_driver_sql(how + statement, parameters)  # type: ignore[arg-type]
+            scans.extend(
+                str(row) for row in plan if "SCAN allocation" in str(row) or "Seq Scan on alloc" in str(row)
+            )
+
+    registry = book._registry
+    assert registry is not None
+    if registry.engine.dialect.name == "postgresql":
+        with registry.engine.begin() as db:
+            db.exec_driver_sql("ANALYZE allocation")
+    event.listen(registry.engine, "before_cursor_execute", explain)
+    book.release("vm7")
+    event.remove(registry.engine, "before_cursor_execute", explain)
+    assert scans == []

@@ -94,6 +94,12 @@ allocation = Table(
         postgresql_where=text("free_at IS NULL"),
     ),
     Index(
+        "ix_allocation_released_name",
+        "name",
+        sqlite_where=text("free_at IS NOT NULL"),
+        postgresql_where=text("free_at IS NOT NULL"),
+    ),
+    Index(
         "ix_allocation_free_at",
         "pool_id",
         "free_at",

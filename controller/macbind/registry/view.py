@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, RowMapping, and_, bindparam, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, and_, bindparam, exists, func, select, true
 
 from macbind.addressing import MacAddress
 from macbind.errors import NotFound
@@ -140,7 +140,16 @@ class View:
         else:
             column: ColumnElement[Any] = al.c.name if names is not None else al.c.ip
             wanted = list(names) if names is not None else [int(one) for one in addresses or ()]
-            rows = [row for some in chunks(wanted) for row in self.db.execute(query.where(column.in_(some)))]
+            # Names have one index for those that are held and one for those that were: neither serves a question
+            # that does not say which.
+            held = al.c.free_at.is_(None)
+            states = [held, ~held] if released and names is not None else [true()]
+            rows = [
+                row
+                for state in states
+                for some in chunks(wanted)
+                for row in self.db.execute(query.where(column.in_(some), state))
+            ]
             rows.sort(key=lambda row: row.ip)
         return self.allocations(rows)
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from bench import report
-from bench.rows import Result, Row
+from bench.rows import Result
 
 GROUPS = {
     "single": "allocating one by one",
@@ -25,8 +25,10 @@ GROUPS = {
 """The modules, in the order of the table, and what their rows are about."""
 
 _REPOSITORY = Path(__file__).parents[2]
+README = _REPOSITORY / "README.md"
 RESULTS = Path(__file__).with_name("results")
-_QUICK_RESULTS = _REPOSITORY / ".cache" / "bench"
+_PARTIAL = _REPOSITORY / ".cache" / "bench"
+"""Results that are quick or incomplete never replace the ones that are shown."""
 
 
 def _measure_of(name: str) -> Callable[..., Result]:
@@ -38,15 +40,16 @@ def _measure_of(name: str) -> Callable[..., Result]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures; returns 0 when every row could be measured, whatever it says."""
     options = _options(arguments)
-    chosen = options.only or list(GROUPS)
-    results, failures = measure_all(chosen, quick=options.quick)
+    results, failures = measure_all(options.only or list(GROUPS), quick=options.quick)
+    is_complete = not (options.quick or options.only or failures)
     rows = [row for result in results for row in result.rows]
     verdict, status = report.outcome(rows, failures)
     print(f"\n{report.table(rows)}\n\n{verdict}")
-    where = options.output or (RESULTS if not options.quick and not options.only else _QUICK_RESULTS)
-    _keep(where, results, verdict, "QUICK=1" if options.quick else "all rounds")
-    if where == RESULTS and not failures:
-        _tell_readme(_REPOSITORY / "README.md", rows, where)
+    head = report.circumstances("QUICK=1" if options.quick else "all rounds")
+    _keep(options.output or (RESULTS if is_complete else _PARTIAL), results, head, verdict)
+    if is_complete and options.output is None:
+        short = report.table([row for row in rows if not row.detail])
+        README.write_text(report.replace_between(README.read_text(), f"{head}\n\n{short}"))
     return status
 
 
@@ -79,21 +82,14 @@ def measure_all(
     return results, failures
 
 
-def _keep(where: Path, results: Sequence[Result], verdict: str, rounds: str) -> None:
+def _keep(where: Path, results: Sequence[Result], head: str, verdict: str) -> None:
     where.mkdir(parents=True, exist_ok=True)
     figures = {name: draw for result in results for name, draw in result.figures.items()}
     for name, draw in figures.items():
         draw(where / f"{name}.png")
     rows = [row for result in results for row in result.rows]
-    parts = ["# Measured", report.circumstances(where, rounds), report.table(rows), verdict]
-    parts += [f"![{name}]({name}.png)" for name in figures]
+    parts = ["# Measured", head, report.table(rows), verdict, *(f"![{name}]({name}.png)" for name in figures)]
     (where / "README.md").write_text("\n\n".join(parts) + "\n")
-
-
-def _tell_readme(readme: Path, rows: Sequence[Row], where: Path) -> None:
-    short = [row for row in rows if not row.detail]
-    inner = f"{report.circumstances(where, 'all rounds')}\n\n{report.table(short)}"
-    readme.write_text(report.replace_between(readme.read_text(), inner))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ def _ask(farm: Farm, port: Port, mac: str, seconds: int) -> Service:
     received = [int(number) for number in _RECEIVED.findall(done.stdout)]
     assert len(received) == 2, done.stdout + done.stderr  # OFFERs and ACKs
     assert min(received) >= RATE * seconds / 2, done.stdout
-    return Service(sum(map(int, _DROPS.findall(done.stdout))), sum(map(float, _DELAY.findall(done.stdout))))
+    drops, delays = _DROPS.findall(done.stdout), _DELAY.findall(done.stdout)
+    assert len(drops) == len(delays) == 2, done.stdout
+    return Service(sum(map(int, drops)), sum(map(float, delays)))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from macbind.registry.transaction import Transaction, Wanted
 
 _FULL = 1000
 """Of a full pool every so many-th address is free: 99.9 % are taken."""
-_PATIENCE_S = 5.0
+_PATIENCE_S = 2.0
 _GROUP = "bench"
 
 

@@ -4,6 +4,7 @@ import os
 import platform
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +76,7 @@ def replace_between(text: str, inner: str) -> str:
     return f"{head}{BEGIN}\n\n{inner.strip()}\n\n{END}{tail}"
 
 
-def circumstances(directory: Path, rounds: str) -> str:
+def circumstances(rounds: str) -> str:
     """Where and with what was measured, in general words."""
     os_release = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
@@ -83,7 +84,7 @@ def circumstances(directory: Path, rounds: str) -> str:
     return (
         f"Measured on {datetime.now(UTC):%Y-%m-%d} by `make bench` ({rounds}) on {os.cpu_count()} shared cores: "
         f"{os_release['PRETTY_NAME'].strip(chr(34))}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version} on {_said('stat', '-f', '-c', '%T', str(directory))}, "
+        f"SQLite {sqlite3.sqlite_version} on {_said('findmnt', '-no', 'FSTYPE', '-T', tempfile.gettempdir())}, "
         f"{_said('dhcpd', '--version')}, libvirt {_said('virsh', '--version')}, macbind {__version__}."
     )
 

@@ -55,7 +55,7 @@ def open_farm(*, population: int = 0, **tables: Any) -> Iterator[Farm]:
     with ExitStack() as stack:
         place = stack.enter_context(directory())
         lab = stack.enter_context(Lab())
-        farm = Farm(lab, place, **{"pools": POOLS, **tables})
+        farm = Farm(lab, place, **{"pools": POOLS, "deadline_s": 120, **tables})
         if population:
             fill.populate(farm, population)
         yield stack.enter_context(farm)
@@ -136,5 +136,5 @@ def restart(farm: Farm) -> tuple[float, float]:
     ready_s = time.perf_counter() - started
     compared = until(lambda: event("compared"), 120, "the comparison to end")
     assert compared is not None
-    farm.wait_serving()
+    farm.wait_serving(farm.deadline_s)
     return ready_s, float(compared["seconds"])

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
+from bench.__main__ import README, main
 from bench.contestants import ALL, OURS, existing, machine
 from contract.dhcpd_site import mac_of
 from labkit.wait import until
 from macbind.addressing import MacAddress
 from macbind.dhcpd.probe import probe
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 def test_one_by_one_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

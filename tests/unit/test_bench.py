@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 
 from bench import fill, report
-from bench.__main__ import measure_all
+from bench.__main__ import README, measure_all
 from bench.rows import TOLD, By, Result, Row, Target, at_least, at_most, p99
 from contract.invariant import check_invariant
 from macbind.addressing import AddressPlan
 from macbind.model import Pool, Subnet
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Wanted
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 def row(target: Target = TOLD, *, by: By = By.RATIO, detail: bool = False) -> Row:

@@ -29,7 +29,7 @@ from macbind.dhcpd.probe import discover, is_offer
 _SECRET = base64.b64encode(SECRET)
 _POOL = pool_of("10.16.0.0-10.16.255.255")
 _NEW = int(IPv4Address("10.17.0.0"))
-_ASK_AGAIN_S = 0.005
+_ASK_AGAIN_S = 0.002
 _DEADLINE_S = 20.0
 
 

@@ -76,14 +76,7 @@ def peers(rates: "Mapping[int, Mapping[str, Rates]]", file: Path) -> None:
     axes.set_ylim(-0.5, len(names) - 0.5)
     axes.set_xlabel("operations per second, one after the other")
     axes.grid(visible=True, axis="x", color="#e4e4e4")
-    axes.legend(
-        frameon=False,
-        ncols=4,
-        loc="lower center",
-        bbox_to_anchor=(0.36, 1.0),
-        columnspacing=1.2,
-        handletextpad=0.3,
-    )
+    figure.legend(frameon=False, ncols=4, loc="outside upper center", columnspacing=1.2, handletextpad=0.3)
     _save(figure, file)
 
 

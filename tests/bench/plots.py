@@ -72,6 +72,7 @@ def peers(rates: "Mapping[int, Mapping[str, Rates]]", file: Path) -> None:
             )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(_plain)
+    axes.xaxis.set_minor_formatter("")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.5, len(names) - 0.5)
     axes.set_xlabel("operations per second, one after the other")

@@ -5,11 +5,14 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from bench import plots
 from bench.contestants import ALL, OURS, Contestant
 from bench.rows import Result, Row, at_least
+from labkit.wait import until
 
+_REST_S = 0.1
 _WORDS = {"add": "add a machine", "remove": "remove a machine"}
 
 
@@ -41,6 +44,7 @@ def _measure(size: int, rounds: int, *, divide: int) -> dict[str, Rates]:
             for name, contestant in opened.items():
                 count = max(2, ALL[name][1] // divide) if number >= 0 else 1  # the first round warms up
                 add_s, remove_s = contestant.lab.server.call(partial(_round, contestant, range(count)))
+                _settle(contestant)
                 if number >= 0:
                     rates[name].add.append(count / add_s)
                     rates[name].remove.append(count / remove_s)
@@ -56,6 +60,33 @@ def _round(contestant: Contestant, numbers: range) -> tuple[float, float]:
             change(number)
         times.append(time.perf_counter() - started)
     return times[0], times[1]
+
+
+def _settle(contestant: Contestant) -> None:
+    """Waits until its processes rest, so that nobody pays for what another's word came before.
+
+    libvirt's does: its dnsmasq is still reading the hosts when virsh ends.
+    """
+    pids = contestant.lab.server.pids()
+    used, since = -1, 0.0
+
+    def rests() -> bool:
+        nonlocal used, since
+        now = sum(_ticks(pid) for pid in pids)
+        if now != used:
+            used, since = now, time.monotonic()
+        return time.monotonic() - since > _REST_S
+
+    until(rests, 20, "a contestant to rest")
+
+
+def _ticks(pid: int) -> int:
+    """The processor time of a process, in clock ticks; 0 once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def _rows(size: int, what: str, rates: dict[str, Rates]) -> list[Row]:

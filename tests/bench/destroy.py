@@ -1,28 +1,28 @@
-"""From libvirt's word that a domain has stopped to its address being allocated and served again."""
+"""From the end of a machine to its address being allocated and served again."""
 
 import statistics
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import libvirt
 
+from bench.rows import TOLD, By, Result, Row, at_most, p99
+from bench.sites import directory, timed
 from labkit.dhcp import DhcpClient
 from labkit.farm import Farm
 from labkit.guest import Guest
-from labkit.net import Lab
+from labkit.net import Lab, Port
 from labkit.virt import Libvirtd
 from labkit.wait import until
 from macbind.client import Client
 from macbind.errors import AddressInUse
-from macbind.virt.connection import run_event_loop
+from macbind.model import Allocation
 
-LEASE_S = 3600
-POOLS = f"""
+_POOLS = """
 [subnet."10.0.0.0/8"]
 routers = ["10.0.0.1"]
-lease_time_s = {LEASE_S}
+lease_time_s = 3600
 
 [pool.farm]
 subnet = "10.0.0.0/8"
@@ -30,80 +30,69 @@ ranges = ["10.1.1.3-10.1.1.250"]
 """
 
 
-class Stops:
-    """When libvirt last said that a domain stopped, by name."""
-
-    def __init__(self, connection: Any) -> None:
-        self.at: dict[str, float] = {}
-        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_event, None)
-
-    def _on_event(self, _: Any, domain: Any, event: int, _detail: int, _opaque: Any) -> None:
-        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            self.at[domain.name()] = time.perf_counter()
-
-
-def measure(directory: Path, count: int) -> tuple[list[float], list[float]]:
-    """Destroys `count` machines one after the other.
-
-    Returns:
-        Seconds from libvirt's event to the address being bound for its next holder, and seconds that libvirt's
-        own destroy took.
-    """
-    (directory / "virt").mkdir()
-    (directory / "farm").mkdir()
-    run_event_loop()
-    with Lab() as lab, Libvirtd(lab, directory / "virt") as libvirtd:
-        watched = f'{POOLS}\n[hypervisor.local]\nuri = "{libvirtd.uri}"\n'
-        with Farm(lab, directory / "farm", pools=watched) as farm, farm.client(30) as client:
+def measure(*, quick: bool) -> Result:
+    """Destroys machines one after the other, behind macbind's back."""
+    count = 4 if quick else 50
+    rows = [
+        Row(
+            f"`virsh destroy` → its address is bound to the next machine, {name}",
+            "libvirt's destroy itself",
+            "ms",
+            target,
+            by=By.EXCESS,
+            pick=pick,
+        )
+        for name, target, pick in (
+            ("p50", TOLD, statistics.median),
+            (f"p99 of {count}", at_most(50, "ms more"), p99),
+        )
+    ]
+    with directory() as place, directory() as other, Lab() as lab, Libvirtd(lab, other) as libvirtd:
+        watched = f'{_POOLS}\n[hypervisor.local]\nuri = "{libvirtd.uri}"\n'
+        with Farm(lab, place, pools=watched) as farm, farm.client(30) as client:
             until(lambda: client.status().hypervisors[0].connected, 10, "macbind to watch the hypervisor")
             connection = libvirt.open(libvirtd.uri)
             try:
-                return _measure(lab, client, connection, Guest.build(), count)
+                guest, heir = Guest.build(), lab.port("heir")
+                for number in range(count):
+                    domain = _machine(client, connection, guest, f"vm-{number}")
+                    destroy_s, bound_s = _destroy(client, domain, heir)
+                    for row in rows:
+                        row.ours.append(bound_s * 1000)
+                        row.base.append(destroy_s * 1000)
             finally:
                 connection.close()
+    return Result(rows)
 
 
-def _measure(
-    lab: Lab, client: Client, connection: Any, guest: Guest, count: int
-) -> tuple[list[float], list[float]]:
-    stops, reuse, destroy = Stops(connection), [], []
-    port = lab.port("next")
-    for number in range(count):
-        name = f"vm-{number}"
-        one = client.allocate("farm", name)
-        domain = connection.createXML(guest.template(name=name, mac=str(one.mac)), 0)
-        until(lambda name=name: client.get(name).domain_uuid, 10, f"{name} to be seen")  # type: ignore[misc]
-        began = time.perf_counter()
-        domain.destroy()
-        destroy.append(time.perf_counter() - began)
-        heir = f"heir-{number}"
-        while True:
-            try:
-                again = client.allocate("farm", heir, address=one.address)
-                break
-            except AddressInUse:
-                continue
-        done = time.perf_counter()
-        until(lambda name=name: name in stops.at, 10, f"the event of {name}")  # type: ignore[misc]
-        reuse.append(done - stops.at[name])
-        served = DhcpClient(port, mac=str(again.mac)).dora()
-        assert served is not None
-        assert served.address == one.address
-        client.release(heir)
-    return reuse, destroy
+def _machine(client: Client, connection: Any, guest: Guest, name: str) -> Any:
+    """A running domain that macbind knows as the user of its address."""
+    one = client.allocate("farm", name)
+    domain = connection.createXML(guest.template(name=name, mac=str(one.mac)), 0)
+    until(lambda: client.get(name).domain_uuid, 10, f"{name} to be seen")
+    return domain
 
 
-def table(reuse: Sequence[float], destroy: Sequence[float]) -> str:
-    """The measurement as a Markdown table, beside what plain DHCP would need."""
+def _destroy(client: Client, domain: Any, heir: Port) -> tuple[float, float]:
+    """Destroys a domain and takes its address again; the next machine is served.
 
-    def cells(values: Sequence[float]) -> str:
-        ordered = sorted(values)
-        p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-        return f"{statistics.median(ordered) * 1000:.1f} ms | {p99 * 1000:.1f} ms"
+    Returns:
+        Seconds until libvirt's destroy returned, and until the address was bound to its next holder.
+    """
+    address = client.get(domain.name()).address
 
-    return (
-        f"| after {len(reuse)} x virsh destroy | p50 | p99 |\n| --- | --- | --- |\n"
-        f"| libvirt's destroy itself | {cells(destroy)} |\n"
-        f"| libvirt's event → address allocated again and served | {cells(reuse)} |\n"
-        f"| plain DHCP: until the lease ends | {LEASE_S} s | {LEASE_S} s |"
-    )
+    def take() -> Allocation | None:
+        with suppress(AddressInUse):
+            return client.allocate("farm", "heir", address=address)
+        return None
+
+    began = time.perf_counter()
+    destroy_s = timed(domain.destroy)
+    again = until(take, 30, f"{address} to be free")
+    bound_s = time.perf_counter() - began
+    assert again is not None
+    served = DhcpClient(heir, mac=str(again.mac)).dora()
+    assert served is not None
+    assert served.address == address
+    client.release("heir")
+    return destroy_s, bound_s

@@ -50,6 +50,7 @@ class Farm:
         dhcpd: More lines for the [dhcpd.main] table.
         command: How to call macbind.
         leases: dhcpd's lease file; one in the directory by default.
+        deadline_s: How long it may take until everything serves; a large population is compared before.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Farm:
         dhcpd: str = "",
         command: Sequence[str] = MACBIND,
         leases: Path | None = None,
+        deadline_s: float = 15.0,
     ) -> None:
+        self.deadline_s = deadline_s
         self.lab, self.directory, self.command = lab, directory, list(command)
         self.port = OMAPI_PORT
         self.config = directory / "macbind.toml"
@@ -103,7 +106,7 @@ class Farm:
         self.dhcpd.start()
         self.dhcpd.wait_ready()
         self.start()
-        self.wait_serving()
+        self.wait_serving(self.deadline_s)
         return self
 
     def __exit__(

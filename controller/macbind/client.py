@@ -52,8 +52,8 @@ _CONNECT_TIMEOUT = struct.pack("@ll", 3, 0)
 """How long to wait while the service accepts no connection: 3 seconds, as a ``struct timeval``."""
 _MAX_IDLE = 20
 """Connections kept for the next calls."""
-_MAX_ANSWER = 128 << 20
-"""Bytes of an answer: five times the longest, 65,536 allocations with all their options."""
+_MAX_ANSWER = 256 << 20
+"""Bytes of an answer: 65,536 allocations have 34 MB, and more with options."""
 _PIECE = 1 << 20
 
 
@@ -342,7 +342,7 @@ class Client:
                 if is_fresh:
                     connection.open()
                 response, content = connection.exchange(method, url, data)
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a chunk's size
                 connection.close()
                 if not is_fresh and isinstance(error, ConnectionError):
                     continue  # closed by the service while it was idle; every call may be repeated

@@ -78,6 +78,24 @@ def test_python_client_notices_that_it_was_closed(farm: Farm) -> None:
             client.release("vm")
 
 
+def test_wait_for_dhcpd_is_not_the_clients_fault(farm: Farm) -> None:
+    """A request that is all there waits as long as it asked to, longer than any client may."""
+    farm.dhcpd.freeze()
+    try:
+        with Rude(farm.socket) as waiting, Rude(farm.socket) as idle:
+            waiting.send(
+                request("POST", "/v1/allocations", b'{"pool": "farm", "name": "late", "timeout_s": 60}')
+            )
+            assert idle.answer() is None  # so long was too long for this one
+            assert not waiting.is_closed
+            farm.dhcpd.thaw()
+            answer = waiting.answer()
+            assert answer is not None
+            assert answer.status == 200
+    finally:
+        farm.dhcpd.thaw()
+
+
 @pytest.mark.parametrize("last", [b"", b"GET /openapi.json HTTP/1.0\r\n\r\n"], ids=["stays", "asks to close"])
 def test_unread_answers_are_thrown_away(farm: Farm, last: bytes) -> None:
     """Who asks and never reads is cut off, also where the connection waits only for its last bytes to be read."""

@@ -90,7 +90,7 @@ def answers(draw: st.DrawFn) -> bytes:
     lengths += ["Content-Length: -1", "Content-Length: x", "Transfer-Encoding: chunked", "X: y\r\n" * 200]
     length = draw(st.sampled_from([lengths[0]] * 8 + lengths))
     if length.endswith("chunked") and draw(st.booleans()):
-        size = draw(st.sampled_from([len(body), len(body) + 1, 1 << 80]))
+        size = draw(st.sampled_from([len(body), len(body) + 1, -1, 1 << 80]))
         body = f"{size:x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
     version = draw(st.sampled_from(["1.1"] * 6 + ["1.0", "0.9", "9.9", "x"]))
     return f"HTTP/{version} {draw(statuses)} Words\r\n{length}\r\n\r\n".encode() + body
@@ -123,6 +123,7 @@ def outcome(place: Path, call: Callable[[Client], object]) -> object:
 @example(CALLS[5], b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"[" * 100_000)
 @example(CALLS[6], b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 @example(CALLS[0], b'HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n{"allocations":[]}')
+@example(CALLS[5], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n")
 def test_no_answer_raises_anything_but_our_errors(
     impostor: Impostor, place: Path, call: Callable[[Client], object], answer: bytes
 ) -> None:

@@ -140,7 +140,10 @@ class PeerProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if len(self.pipeline) > limits.pipelined:
-            self._refuse(400, InvalidRequest("Too many requests wait on one connection.", hint=_ASK_FASTER))
+            self._refuse(
+                400,
+                InvalidRequest("Too many requests wait on one connection.", hint="Read the answer first."),
+            )
         elif self._in_head and self._received > limits.head_bytes:
             error = InvalidRequest(
                 f"The request's line and headers have more than {limits.head_bytes >> 10} KiB.",

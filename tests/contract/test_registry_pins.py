@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contract.book import Book, addresses, ip, make_pool
-from macbind.errors import AddressInUse, Conflict, NotInPool
+from macbind.errors import AddressInUse, Conflict, NotInPool, PoolExhausted
 from macbind.model import PoolMode, State
 from macbind.options import DhcpOptions
 
@@ -194,3 +194,22 @@ def test_the_pool_that_hands_an_address_out_is_the_one_that_pins_it(book: Book) 
         "52:54:00:01:01:06",
     )
     assert book.reserve("q", "10.1.1.12").pool == "a"
+
+
+def test_address_outside_of_the_ranges_that_rests_is_not_handed_out_when_the_pool_runs_short(
+    book: Book,
+) -> None:
+    """A pin that was withdrawn and put aside rests; a pool that is full says so and does not give it to anybody."""
+    book.open(make_pool(ranges=["10.1.1.1-10.1.1.2"]))
+    with book.write() as txn:
+        txn.reserve("pin", ip("10.1.1.9"))
+    book.confirm("d1")
+    with book.write() as txn:
+        txn.release(name="pin", pinned=True)
+        txn.put_aside(ip("10.1.1.9"), 300)
+    book.confirm("d1")
+    assert book.state("10.1.1.9") == "cooling"
+    book.allocate("a", "b")
+    with pytest.raises(PoolExhausted):
+        book.allocate("c")
+    assert book.state("10.1.1.9") == "cooling"

@@ -168,9 +168,7 @@ class Taking(Changes):
         taken = extents.take_lowest(self.db, pool_id, count)
         if len(taken) < count:
             # The pool runs short: a rest may be cut, longest rested first.
-            rested = list(
-                self.db.scalars(RESTING, {"p": pool_id, "before": math.inf, "n": count - len(taken)})
-            )
+            rested = self._rested(pool, count - len(taken))
             self._delete_rows(rested)
             taken += rested
         if len(taken) < count:
@@ -189,6 +187,20 @@ class Taking(Changes):
                 releasing=usage.releasing,
             )
         return taken
+
+    def _rested(self, pool: Pool, count: int) -> list[int]:
+        """Addresses whose rest may be cut, longest rested first, at most ``count``.
+
+        None that the pool does not hand out: one that was pinned, or is no longer in its ranges, may rest, too.
+        """
+        limit = count
+        while True:
+            where = {"p": self.ids.pools[pool.name], "before": math.inf, "n": limit}
+            rows = list(self.db.scalars(RESTING, where))
+            found = [ip for ip in rows if IPv4Address(ip) in pool.plan][:count]
+            if len(found) == count or len(rows) < limit:
+                return found
+            limit *= 2
 
     def _take_given(self, pool: Pool, address: IPv4Address) -> int:
         if address not in pool.plan:

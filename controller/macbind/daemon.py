@@ -382,6 +382,7 @@ def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 
             uvicorn.Config(
                 app,
                 http=functools.partial(PeerProtocol, visitors=Visitors(limits)),  # type: ignore[arg-type]
+                loop="asyncio",  # never uvloop, which buffers more than the limits of service/connection.py know of
                 ws="none",
                 # A header must not be able to replace the kernel's word about who is calling, whatever
                 # FORWARDED_ALLOW_IPS says.

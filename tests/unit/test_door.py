@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from fastapi import Request
 
 from macbind.errors import DhcpdUnavailable, ServiceUnavailable
 from macbind.service.addresses import Pending
@@ -149,7 +148,7 @@ def test_caller_who_is_gone_is_not_waited_for() -> None:
 
         deadlines = Deadlines()
         with pytest.raises(DhcpdUnavailable):
-            await deadlines.settled(Pending[None](overdue), 1e6, Request({"type": "http"}, receive))
+            await deadlines.settled(Pending[None](overdue), 1e6, receive)
 
     in_loop(gone)
     assert given_up == [1]

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope
 
 from macbind import __version__
 from macbind.addressing import MacAddress
@@ -26,6 +27,7 @@ from macbind.service.door import Door, Refused, Turns, answer
 from macbind.service.limits import Limits
 from macbind.service.metrics import CONTENT_TYPE, exposition
 from macbind.service.peer import Access, Peer, peer_from
+from macbind.service.shortcut import Post, Shortcut
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
@@ -67,8 +69,8 @@ class Deadlines:
     def __init__(self) -> None:
         self._waiting: set[asyncio.Timeout] = set()
 
-    async def settled(self, pending: Pending[_T], timeout_s: float, caller: Request) -> _T:
-        """The result of a change.
+    async def settled(self, pending: Pending[_T], timeout_s: float, receive: Receive) -> _T:
+        """The result of a change, for a caller whose end ``receive`` tells.
 
         Raises:
             DhcpdUnavailable: Not confirmed in time, or the caller is gone; the change stays recorded.
@@ -76,7 +78,7 @@ class Deadlines:
         """
         deadline = asyncio.timeout(timeout_s)
         self._waiting.add(deadline)
-        watch = asyncio.create_task(_end_with(caller, deadline))
+        watch = asyncio.create_task(_end_with(receive, deadline))
         try:
             async with deadline:
                 return await asyncio.wrap_future(pending.future)
@@ -97,9 +99,9 @@ class Deadlines:
                 deadline.reschedule(latest)
 
 
-async def _end_with(caller: Request, deadline: asyncio.Timeout) -> None:
+async def _end_with(receive: Receive, deadline: asyncio.Timeout) -> None:
     """Nobody waits for a caller who is gone."""
-    while (await caller.receive())["type"] != "http.disconnect":
+    while (await receive())["type"] != "http.disconnect":
         pass
     deadline.reschedule(asyncio.get_running_loop().time())
 
@@ -133,45 +135,56 @@ def create_app(
     )
     deadlines, turns = Deadlines(), Turns(limits.readers)
     app.state.deadlines = deadlines
-    app.add_middleware(Door, access=access, limits=limits)
 
-    async def settled(pending: Pending[_T], wanted_s: float | None, caller: Request) -> _T:
-        return await deadlines.settled(pending, wanted_s or timeout_s, caller)
+    async def settled(pending: Pending[_T], wanted_s: float | None, receive: Receive) -> _T:
+        return await deadlines.settled(pending, wanted_s or timeout_s, receive)
 
     async def told(caller: Request, adapter: TypeAdapter[Any], ask: Callable[[], Any]) -> Response:
         return await turns.run(_peer(caller).uid, lambda: _json(adapter, ask()))
 
-    @app.post("/v1/allocations", response_model=wire.AllocationList, summary="Allocate one or several")
-    async def allocate(body: wire.AllocateBody, caller: Request) -> Response:
-        pending = service.allocate(body.wanted(), str(_peer(caller)))
-        made = await settled(pending, body.timeout_s, caller)
+    async def allocated(body: wire.AllocateBody, peer: Peer, receive: Receive) -> Response:
+        made = await settled(service.allocate(body.wanted(), str(peer)), body.timeout_s, receive)
         return _json(wire.ALLOCATIONS, wire.AllocationList.model_construct(allocations=made))
 
-    @app.post("/v1/release", response_model=Released, summary="Release by name, group or address")
-    async def release(body: wire.ReleaseBody, caller: Request) -> Response:
+    async def released(body: wire.ReleaseBody, peer: Peer, receive: Receive) -> Response:
         body.check()
         pending = service.release(
-            str(_peer(caller)),
+            str(peer),
             name=body.name,
             group=body.group,
             address=body.address,
             generation=body.generation,
             reason=body.reason,
         )
-        return _json(wire.RELEASED, await settled(pending, body.timeout_s, caller))
+        return _json(wire.RELEASED, await settled(pending, body.timeout_s, receive))
+
+    posts: dict[str, Post[Any]] = {
+        "/v1/allocations": Post(wire.AllocateBody, allocated),
+        "/v1/release": Post(wire.ReleaseBody, released),
+    }
+    app.add_middleware(Shortcut, posts=posts, tell=_tell)
+    app.add_middleware(Door, access=access, limits=limits)
+
+    @app.post("/v1/allocations", response_model=wire.AllocationList, summary="Allocate one or several")
+    async def allocate(body: wire.AllocateBody, caller: Request) -> Response:
+        return await allocated(body, _peer(caller), caller.receive)
+
+    @app.post("/v1/release", response_model=Released, summary="Release by name, group or address")
+    async def release(body: wire.ReleaseBody, caller: Request) -> Response:
+        return await released(body, _peer(caller), caller.receive)
 
     @app.post("/v1/reservations", response_model=Allocation, summary="Pin an address")
     async def reserve(body: wire.ReserveBody, caller: Request) -> Response:
         actor = str(_peer(caller))
         pending = service.reserve(body.name, body.address, actor, mac=body.mac, options=body.options)
-        return _json(wire.ALLOCATION, (await settled(pending, body.timeout_s, caller))[0])
+        return _json(wire.ALLOCATION, (await settled(pending, body.timeout_s, caller.receive))[0])
 
     @app.delete("/v1/reservations/{name:path}", response_model=Released, summary="End a pinned reservation")
     async def unreserve(
         name: str, caller: Request, timeout_s: Annotated[wire.Timeout, Query()] = None
     ) -> Response:
         pending = service.release(str(_peer(caller)), name=check_name(name), pinned=True)
-        return _json(wire.RELEASED, await settled(pending, timeout_s, caller))
+        return _json(wire.RELEASED, await settled(pending, timeout_s, caller.receive))
 
     @app.get("/v1/allocations", response_model=wire.AllocationList, summary="List, in pages")
     async def listing(
@@ -244,11 +257,15 @@ def _json(adapter: TypeAdapter[Any], value: Any) -> Response:
     return Response(adapter.dump_json(value), media_type=JSON)
 
 
+def _tell(scope: Scope, error: MacbindError) -> Response:
+    if isinstance(error, InvariantViolation):
+        _log.critical("defect", path=scope["path"], exc_info=error)
+    return answer(error)
+
+
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MacbindError)
-    if isinstance(error, InvariantViolation):
-        _log.critical("defect", path=request.url.path, exc_info=error)
-    return answer(error)
+    return _tell(request.scope, error)
 
 
 async def _on_defect(request: Request, error: Exception) -> Response:

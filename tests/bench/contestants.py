@@ -19,7 +19,15 @@ from itertools import count
 import pypureomapi
 
 from bench import fill
-from bench.sites import directory, open_farm
+from bench.sites import (
+    add_bare,
+    bare_client,
+    bare_database,
+    bare_hosts,
+    directory,
+    open_farm,
+    remove_bare,
+)
 from contract.dhcpd_site import PORT, SECRET, mac_of, open_site, pool_of
 from labkit.net import Lab, Process
 from labkit.virt import Libvirtd
@@ -128,6 +136,27 @@ def pypureomapi_client(population: int) -> Iterator[Contestant]:
 
     with _dhcpd(population) as lab:
         yield Contestant(lab, add, remove)
+
+
+@contextmanager
+def bare(population: int) -> Iterator[Contestant]:
+    """An open OMAPI connection, and one flush of one row for every change: the least that keeps a registry."""
+    with (
+        open_farm(population=population) as farm,
+        bare_client(farm) as omapi,
+        bare_database(farm.directory) as commit,
+    ):
+        hosts = bare_hosts(100)
+
+        def add(number: int) -> None:
+            add_bare(omapi, hosts[number : number + 1])
+            commit("add")
+
+        def remove(number: int) -> None:
+            remove_bare(omapi, hosts[number : number + 1])
+            commit("remove")
+
+        yield Contestant(farm.lab, add, remove)
 
 
 # -- by files ------------------------------------------------------------------------------------------
@@ -318,8 +347,10 @@ def _network(hosts: Sequence[str]) -> str:
 
 Opener = Callable[[int], AbstractContextManager[Contestant]]
 OURS = "macbind"
+LEAST = "a bare OMAPI message and a flush"
 ALL: dict[str, tuple[Opener, int]] = {
     OURS: (macbind_client, 40),
+    LEAST: (bare, 40),
     "pypureomapi, a connection per operation": (pypureomapi_client, 40),
     "omshell, a process per operation": (omshell, 20),
     "dnsmasq, hosts file and SIGHUP": (dnsmasq, 5),

@@ -2,14 +2,14 @@
 
 import multiprocessing
 import multiprocessing.pool
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-from bench.rows import Result, Row, at_least
+from bench.rows import TOLD, Result, Row, at_least
 from bench.sites import open_farm, timed
 from macbind.client import Client
 
@@ -30,6 +30,13 @@ def measure(*, quick: bool) -> Result:
     processes = Row(
         f"`Client.allocate`, {CLIENTS} clients in {CLIENTS} processes", "one client", "/s", at_least(4)
     )
+    least = Row(
+        f"- the least: {CLIENTS} clients in threads whose requests find nothing to do",
+        "one client that allocates",
+        "/s",
+        TOLD,
+        detail=True,
+    )
     total = CLIENTS * each
     with open_farm() as farm, ExitStack() as stack:
         alone = stack.enter_context(farm.client(60))
@@ -40,11 +47,12 @@ def measure(*, quick: bool) -> Result:
             base = total // 4 / timed(_allocate, alone, "alone", "one", total // 4)
             threads.ours.append(total / timed(_in_threads, executor, crowd, each))
             processes.ours.append(total / timed(_in_processes, workers, each))
-            for row in (threads, processes):
+            least.ours.append(total / timed(_in_threads, executor, crowd, each, _ask_for_nothing))
+            for row in (threads, processes, least):
                 row.base.append(base)
             for group in ("alone", "threads", "processes"):
                 alone.release_group(group)
-    return Result([threads, processes])
+    return Result([threads, processes, least])
 
 
 def _allocate(client: Client, group: str, prefix: str, count: int) -> None:
@@ -52,10 +60,19 @@ def _allocate(client: Client, group: str, prefix: str, count: int) -> None:
         client.allocate("farm", f"{group}-{prefix}-{index}", group=group)
 
 
-def _in_threads(executor: ThreadPoolExecutor, crowd: Sequence[Client], each: int) -> None:
+def _ask_for_nothing(client: Client, group: str, prefix: str, count: int) -> None:
+    for index in range(count):
+        assert client.release(f"{group}-{prefix}-{index}-none").already_gone
+
+
+def _in_threads(
+    executor: ThreadPoolExecutor,
+    crowd: Sequence[Client],
+    each: int,
+    work: Callable[[Client, str, str, int], None] = _allocate,
+) -> None:
     started = [
-        executor.submit(_allocate, client, "threads", str(number), each)
-        for number, client in enumerate(crowd)
+        executor.submit(work, client, "threads", str(number), each) for number, client in enumerate(crowd)
     ]
     for one in started:
         one.result()

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import fill, plots
-from bench.rows import By, Result, Row, at_most
+from bench.least import rows_of
+from bench.rows import TOLD, By, Result, Row, at_most
 from bench.sites import bare_client, look_up, open_farm, restart, timed
 from labkit.farm import Farm
 from macbind.client import Client
+from macbind.dhcpd.leases import parse
+from macbind.registry.engine import sqlite_path
 
 _PAGE = 50
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
@@ -27,6 +30,7 @@ class Times:
     page: list[float] = field(default_factory=list)
     reconcile: list[float] = field(default_factory=list)
     look_ups: list[float] = field(default_factory=list)
+    least: list[float] = field(default_factory=list)
     start: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
 
@@ -88,6 +92,10 @@ def _whole(farm: Farm, times: Times) -> None:
     macs = [pool.plan.scheme.encode(one) for one in fill.lowest(pool, times.population)]
     with bare_client(farm) as omapi:
         times.look_ups.append(timed(look_up, omapi, macs) * 1000)
+    file = sqlite_path(farm.registry)
+    assert file is not None
+    reading_s = timed(lambda: parse(farm.leases.read_bytes())) + timed(rows_of, file)
+    times.least.append(times.look_ups[-1] + reading_s * 1000)
 
 
 def _rows(few: Times, many: Times) -> list[Row]:
@@ -103,6 +111,15 @@ def _rows(few: Times, many: Times) -> list[Row]:
             at_most(1.3),
             many.reconcile,
             many.look_ups,
+        ),
+        Row(
+            "- the least: look-ups, the lease file read, and the rows fetched by bare SQLite",
+            "as many bare look-ups",
+            "ms",
+            TOLD,
+            many.least,
+            many.look_ups,
+            detail=True,
         ),
         Row(f"start of the service {whom}", base, "s", at_most(3, "s"), many.start, few.start, by=By.OURS),
         Row(

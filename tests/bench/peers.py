@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from bench import plots
-from bench.contestants import ALL, OURS, Contestant
-from bench.rows import Result, Row, at_least
+from bench.contestants import ALL, LEAST, OURS, Contestant
+from bench.rows import TOLD, Result, Row, at_least
 from labkit.wait import until
 
 _REST_S = 0.1
@@ -92,11 +92,21 @@ def _ticks(pid: int) -> int:
 def _rows(size: int, what: str, rates: dict[str, Rates]) -> list[Row]:
     """Ours against the fastest of the others, and in detail against each."""
     ours = rates[OURS].of(what)
-    others = {name: one.of(what) for name, one in rates.items() if name != OURS}
+    others = {name: one.of(what) for name, one in rates.items() if name not in (OURS, LEAST)}
     fastest = max(others, key=lambda name: statistics.median(others[name]))
     label = f"{_WORDS[what]}, {size:,} exist"
     best = Row(label, f"the fastest of {len(others)}: {fastest}", "/s", at_least(1), ours, others[fastest])
+    least = rates[LEAST].of(what)
     return [
         best,
+        Row(
+            f"- the least with a registry: {LEAST}, {size:,} exist",
+            fastest,
+            "/s",
+            TOLD,
+            least,
+            others[fastest],
+            detail=True,
+        ),
         *(Row(label, name, "/s", at_least(1), ours, base, detail=True) for name, base in others.items()),
     ]

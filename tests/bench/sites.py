@@ -17,7 +17,7 @@ from labkit.wait import until
 from macbind.addressing import MacAddress, MacScheme
 from macbind.dhcpd.client import OmapiClient
 from macbind.dhcpd.key import read_key
-from macbind.dhcpd.omapi import Algorithm, create_host, delete, find_host
+from macbind.dhcpd.omapi import Algorithm, ResultCode, create_host, delete, find_host, has_lease
 from macbind.model import HostReservation, host_name
 
 P = ParamSpec("P")
@@ -33,6 +33,7 @@ ranges = ["10.16.0.0/12"]
 """
 _SCHEME = MacScheme.for_subnet("00:16:3e", NETWORK)
 _BARE = int(IPv4Address("10.200.0.0"))
+_EXISTS = ResultCode.EXISTS
 
 
 def timed(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> float:
@@ -96,10 +97,18 @@ def remove_bare(omapi: OmapiClient, hosts: Sequence[HostReservation]) -> None:
     omapi.exchange([delete(reply.handle) for reply in found])
 
 
+def ask_for_leases(omapi: OmapiClient, hosts: Sequence[HostReservation]) -> None:
+    """Asks whether address or MAC of any of them has a lease; none has."""
+    keys = [key for host in hosts for key in (host.address, host.mac) if key is not None]
+    found = [reply for reply in omapi.exchange([has_lease(key) for key in keys]) if reply.result == _EXISTS]
+    assert not found, found[:1]
+
+
 @contextmanager
 def bare_database(place: Path) -> Iterator[Callable[[str], None]]:
     """What commits one row to SQLite, as durably as the registry and with nothing around it."""
-    db = sqlite3.connect(place / "bare.db", isolation_level=None)
+    # Made in one thread and used in another, never by two at a time.
+    db = sqlite3.connect(place / "bare.db", isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")

@@ -23,7 +23,6 @@ from bench.sites import (
     add_bare,
     bare_client,
     bare_database,
-    bare_hosts,
     directory,
     open_farm,
     remove_bare,
@@ -33,6 +32,7 @@ from labkit.net import Lab, Process
 from labkit.virt import Libvirtd
 from macbind.addressing import MacAddress
 from macbind.dhcpd.probe import discover, is_offer
+from macbind.model import HostReservation
 
 _SECRET = base64.b64encode(SECRET)
 _POOL = pool_of("10.16.0.0-10.16.255.255")
@@ -146,14 +146,17 @@ def bare(population: int) -> Iterator[Contestant]:
         bare_client(farm) as omapi,
         bare_database(farm.directory) as commit,
     ):
-        hosts = bare_hosts(100)
+
+        def host(number: int) -> HostReservation:
+            mac, address = machine(number)
+            return HostReservation(f"new-{number}", mac, address)
 
         def add(number: int) -> None:
-            add_bare(omapi, hosts[number : number + 1])
+            add_bare(omapi, [host(number)])
             commit("add")
 
         def remove(number: int) -> None:
-            remove_bare(omapi, hosts[number : number + 1])
+            remove_bare(omapi, [host(number)])
             commit("remove")
 
         yield Contestant(farm.lab, add, remove)

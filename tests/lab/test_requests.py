@@ -307,6 +307,36 @@ def test_body_that_is_not_declared_as_json_is_refused(farm: Farm, http: httpx.Cl
             assert "Content-Type: application/json" in problem(answer)["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (ALLOCATIONS, b'{"pool": "farm", "name": "both-ways"}'),
+        (ALLOCATIONS, b'{"pool": "farm", "names": ["both-ways"], "name": "both-ways"}'),
+        (ALLOCATIONS, b'{"pool": "nowhere", "name": "both-ways"}'),
+        (ALLOCATIONS, b'{"pool": "farm", "nam": "both-ways"}'),
+        (ALLOCATIONS, b'{"pool": "farm", "name": "both-ways", "options": {"hostname": "no good"}}'),
+        (ALLOCATIONS, b'{"pool": "farm"'),
+        (ALLOCATIONS, b"\xff"),
+        (ALLOCATIONS, b"[" * 5_000),
+        (ALLOCATIONS, b"[]"),
+        (ALLOCATIONS, b""),
+        ("/v1/release", b'{"name": "was never there"}'),
+        ("/v1/release", b'{"name": "never-there"}'),
+        ("/v1/release", b'{"name": "a", "group": "b"}'),
+    ],
+)
+def test_the_short_way_answers_as_the_long_one(
+    farm: Farm, http: httpx.Client, path: str, body: bytes
+) -> None:
+    """A plain request and one that is not plain, only by what it says of its encoding, get the same answer."""
+    short, long = (
+        http.post(path, content=body, headers={"Content-Type": kind})
+        for kind in ("application/json", "application/json; charset=utf-8")
+    )
+    assert short.status_code == long.status_code
+    assert short.json() == long.json()
+
+
 def test_body_without_end_is_refused_before_it_fills_the_memory(farm: Farm, http: httpx.Client) -> None:
     """A body larger than any request is refused while it arrives, with or without its length in the header."""
     piece = b" " * (1 << 20)

@@ -2,12 +2,16 @@
 
 import os
 import resource
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Ether
 
 from contract.test_dhcpd import fill, small_disk
 from lab.conftest import open_directory
@@ -16,7 +20,7 @@ from labkit.farm import OMAPI_PORT, Farm
 from labkit.net import Lab
 from labkit.wait import until
 from macbind.client import Client
-from macbind.dhcpd.probe import has_carrier, probe
+from macbind.dhcpd.probe import has_carrier, only_to_clients, probe
 from macbind.errors import DhcpdRefused
 from macbind.model import Finding, Status, probe_mac
 
@@ -120,6 +124,38 @@ def test_probe_works_beyond_a_thousand_descriptors(lab: Lab) -> None:
             open_files.callback(os.close, os.open("/dev/null", os.O_RDONLY))
         assert lab.server.call(lambda: probe("lo", probe_mac("main"), 0.05)) is None
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_probe_hears_what_is_sent_to_dhcp_clients_only(lab: Lab) -> None:
+    """The kernel drops the rest, so a busy bridge costs nothing: other ports and protocols, fragments, ARP."""
+    ip = IP(src="10.0.0.1", dst="255.255.255.255")
+    noise = [
+        Ether() / ARP(psrc="10.0.0.1"),
+        Ether() / ip / UDP(sport=67, dport=67) / b"x",
+        Ether() / ip / TCP(sport=67, dport=68),
+        Ether()
+        / IP(src="10.0.0.1", dst="10.0.0.2", frag=8, proto=17)
+        / b"\0\x43\0\x44 the middle of another",
+        Ether() / IPv6() / UDP(sport=67, dport=68) / b"x",
+    ]
+    wanted = (
+        Ether() / IP(src="10.0.0.1", dst="10.0.0.2", options=[IPOption_NOP()] * 4) / UDP(dport=68) / b"here"
+    )
+
+    def heard() -> bytes:
+        with (
+            socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as listener,
+            socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender,
+        ):
+            only_to_clients(listener)
+            listener.bind(("lo", 3))
+            listener.settimeout(5)
+            sender.bind(("lo", 0))
+            for frame in (*noise, wanted):
+                sender.send(bytes(frame))
+            return listener.recv(2048)
+
+    assert lab.server.call(heard).endswith(b"here")
 
 
 def test_interface_that_cannot_be_asked_on_is_named(lab: Lab, place: Path) -> None:

@@ -8,6 +8,7 @@ probe takes no address and leaves no lease.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import secrets
 import select
@@ -29,6 +30,22 @@ _DISCOVER, _OFFER = b"\x35\x01\x01", b"\x35\x01\x02"
 _SIOCGIFFLAGS, _IFF_RUNNING = 0x8913, 0x40  # netdevice(7)
 _LEAST = 300
 """Octets of the shortest BOOTP message; some relays drop shorter ones."""
+_SO_ATTACH_FILTER = 26  # socket(7)
+_TO_CLIENTS = (
+    # UDP over IPv4, not a later fragment, to port 68: the first example of bpf(4), as code, jump if true, jump if
+    # false, operand. Everything else on the wire would be copied here to be thrown away.
+    (0x28, 0, 0, 12),  # ldh [12]
+    (0x15, 0, 8, _ETHERTYPE),  # jeq
+    (0x30, 0, 0, 23),  # ldb [23]
+    (0x15, 0, 6, socket.IPPROTO_UDP),  # jeq
+    (0x28, 0, 0, 20),  # ldh [20]
+    (0x45, 4, 0, 0x1FFF),  # jset
+    (0xB1, 0, 0, 14),  # ldxb 4*([14]&0xf)
+    (0x48, 0, 0, 16),  # ldh [x+16]
+    (0x15, 0, 1, _CLIENT_PORT),  # jeq
+    (0x06, 0, 0, 0xFFFF),  # ret: all of it
+    (0x06, 0, 0, 0),  # ret: nothing
+)
 
 
 def has_carrier(interface: str) -> bool:
@@ -63,7 +80,8 @@ def probe(interface: str, mac: MacAddress, wait_s: float = WAIT_S) -> float | No
     xid = secrets.randbits(32)
     try:
         # All protocols: only such a socket sees what another socket of this machine sends, as dhcpd's answer may be.
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL)) as link:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:  # of no protocol: deaf until bound
+            only_to_clients(link)
             link.bind((interface, _ALL))
             ready = select.poll()  # select() would fail once the service has a thousand connections
             ready.register(link, select.POLLIN)
@@ -77,6 +95,16 @@ def probe(interface: str, mac: MacAddress, wait_s: float = WAIT_S) -> float | No
     except OSError as error:
         raise _unusable(interface, error) from error
     return None
+
+
+def only_to_clients(link: socket.socket) -> None:
+    """Lets the kernel pass only what is sent to DHCP clients to a packet socket, however busy its interface is."""
+    program = b"".join(struct.pack("=HBBI", *step) for step in _TO_CLIENTS)
+    kept = ctypes.create_string_buffer(program)
+    # struct sock_fprog: how many steps, and where they are.
+    link.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_TO_CLIENTS), ctypes.addressof(kept))
+    )
 
 
 def discover(mac: MacAddress, xid: int) -> bytes:

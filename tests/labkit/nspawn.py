@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from labkit.cgroup import control_group
-from labkit.net import Lab, Process
+from labkit.net import Lab, Port, Process
 from labkit.netns import has_ended, run_command
 from labkit.wait import until
 
@@ -33,6 +33,9 @@ mount -t overlay overlay -o "lowerdir=$image,upperdir=$work/upper,workdir=$work/
 mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd
 mkdir /run/systemd/nspawn /run/systemd/system
+# Its own view of the network's cards; nspawn's is of the namespace we are in.
+mkdir "$work/sys"
+nsenter --net="$NETWORK" mount -t sysfs sysfs "$work/sys"
 trap exit TERM  # once nspawn, which gets the signal, too, has ended
 while :; do
   systemd-nspawn --directory="$work/root" "$@" && exit
@@ -42,17 +45,27 @@ done
 
 
 class Machine:
-    """A booted Debian whose network is the server's namespace of the lab. A context manager: booted inside.
+    """A booted Debian whose network is a namespace of the lab. A context manager: booted inside.
 
     Args:
         lab: The network.
         image: The directory to boot from, which stays as it is; see `labkit.debian`.
         directory: A directory of the machine's own, for its log.
         shown: Directories of this machine that it sees, read-only, by where it sees them.
+        port: The port whose network it has; the server's by default.
     """
 
-    def __init__(self, lab: Lab, image: Path, directory: Path, shown: Mapping[str, Path] = {}) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        image: Path,
+        directory: Path,
+        shown: Mapping[str, Path] = {},
+        *,
+        port: Port | None = None,
+    ) -> None:
         self.lab, self.image, self.shown = lab, image, shown
+        self.namespace = port.namespace if port else lab.server
         self.log_file = directory / "console.log"
         self._work = directory / "machine"
         self._process: Process | None = None
@@ -63,8 +76,9 @@ class Machine:
         self._work.mkdir()
         try:
             # Its own, as two machines' systemds in one would take each other's processes for theirs.
-            groups = self._teardown.enter_context(control_group(self.lab.name))
+            groups = self._teardown.enter_context(control_group(self.namespace.name))
             environment = {**os.environ, "GROUPS_TO_JOIN": " ".join(map(str, groups))}
+            environment["NETWORK"] = f"/run/netns/{self.namespace.name}"
             with self.log_file.open("ab") as output:
                 self._process = Process(self._command(), output, {"env": environment})
             self._teardown.callback(self._process.end)
@@ -89,8 +103,8 @@ class Machine:
             *("unshare", "--mount", "--propagation", "private", "sh", "-c", _BOOT, "sh"),
             *(str(self._work), str(self.image)),
             *("--boot", "--console=pipe", "--register=no", "--keep-unit", "--link-journal=no"),
-            *("--resolv-conf=off", "--timezone=off"),
-            *(f"--network-namespace-path=/run/netns/{self.lab.server.name}", "--capability=CAP_NET_ADMIN"),
+            *("--resolv-conf=off", "--timezone=off", f"--bind-ro={self._work / 'sys'}:/sys"),
+            *(f"--network-namespace-path=/run/netns/{self.namespace.name}", "--capability=CAP_NET_ADMIN"),
             *(f"--bind-ro={here}:{there}" for there, here in self.shown.items()),
         ]
 
@@ -176,7 +190,7 @@ class Machine:
         """The machine's process 1, by its number out here; 0 while there is none."""
         if self._process is not None and not self._process.alive:
             raise RuntimeError(f"systemd-nspawn ended with {self._process.returncode}")
-        for pid in self.lab.server.pids():
+        for pid in self.namespace.pids():
             try:
                 numbers = re.search(
                     r"^NSpid:\s+(\d+)\s+1$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE

@@ -38,9 +38,9 @@ configure_all() {
     # Told with its device, a route to the gateway does no harm on its own subnet and is needed for one outside.
     ! outside "$gateway" "$address" "$length" || run ip route replace "$gateway/32" dev "$interface"
     if [ "$metric" = 0 ]; then
-      run ip route replace default via "$gateway" dev "$interface"
+      run ip route replace default via "$gateway" dev "$interface" proto static
     else
-      run ip route replace default via "$gateway" dev "$interface" metric "$metric"
+      run ip route replace default via "$gateway" dev "$interface" proto static metric "$metric"
     fi
     metric=$((metric + 100))
   done <<END
@@ -172,5 +172,9 @@ rename() {
   [ -n "$hostname" ] || return 0
   read -r old </proc/sys/kernel/hostname
   [ "$old" != "$hostname" ] || return 0
-  run hostname "$hostname"
+  if command -v hostname >/dev/null 2>&1; then
+    run hostname "$hostname"
+  else
+    run sh -c "echo $hostname >/proc/sys/kernel/hostname"
+  fi
 }

@@ -79,9 +79,15 @@ choose_manager
 command -v ip >/dev/null 2>&1 || fail 1 'There is no ip on this machine; install iproute2, or busybox with ip.'
 trap 'undo; exit 1' HUP INT TERM
 probe_all
-configure_all
+if comes; then
+  while IFS='|' read -r interface _; do say "NetworkManager configures $interface when it starts."; done <<END
+$plan
+END
+else
+  configure_all
+  resolve_all
+fi
 rename
-resolve_all
 persist_all
 remember
 added='' raised=''

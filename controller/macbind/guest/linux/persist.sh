@@ -4,7 +4,7 @@
 # enabled SERVICE: whether systemd will start it, or has.
 enabled() {
   command -v systemctl >/dev/null 2>&1 || return 1
-  systemctl is-enabled --quiet "$1" 2>/dev/null || systemctl is-active --quiet "$1" 2>/dev/null
+  systemctl is-enabled --quiet "$1" 2>/dev/null || running "$1"
 }
 
 # choose_manager: sets $manager from --persist; ends the script if it is not there.
@@ -30,6 +30,12 @@ END
     fail 7 'No network manager was found on this machine. Name one with --persist, or leave it out.'
   fi
 }
+
+# comes: whether NetworkManager will start and then configure what was written for it. A card that has its address
+# already it would take for somebody else's, and leave our profile unused.
+comes() { [ "$manager" = networkmanager ] && enabled NetworkManager.service && ! running NetworkManager; }
+
+running() { command -v systemctl >/dev/null 2>&1 && systemctl is-active --quiet "$1" 2>/dev/null; }
 
 # persist_all: writes the manager's configuration for the whole plan, after what was written for another machine's
 # interfaces is gone: this image may be a copy.
@@ -95,8 +101,6 @@ Metric=$order"
 
 # A manager that runs is told, so that it does not go on with what it read before. At boot none runs yet.
 tell_networkd() { ! running systemd-networkd || run networkctl reload; }
-
-running() { command -v systemctl >/dev/null 2>&1 && systemctl is-active --quiet "$1" 2>/dev/null; }
 
 clear_for_networkmanager() { clear_others /etc/NetworkManager/system-connections/macbind- .nmconnection; }
 
@@ -194,7 +198,7 @@ clear_for_ifupdown() {
 
 # silence FILE: makes comments of its IPv4 stanzas for interfaces of the plan.
 silence() {
-  text='' quiet=no found=no
+  source=$1 text='' quiet=no found=no
   while IFS= read -r line || [ -n "$line" ]; do
     # shellcheck disable=SC2086
     set -- $line
@@ -210,8 +214,8 @@ ${2:-}|"*) [ "${3:-inet}" = inet6 ] || quiet=yes found=yes ;; esac
     case $quiet$line in yes?*) line="# mac2ip: $line" ;; esac
     text=$text${text:+
 }$line
-  done <"$1"
-  [ "$found" = no ] || put "$1" 644 "$text"
+  done <"$source"
+  [ "$found" = no ] || put "$source" 644 "$text"
 }
 
 # What mac2ip configured at run time would be in the way of ifup, which adds and does not replace.
@@ -274,6 +278,7 @@ tell_ifcfg() { ! running NetworkManager || run nmcli connection reload; }
 # keep_name: the name for the next boots; Debian's line in /etc/hosts goes with it.
 keep_name() {
   put /etc/hostname 644 "$hostname"
+  [ -f /etc/hosts ] || return 0
   text='' found=no
   while IFS= read -r line || [ -n "$line" ]; do
     case $line in 127.0.1.1[[:space:]]*) line="127.0.1.1	$hostname" found=yes ;; esac
@@ -281,4 +286,4 @@ keep_name() {
 }$line
   done </etc/hosts
   [ "$found" = no ] || put /etc/hosts 644 "$text"
-} 2>/dev/null
+}

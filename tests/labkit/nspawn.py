@@ -28,6 +28,7 @@ shift 2
 for group in $GROUPS_TO_JOIN; do echo $$ >"$group"; done
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
+[ -z "$ADDED" ] || cp -a "$ADDED/." "$work/upper/"
 mount -t overlay overlay -o "lowerdir=$image,upperdir=$work/upper,workdir=$work/work" "$work/root"
 # nspawn wants to see a systemd here, and there may be none; the rest of the machine must not see one.
 mkdir -p /run/systemd
@@ -53,6 +54,7 @@ class Machine:
         directory: A directory of the machine's own, for its log.
         shown: Directories of this machine that it sees, read-only, by where it sees them.
         port: The port whose network it has; the server's by default.
+        added: A directory whose files lie over the image's, as if they had been installed before the first boot.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class Machine:
         shown: Mapping[str, Path] = {},
         *,
         port: Port | None = None,
+        added: Path | None = None,
     ) -> None:
+        self.added = added
         self.lab, self.image, self.shown = lab, image, shown
         self.namespace = port.namespace if port else lab.server
         self.log_file = directory / "console.log"
@@ -78,6 +82,7 @@ class Machine:
             # Its own, as two machines' systemds in one would take each other's processes for theirs.
             groups = self._teardown.enter_context(control_group(self.namespace.name))
             environment = {**os.environ, "GROUPS_TO_JOIN": " ".join(map(str, groups))}
+            environment["ADDED"] = str(self.added or "")
             environment["NETWORK"] = f"/run/netns/{self.namespace.name}"
             with self.log_file.open("ab") as output:
                 self._process = Process(self._command(), output, {"env": environment})

@@ -1,8 +1,8 @@
-"""The script for Linux in a Debian with systemd: at boot, before the network, and for each of its network managers."""
+"""The script for Linux in a Debian with systemd: at boot, before the network, and for its network managers."""
 
+import shutil
 from collections.abc import Iterator
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
 
@@ -10,6 +10,7 @@ from labkit.debian import image
 from labkit.installed import CACHE
 from labkit.mac2ip import SCHEMES
 from labkit.net import Lab, Port
+from labkit.netns import run_command
 from labkit.nspawn import Machine
 from labkit.wait import until
 from macbind.guest.linux import render, unit
@@ -39,15 +40,26 @@ def port() -> Iterator[Port]:
 
 @pytest.fixture(scope="module")
 def debian(port: Port, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A Debian on that cable with the script and its unit, as an admin installs them; not yet enabled."""
+    """A Debian on that cable, made as a template: script and unit are installed, NetworkManager is enabled."""
     place = tmp_path_factory.mktemp("guest")
-    tools = place / "tools"
-    tools.mkdir()
-    (tools / "mac2ip").write_text(render(SCHEMES))
-    (tools / "mac2ip.service").write_text(unit())
-    with Machine(port.lab, image(CACHE), place, {"/srv/tools": tools}, port=port) as machine:
-        machine.run("install", "-m755", "/srv/tools/mac2ip", "/usr/local/sbin/mac2ip")
-        machine.run("install", "-m644", "/srv/tools/mac2ip.service", "/etc/systemd/system")
+    root = place / "added"
+    for path, mode, text in (
+        ("usr/local/sbin/mac2ip", 0o755, render(SCHEMES)),
+        ("etc/systemd/system/mac2ip.service", 0o644, unit()),
+        ("etc/default/mac2ip", 0o644, "MAC2IP_OPTIONS=--persist networkmanager --hostname vm-%\n"),
+    ):
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+    manager = "usr/lib/systemd/system/NetworkManager.service"
+    (root / manager).parent.mkdir(parents=True)
+    shutil.copy(image(CACHE) / manager, root / manager)
+    run_command(["systemctl", f"--root={root}", "--quiet", "enable", "mac2ip", "NetworkManager"])
+    # One has nothing to do here, the other would wait for an IPv6 router.
+    for service in ("isc-dhcp-server", "systemd-networkd-wait-online"):
+        (root / f"etc/systemd/system/{service}.service").symlink_to("/dev/null")
+    with Machine(port.lab, image(CACHE), place, port=port, added=root) as machine:
         yield machine
 
 
@@ -87,9 +99,6 @@ def default_routes(machine: Machine) -> list[str]:
 def test_at_boot_before_networkmanager(debian: Machine) -> None:
     """The unit ends before NetworkManager starts, which then brings up the profile it has written."""
     assert debian.run("systemd-analyze", "verify", "/etc/systemd/system/mac2ip.service").stderr == ""
-    write(debian, "/etc/default/mac2ip", "MAC2IP_OPTIONS=--persist networkmanager --hostname vm-%\n")
-    debian.run("systemctl", "enable", "--quiet", "mac2ip", "NetworkManager")
-    debian.reboot()
     assert debian.unit("mac2ip", "Result") == "success", debian.journal("mac2ip")
     until(
         lambda: (
@@ -99,7 +108,7 @@ def test_at_boot_before_networkmanager(debian: Machine) -> None:
         30,
         "NetworkManager to bring up the profile",
     )
-    assert 0 < started(debian, "mac2ip", "ActiveEnterTimestamp")
+    assert started(debian, "mac2ip", "ActiveEnterTimestamp") > 0
     assert started(debian, "mac2ip", "ActiveEnterTimestamp") < started(
         debian, "NetworkManager", "ExecMainStartTimestamp"
     )
@@ -127,8 +136,8 @@ def test_copy_of_the_image_before_networkd(debian: Machine, port: Port) -> None:
     assert started(debian, "mac2ip", "ActiveEnterTimestamp") < started(
         debian, "systemd-networkd", "ExecMainStartTimestamp"
     )
-    until(lambda: "(configured)" in status(debian), 30, "networkd to configure eth0")
-    assert "Network File: /etc/systemd/network/05-macbind-eth0.network" in status(debian)
+    mine = "Network File: /etc/systemd/network/05-macbind-eth0.network"
+    until(lambda: mine in status(debian) and "routable" in status(debian), 30, "networkd to configure eth0")
     assert "ens9" not in debian.run("ls", "/etc/systemd/network").stdout
     assert [str(one) for one in port.addresses()] == [f"{CLONE}/8"]
     assert len(default_routes(debian)) == 1

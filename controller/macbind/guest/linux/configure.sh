@@ -37,7 +37,9 @@ configure_all() {
     [ -n "$gateway" ] || continue
     # Told with its device, a route to the gateway does no harm on its own subnet and is needed for one outside.
     ! outside "$gateway" "$address" "$length" || run ip route replace "$gateway/32" dev "$interface"
-    if [ "$metric" = 0 ]; then
+    if routed "$interface" "$gateway" "$metric"; then
+      :
+    elif [ "$metric" = 0 ]; then
       run ip route replace default via "$gateway" dev "$interface" proto static
     else
       run ip route replace default via "$gateway" dev "$interface" proto static metric "$metric"
@@ -46,6 +48,20 @@ configure_all() {
   done <<END
 $plan
 END
+}
+
+# routed INTERFACE GATEWAY METRIC: whether there is such a default route. A metric of 0 is not shown.
+routed() {
+  ip -4 route show dev "$1" 2>/dev/null | {
+    while read -r line; do
+      case "$line " in
+        "default via $2 "*" metric $3 "*) exit 0 ;;
+        "default via $2 "*" metric "*) ;;
+        "default via $2 "*) [ "$3" != 0 ] || exit 0 ;;
+      esac
+    done
+    exit 1
+  }
 }
 
 # forget INTERFACE ADDRESS/LENGTH: takes away the address that an earlier run gave, if it was another.

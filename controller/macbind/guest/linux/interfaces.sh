@@ -7,7 +7,7 @@ cards() {
   for path in /sys/class/net/*; do
     name=${path##*/}
     case $name in '*' | *[!A-Za-z0-9_.:-]*) continue ;; esac
-    read -r hardware <"$path/type" && [ "$hardware" = 1 ] || continue # Ethernet
+    { read -r hardware <"$path/type" && [ "$hardware" = 1 ]; } || continue # Ethernet
     if [ -e "$path/bridge" ] || [ -e "$path/bonding" ] || [ -e "$path/tun_flags" ] || [ -e "$path/master" ]; then
       continue
     fi

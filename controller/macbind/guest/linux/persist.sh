@@ -16,7 +16,7 @@ $plan
 END
   if command -v netplan >/dev/null 2>&1 && [ -n "$(ls /etc/netplan/*.yaml 2>/dev/null)" ]; then
     manager=netplan
-  elif grep -qs "^[[:space:]]*iface[[:space:]]\{1,\}$interface[[:space:]]" /etc/network/interfaces /etc/network/interfaces.d/*; then
+  elif grep -qsE "^ *iface +$interface( |\$)" /etc/network/interfaces /etc/network/interfaces.d/*; then
     manager=ifupdown
   elif enabled NetworkManager.service; then
     manager=networkmanager

@@ -1,7 +1,8 @@
 
 # -- does somebody else have the address? -------------------------------------------------------------------------
 
-# raise INTERFACE: switches it on and waits until it has a carrier. Fails if it gets none.
+# raise INTERFACE: switches it on and waits until it has a carrier, which a virtual card has at once. Fails if it gets
+# none in 2 seconds.
 raise() {
   read -r flags <"/sys/class/net/$1/flags"
   if [ $((flags & 1)) = 0 ]; then
@@ -9,7 +10,7 @@ raise() {
     raised="$raised $1"
   fi
   [ "$dry" = no ] || return 0
-  left=50
+  left=20
   while [ "$left" -gt 0 ]; do
     { read -r carrier <"/sys/class/net/$1/carrier"; } 2>/dev/null && [ "$carrier" = 1 ] && return 0
     pause

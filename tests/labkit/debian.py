@@ -14,8 +14,11 @@ from labkit.netns import run_command
 SUITE = "bookworm"
 _SYSTEM = "systemd systemd-sysv dbus iproute2 apparmor"
 _DOCUMENTED = "isc-dhcp-server nftables python3-venv python3-libvirt make"
-PACKAGES = (*_SYSTEM.split(), *_DOCUMENTED.split())
-"""What every Debian has, and what our documentation asks for."""
+_MANAGERS = "ifupdown network-manager libpam-systemd netplan.io iputils-arping"
+PACKAGES = (*_SYSTEM.split(), *_DOCUMENTED.split(), *_MANAGERS.split())
+"""What every Debian has, what our documentation asks for, and what configures networks in one; none of these
+managers starts by itself."""
+_NOT_STARTED = ("NetworkManager", "NetworkManager-dispatcher", "NetworkManager-wait-online", "networking")
 _BUILD_S = 900.0
 
 
@@ -24,7 +27,7 @@ def image(cache: Path, packages: Sequence[str] = PACKAGES) -> Path:
 
     Nothing may be changed in it: boot it through an overlay, as `labkit.nspawn.Machine` does.
     """
-    key = hashlib.sha256(" ".join([SUITE, *sorted(packages)]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(" ".join([SUITE, *sorted(packages), *_NOT_STARTED]).encode()).hexdigest()[:12]
     place = cache / f"debian-{key}"
     cache.mkdir(parents=True, exist_ok=True)
     with _alone(cache / f"debian-{key}.lock"):
@@ -54,6 +57,7 @@ def _debootstrap(target: Path, packages: Sequence[str]) -> None:
     if done.returncode != 0:
         end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
         raise RuntimeError(f"{' '.join(command)}: status {done.returncode}; {log} ends:\n{end}")
+    run_command(["systemctl", f"--root={target}", "disable", *_NOT_STARTED])
     for package in (target / "var/cache/apt/archives").glob("*.deb"):
         package.unlink()
 

@@ -1,17 +1,18 @@
 """A guest that boots in seconds without KVM: a Debian kernel, busybox, and nothing else.
 
 It brings every network card up, asks for an address by plain DHCP until it gets one, keeps renewing it, and
-answers on two ports: 22 says who the guest is, 23 reboots it. The power button (`virsh shutdown`) switches it
+answers on two ports: 22 says who the guest is, 23 reboots it. A guest made with a file `mac2ip` (see
+`Guest.with_files`) runs that instead of asking by DHCP. The power button (`virsh shutdown`) switches it
 off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt log, see `Console`.
 
-Nothing of macbind is inside.
+Nothing of macbind is inside, but what `with_files` adds.
 """
 
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -40,8 +41,11 @@ _APPLETS = [
     "poweroff",
     "reboot",
     "sleep",
+    # What a script that configures a machine may use, and any busybox system has.
+    *("arping", "chmod", "grep", "id", "mkdir", "mv", "od", "readlink", "rm"),
 ]
-_MODULES = ("virtio_pci", "virtio_net", "button", "evdev")  # the last two are for the power button
+# For the power button: button and evdev; for what the host hands over: qemu_fw_cfg.
+_MODULES = ("virtio_pci", "virtio_net", "button", "evdev", "qemu_fw_cfg")
 _NAME = re.compile(r"<name>([^<]+)</name>")
 
 _TEMPLATE = """\
@@ -102,6 +106,17 @@ class Guest:
             half_made.replace(initramfs)
         return cls(kernel, initramfs)
 
+    def with_files(self, place: Path, files: Mapping[str, str]) -> Self:
+        """The same guest with more files in its root, each executable, by their paths there.
+
+        `place` is where its initramfs goes. The kernel unpacks one archive after the other.
+        """
+        more = [_member(name, stat.S_IFREG | 0o755, text.encode()) for name, text in files.items()]
+        archive = b"".join([*more, _member("TRAILER!!!", 0)])
+        first = self.initramfs.read_bytes()
+        place.write_bytes(first + b"\0" * (-len(first) % 4) + archive)
+        return type(self)(self.kernel, place)
+
     def template(
         self,
         bridge: str = Lab.bridge,
@@ -109,13 +124,17 @@ class Guest:
         name: str = "template",
         mac: str | None = None,
         client_id: str | None = None,
+        options: str = "",
     ) -> str:
         """The XML of a guest without disk and with one card on `bridge`.
 
         Without `mac` libvirt invents one. `client_id`, in hexadecimal digits, is the DHCP client identifier it
-        sends, as machines cloned from one image do.
+        sends, as machines cloned from one image do. `options` are those of its `mac2ip`, if it has one, with
+        commas between.
         """
-        return self._xml("", bridge, name, mac, client_id)
+        words = [f"macbind.clientid={client_id}"] if client_id else []
+        words += [f"macbind.options={options}"] if options else []
+        return self._xml("", bridge, name, mac, words)
 
     def disk_template(
         self,
@@ -128,14 +147,15 @@ class Guest:
         client_id: str | None = None,
     ) -> str:
         """The same with a disk, `vdb`, that it does not look at; see `create_disk`."""
-        return self._xml(_DISK.format(format=image_format, file=disk), bridge, name, mac, client_id)
+        words = [f"macbind.clientid={client_id}"] if client_id else []
+        return self._xml(_DISK.format(format=image_format, file=disk), bridge, name, mac, words)
 
-    def _xml(self, disk: str, bridge: str, name: str, mac: str | None, client_id: str | None) -> str:
+    def _xml(self, disk: str, bridge: str, name: str, mac: str | None, words: list[str]) -> str:
         return _TEMPLATE.format(
             name=name,
             kernel=self.kernel,
             initramfs=self.initramfs,
-            cmdline=f" macbind.clientid={client_id}" if client_id else "",
+            cmdline="".join(f" {word}" for word in words),
             disk=disk,
             mac=f"\n      <mac address='{mac}'/>" if mac else "",
             bridge=bridge,
@@ -215,7 +235,7 @@ def _newest_kernel() -> Path:
 
 def _archive(version: str) -> Iterator[bytes]:
     """The members of the initramfs, in the format that the kernel calls newc."""
-    for folder in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "modules", "proc", "sys"):
+    for folder in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "modules", "proc", "run", "sys"):
         yield _member(folder, stat.S_IFDIR | 0o755)
     yield _member("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     yield _member("bin/busybox", stat.S_IFREG | 0o755, _BUSYBOX.read_bytes())

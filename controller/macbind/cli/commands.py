@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from macbind import __version__
+from macbind.cli import guest
 from macbind.cli.output import EXIT_CODES, Group, Output, table, when
 from macbind.cli.vm import vm
 from macbind.errors import InvalidAddress, InvalidRequest, MacbindError, NotFound
@@ -467,6 +468,33 @@ def _check(output: Output, settings: Settings, names: list[str], as_json: bool) 
         typer.echo(f"{one} is not up to date: run `macbind render`.", err=True)
     if stale:
         raise typer.Exit(1)
+
+
+@app.command("guest-script")
+def guest_script(
+    ctx: typer.Context,
+    kind: Annotated[str, typer.Argument(help=f"{guest.KINDS}.", metavar="KIND")],
+    pool: Annotated[
+        list[str] | None,
+        typer.Option("--pool", "-p", help="Only for machines of this pool; may be repeated. All by default."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write; standard output by default.", readable=False),
+    ] = None,
+    config: Config = _DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Print what a machine runs to find its address by its MAC, without DHCP. Needs the configuration only."""
+    text, script = guest.guest_script(kind, lambda: _load(config), pool or [])
+    if output is not None:
+        guest.write(output, text, executable=script.executable)
+    if json:
+        ctx.obj.value({"kind": kind, "file": output, "script": text})
+    elif output is None:
+        typer.echo(text, nl=False)
+    else:
+        typer.echo(f"{output}: written")
 
 
 # -- helpers -------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class GatewayRule:
         octets = [None if part == _OWN else _octet(part) for part in parts]
         if len(octets) != 4 or -1 in octets or octets[3] is None:
             raise InvalidAddress(
-                f"{text!r} is not a rule for gateways.",
+                f"{text!r} is no rule for a gateway.",
                 hint="Write four octets, x for the machine's own, as x.x.0.1; the last one is a number.",
             )
         return cls((octets[0], octets[1], octets[2], octets[3]))

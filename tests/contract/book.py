@@ -55,8 +55,8 @@ def make_pool(
     )
     spans = tuple(AddressRange.parse(one) for one in dynamic)
     lies_on = Subnet(network, subnet_options, dynamic=spans)
-    prefix = None if ipv6_prefix is None else IPv6Network(ipv6_prefix)
-    return Pool(name, plan, lies_on, dhcpds, mode, options, cooldown_s, gateway=rule, ipv6_prefix=prefix)
+    advertised = None if ipv6_prefix is None else IPv6Network(ipv6_prefix)
+    return Pool(name, plan, lies_on, dhcpds, mode, options, cooldown_s, gateway=rule, ipv6_prefix=advertised)
 
 
 class Book:

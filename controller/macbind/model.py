@@ -8,16 +8,18 @@ so that a late message about a former holder can never touch its successor.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from macbind.addressing import AddressPlan, AddressRange, MacAddress
 from macbind.errors import InvalidRequest
-from macbind.options import DhcpOptions
+from macbind.gateway import GatewayRule
+from macbind.ipv6 import link_local
+from macbind.options import DhcpOptions, default_route
 
 HOST_PREFIX = "macbind-"
 STATIC_HOST_PREFIX = f"{HOST_PREFIX}static-"
@@ -95,12 +97,14 @@ class Subnet:
         options: Options of every machine on it.
         lease_time_s: How long a client may use an address before it asks again, in seconds.
         dynamic: Ranges dhcpd hands out by itself to machines we do not know; never part of a pool.
+        gateway: The router of each of its machines, by rule; None if ``options`` name the routers, or nobody does.
     """
 
     network: IPv4Network
     options: DhcpOptions = NO_OPTIONS
     lease_time_s: int = 600
     dynamic: tuple[AddressRange, ...] = ()
+    gateway: GatewayRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,10 @@ class Pool:
             seconds; 0 for ever.
         arp_probe: The interface on which to ask whether somebody uses an address before it is handed out;
             None: nobody is asked.
+        gateway: The router of each of its machines, by rule, instead of what the subnet says; None if the pool
+            has no rule of its own.
+        ipv6_prefix: The /64 that a router advertises to its machines, if it is to be known which address each
+            of them makes of it.
     """
 
     name: str
@@ -132,6 +140,8 @@ class Pool:
     release: ReleasePolicy = ReleasePolicy.DESTROY
     claim_timeout_s: float = 900.0
     arp_probe: str | None = None
+    gateway: GatewayRule | None = None
+    ipv6_prefix: IPv6Network | None = None
 
     def needs_host(self, address: IPv4Address) -> bool:
         """Whether an allocation of this address needs a host reservation made over OMAPI.
@@ -145,15 +155,56 @@ class Pool:
         self, address: IPv4Address, mac: MacAddress, generation: int, options: DhcpOptions
     ) -> HostReservation:
         """The host reservation that makes an allocation real in dhcpd."""
-        return HostReservation(host_name(address, generation), mac, address, self.statements(options))
+        return HostReservation(
+            host_name(address, generation), mac, address, self.statements(address, options)
+        )
 
-    def statements(self, options: DhcpOptions = NO_OPTIONS) -> str:
-        """The dhcpd statements of a host reservation with these options."""
-        return " ".join(self.beyond_subnet(options).statements())
+    def statements(self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS) -> str:
+        """The dhcpd statements of the host reservation of this address, for a machine with these options.
 
-    def beyond_subnet(self, options: DhcpOptions = NO_OPTIONS) -> DhcpOptions:
-        """What a machine with these options must be told on top of what its subnet tells every machine."""
-        return options.over(self.options).over(self.subnet.options).beyond(self.subnet.options)
+        Of machines without options of their own they depend on the address by the gateway only.
+        """
+        return " ".join(self.told(address, options).beyond(self.subnet.options).statements())
+
+    def told(self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS) -> DhcpOptions:
+        """All that the machine with this address and these options of its own is told by DHCP.
+
+        What is said nearest to the machine counts: its own options, then the pool's, then the subnet's. A gateway
+        by rule is said where the rule stands.
+        """
+        nearest = options.over(self.options)
+        if self.rule is not None and not nearest.routers:
+            nearest = replace(nearest, routers=(self.rule.of(address),))
+        return nearest.over(self.subnet.options)
+
+    @property
+    def rule(self) -> GatewayRule | None:
+        """The rule for the routers of machines that name none; None if pool or subnet name them, or nobody does."""
+        if self.options.routers:
+            return None
+        if self.gateway is not None or self.subnet.options.routers:
+            return self.gateway
+        return self.subnet.gateway
+
+    @property
+    def gateways(self) -> GatewayRule | None:
+        """The default gateway of machines without options of their own, as a rule; None if they have none."""
+        route = default_route(self.options.static_routes or self.subnet.options.static_routes)
+        if route is not None:
+            return GatewayRule.fixed(route)
+        routers = self.options.routers or self.subnet.options.routers
+        if self.rule is not None or not routers:
+            return self.rule
+        return GatewayRule.fixed(routers[0])
+
+    def gateway_of(self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS) -> IPv4Address | None:
+        """The default gateway of the machine with this address and these options: the one it is told.
+
+        The same as ``told(address, options).gateway``, and cheaper for a machine without options of its own.
+        """
+        if options is not NO_OPTIONS and (options.routers or options.static_routes):
+            return self.told(address, options).gateway
+        return None if self.gateways is None else self.gateways.of(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +226,9 @@ class Allocation:
         created_at: When it was allocated (UTC).
         expires_at: When it is released by itself (UTC), if ever.
         released_at: When it was released (UTC); such an allocation is only waiting to disappear.
+        gateway: The default gateway the machine is told; None if it is told none.
+        ipv6: The address it makes of the pool's IPv6 prefix by SLAAC (RFC 4862); None if the pool has no prefix.
+        link_local: Its link-local IPv6 address (RFC 4291). Both hold for a machine that makes them from its MAC.
     """
 
     address: IPv4Address
@@ -191,6 +245,12 @@ class Allocation:
     pinned: bool = False
     expires_at: datetime | None = None
     released_at: datetime | None = None
+    gateway: IPv4Address | None = None
+    ipv6: IPv6Address | None = None
+    link_local: IPv6Address = field(init=False, default=IPv6Address(0))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "link_local", link_local(self.mac))
 
 
 class DomainState(StrEnum):

@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands that need them, so that the other
 from __future__ import annotations
 
 from contextlib import suppress
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -236,6 +237,7 @@ def list_(
     released: Annotated[
         bool, typer.Option("--released", help="Also released ones that are not gone yet.")
     ] = False,
+    wide: Annotated[bool, typer.Option("--wide", "-w", help="Also gateways and IPv6 addresses.")] = False,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
@@ -245,13 +247,15 @@ def list_(
     if json:
         ctx.obj.value(found)
     else:
-        _print(found)
+        _print(found, wide=wide)
 
 
 @app.command()
 def show(
     ctx: typer.Context,
-    what: Annotated[str, typer.Argument(help="A name, an address or a MAC.", metavar="NAME|ADDRESS|MAC")],
+    what: Annotated[
+        str, typer.Argument(help="A name, an address (IPv4 or IPv6) or a MAC.", metavar="NAME|ADDRESS|MAC")
+    ],
     socket: Socket = None,
     json: Json = False,
 ) -> None:
@@ -266,6 +270,9 @@ def show(
         "name": found.name,
         "address": found.address,
         "mac": found.mac,
+        "gateway": found.gateway,
+        "link_local": found.link_local,
+        "ipv6": found.ipv6,
         "pool": found.pool,
         "group": found.group,
         "state": found.state,
@@ -546,26 +553,32 @@ def _options(
 
 def _find(client: Client, what: str) -> Allocation:
     from macbind.addressing import MacAddress, parse_address
+    from macbind.ipv6 import mac_of
 
-    address = mac = None
+    address = mac = ipv6 = None
     with suppress(InvalidAddress):
         address = parse_address(what)
     with suppress(InvalidAddress):
         mac = MacAddress.parse(what)
+    with suppress(ValueError):
+        ipv6 = IPv6Address(what)
+        mac = mac_of(ipv6)
     if address is None and mac is None:
         return client.get(what)
     for one in client.list(address=address, mac=mac, released=True):
-        return one
+        if ipv6 in (None, one.ipv6, one.link_local):
+            return one
     with suppress(NotFound):  # a name may look like a MAC or an address
         return client.get(what)
-    raise NotFound(f"{address or mac} is not allocated.", hint="`macbind list` shows all.")
+    raise NotFound(f"{address or ipv6 or mac} is not allocated.", hint="`macbind list` shows all.")
 
 
-def _print(found: list[Allocation]) -> None:
+def _print(found: list[Allocation], *, wide: bool = False) -> None:
     table(
-        ["ADDRESS", "MAC", "NAME", "POOL", "GROUP", "STATE"],
+        ["ADDRESS", "MAC", "NAME", "POOL", "GROUP", "STATE", *["GATEWAY", "LINK-LOCAL", "IPV6"] * wide],
         [
             (one.address, one.mac, one.name, one.pool, one.group, f"{one.state}{' pinned' * one.pinned}")
+            + (one.gateway, one.link_local, one.ipv6) * wide
             for one in found
         ],
         "No allocations.",

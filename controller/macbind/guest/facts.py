@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
@@ -23,8 +23,9 @@ class GuestPool:
         name: The pool's name.
         scheme: From MAC to address.
         subnet: Whose mask the guest configures.
-        ranges: What the pool hands out.
-        forbidden: Addresses of the subnet no machine may have: network, broadcast, gateways.
+        ranges: What the pool hands out, as few ranges as possible: its gateways by rule may lie inside.
+        forbidden: Addresses of the subnet no machine may have: network, broadcast, gateways. Gateways by the
+            pool's own rule do not stand here: an address that is its own gateway is no machine's.
         gateway: From address to gateway; None if the pool has none.
         dns: DNS servers, best first.
         search: The DNS domain.
@@ -43,17 +44,36 @@ class GuestPool:
     def of(cls, pool: Pool) -> GuestPool:
         """The facts of one pool."""
         options = pool.options.over(pool.subnet.options)
-        gateway = GatewayRule.fixed(options.routers[0]) if options.routers else None
         return cls(
             pool.name,
             pool.plan.scheme,
             pool.plan.subnet,
-            pool.plan.assignable,
-            tuple(sorted(pool.plan.forbidden)),
-            gateway,
+            tuple(_without_gaps(pool)),
+            tuple(sorted(_forbidden(pool))),
+            pool.gateways,
             options.domain_name_servers,
             options.domain_name,
         )
+
+
+def _without_gaps(pool: Pool) -> Iterator[AddressRange]:
+    """The pool's ranges; those with nothing but a gateway by its rule between them as one."""
+    rule, ranges = pool.gateways, iter(pool.plan.assignable)
+    last = next(ranges)
+    for item in ranges:
+        gap = last.hi + 1
+        if rule is not None and rule.own and gap + 1 == item.lo and rule.is_gateway(gap):
+            last = AddressRange(last.lo, item.hi)
+        else:
+            yield last
+            last = item
+    yield last
+
+
+def _forbidden(pool: Pool) -> frozenset[IPv4Address]:
+    """What no machine may have and a guest cannot tell by its own gateway."""
+    others = (rule for rule in pool.plan.rules if rule != pool.gateways)
+    return pool.plan.forbidden.union(one for rule in others for one in rule.gateways(pool.plan.subnet))
 
 
 def guest_pools(pools: Iterable[Pool]) -> tuple[GuestPool, ...]:

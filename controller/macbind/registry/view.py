@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, RowMapping, and_, bindpar
 
 from macbind.addressing import MacAddress
 from macbind.errors import NotFound
+from macbind.ipv6 import slaac
 from macbind.model import (
     NO_OPTIONS,
     Allocation,
@@ -92,7 +93,8 @@ class View:
     def __init__(self, db: Connection, pools: Mapping[str, Pool], ids: Ids) -> None:
         self.db, self.pools, self.ids = db, pools, ids
         self._pool_of = {ids.pools[name]: pool for name, pool in pools.items()}
-        self._plain: dict[int, str] = {}  # the statements of a machine without options of its own, by pool
+        # The statements of machines without options of their own, by pool and gateway: nothing else differs.
+        self._plain: dict[tuple[int, IPv4Address | None], str] = {}
 
     # -- allocations -----------------------------------------------------------------------------------
 
@@ -195,21 +197,25 @@ class View:
             needed = {(self.ids.dhcpds[name], row["gen"]) for name in pool.dhcpds}
             bound = not pool.needs_host(address) or needed <= confirmed
             state = State.BOUND if bound else State.PENDING
+        mac = MacAddress(row["mac"])
+        options = DhcpOptions.parse(row["options"]) if row["options"] else NO_OPTIONS
         return Allocation(
             address=address,
-            mac=MacAddress(row["mac"]),
+            mac=mac,
             name=row["name"],
             pool=pool.name,
             generation=row["gen"],
             state=state,
             created_at=datetime.fromtimestamp(row["created_at"], UTC),
             group=row["grp"],
-            options=DhcpOptions.parse(row["options"]) if row["options"] else NO_OPTIONS,
+            options=options,
             domain=row["domain"],
             domain_uuid=row["domain_uuid"],
             pinned=row["pinned"],
             expires_at=_moment(row["expires_at"]),
             released_at=_moment(row["released_at"]),
+            gateway=pool.gateway_of(address, options),
+            ipv6=None if pool.ipv6_prefix is None else slaac(pool.ipv6_prefix, mac),
         )
 
     # -- pools -----------------------------------------------------------------------------------------
@@ -272,10 +278,10 @@ class View:
             return None
         if row.options:
             return pool.reservation(address, MacAddress(row.mac), row.gen, DhcpOptions.parse(row.options))
-        if row.pool_id not in self._plain:
-            self._plain[row.pool_id] = pool.statements()
-        name = host_name(address, row.gen)
-        return HostReservation(name, MacAddress(row.mac), address, self._plain[row.pool_id])
+        key = (row.pool_id, None if pool.rule is None else pool.rule.of(address))
+        if key not in self._plain:
+            self._plain[key] = pool.statements(address)
+        return HostReservation(host_name(address, row.gen), MacAddress(row.mac), address, self._plain[key])
 
     def desired(self, dhcpd: str, *, after: int, limit: int) -> list[Ensure]:
         """The reservations this dhcpd should hold, in the order of their addresses, above ``after``.

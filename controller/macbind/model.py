@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from macbind.addressing import AddressPlan, AddressRange, MacAddress
@@ -141,6 +141,15 @@ class Pool:
         """
         return self.mode is PoolMode.LIVE or address not in self.plan
 
+    def told(self, address: IPv4Address, options: DhcpOptions) -> DhcpOptions:  # noqa: ARG002  # the same for all
+        """Everything a machine is told, by DHCP or otherwise: its own options, the pool's and the subnet's.
+
+        Args:
+            address: The machine's address.
+            options: The machine's own options.
+        """
+        return options.over(self.options).over(self.subnet.options)
+
     def reservation(
         self, address: IPv4Address, mac: MacAddress, generation: int, options: DhcpOptions
     ) -> HostReservation:
@@ -191,6 +200,23 @@ class Allocation:
     pinned: bool = False
     expires_at: datetime | None = None
     released_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a machine is told of its place in the network, by DHCP or otherwise.
+
+    Attributes:
+        name: Its allocation's name.
+        mac: Its MAC.
+        interface: Its address with the prefix length of its subnet, ``10.1.1.3/16``.
+        options: Everything it is told beside: its own options, its pool's and its subnet's.
+    """
+
+    name: str
+    mac: MacAddress
+    interface: IPv4Interface
+    options: DhcpOptions
 
 
 class DomainState(StrEnum):

@@ -2,7 +2,8 @@
 
 It brings every network card up, asks for an address by plain DHCP until it gets one, keeps renewing it, and
 answers on three ports: 22 says who the guest is, 23 reboots it, 24 shows one of its files. The power button
-(`virsh shutdown`) switches it off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt log, see `Console`.
+(`virsh shutdown`) switches it off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt log,
+see `Console`.
 
 Nothing of macbind is inside.
 """

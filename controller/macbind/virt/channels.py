@@ -3,9 +3,9 @@
 The same lines go into a blob of QEMU's fw_cfg device, into SMBIOS OEM strings, or onto a seed disk for cloud-init;
 those for Xenstore are no part of the XML. A template chooses in its ``<metadata>``::
 
-    <macbind:channels xmlns:macbind="urn:macbind:machine:1" use="fw_cfg smbios">
-      <macbind:data key="role">worker</macbind:data>
-    </macbind:channels>
+    <channels xmlns="urn:macbind:channels:1" use="fw_cfg smbios">
+      <data key="role">worker</data>
+    </channels>
 
 What an earlier launch has left in a template is recognised by its names and taken out, whether or not a channel is
 chosen now: no machine may read what another one was told.
@@ -17,13 +17,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from types import MappingProxyType
 from xml.etree.ElementTree import Element, SubElement
 
 from macbind.errors import InvalidRequest
 from macbind.guest.identity import check_data
-from macbind.virt.domain import MARK_NAMESPACE
+from macbind.virt.domain import QEMU_NAMESPACE
 
+CHANNELS_NAMESPACE = "urn:macbind:channels:1"
+"""XML namespace of the <channels> element of a template; not the mark's: libvirt keeps one element of each."""
 FW_CFG_NAME = "opt/org.macbind/identity"
 """The blob's name; QEMU asks for ``opt/`` and a reversed domain (docs/specs/fw_cfg.rst)."""
 OEM_PREFIX = "macbind:"
@@ -33,8 +36,13 @@ SEED_TARGET = "seed"
 MOST_TEXT = 60_000
 """Bytes of all lines, commas twice: SMBIOS tables have at most 65,535 bytes together, QEMU's arguments 131,072."""
 
-_CHANNELS_TAG = f"{{{MARK_NAMESPACE}}}channels"
-_DATA_TAG = f"{{{MARK_NAMESPACE}}}data"
+_CHANNELS_TAG = f"{{{CHANNELS_NAMESPACE}}}channels"
+_DATA_TAG = f"{{{CHANNELS_NAMESPACE}}}data"
+_COMMAND_LINE_TAG = f"{{{QEMU_NAMESPACE}}}commandline"
+_ARGUMENT_TAG = f"{{{QEMU_NAMESPACE}}}arg"
+_GARBLED = re.compile(r"[,\"'<>&]")
+"""What libvirt's fw_cfg entries cannot have: it writes a comma as it is, and the others as XML does."""
+_BLOB_ARGUMENT = f"name={FW_CFG_NAME},string="
 _SEED = re.compile(rf"(.*/)?macbind-[^/]+-{SEED_TARGET}")
 _QEMU_TYPES = ("kvm", "qemu", "hvf")
 _PREFIXES = {"virtio": "vd", "ide": "hd", "xen": "xvd"}  # of the others: sd
@@ -99,7 +107,7 @@ def choice_in(root: Element) -> Choice:
         return Choice()
     if len(found) > 1:
         raise InvalidRequest(
-            "The template's <metadata> has two <macbind:channels>.",
+            "The template's <metadata> has two <channels>.",
             hint="Make them one: use='fw_cfg smbios'.",
         )
     [element] = found
@@ -108,18 +116,18 @@ def choice_in(root: Element) -> Choice:
         key = child.get("key")
         if child.tag != _DATA_TAG or key is None or len(child):
             raise InvalidRequest(
-                "The template's <macbind:channels> holds something that is no data.",
-                hint="Write data as <macbind:data key='role'>worker</macbind:data>.",
+                "The template's <channels> holds something that is no data.",
+                hint="Write data as <data key='role'>worker</data>.",
             )
         if key in data:
             raise InvalidRequest(
-                f"The template's <macbind:channels> has the key {key!r} twice.", hint="Keep one of them."
+                f"The template's <channels> has the key {key!r} twice.", hint="Keep one of them."
             )
         data[key] = (child.text or "").strip()
     unknown = sorted(element.attrib.keys() - {"use", "pool"})
     if unknown:
         raise InvalidRequest(
-            f"The template's <macbind:channels> has an attribute {unknown[0]!r}.",
+            f"The template's <channels> has an attribute {unknown[0]!r}.",
             hint="It may have use='...' (channels) and pool='...' (the storage pool of seed disks).",
         )
     return Choice(
@@ -198,8 +206,7 @@ class Message:
 def tell(root: Element, message: Message) -> None:
     """Puts a message into a domain from which :func:`forget` has taken every earlier one."""
     if Channel.FW_CFG in message.channels:
-        entry = SubElement(_sysinfo(root, "fwcfg"), "entry", name=FW_CFG_NAME)
-        entry.text = "\n".join(message.lines)
+        _put_blob(root, "\n".join(message.lines))
     if Channel.SMBIOS in message.channels:
         sysinfo = _sysinfo(root, "smbios")
         strings = sysinfo.find("oemStrings")
@@ -216,6 +223,22 @@ def tell(root: Element, message: Message) -> None:
         smbios.set("mode", "sysinfo")
     if message.seed is not None:
         _attach(root, message.seed)
+
+
+def _put_blob(root: Element, text: str) -> None:
+    """As libvirt means it to be done, or by QEMU's command line where libvirt would garble the text.
+
+    libvirt marks a domain with arguments of its own as tainted, so that is not done without need.
+    """
+    if not _GARBLED.search(text):
+        SubElement(_sysinfo(root, "fwcfg"), "entry", name=FW_CFG_NAME).text = text
+        return
+    line = root.find(_COMMAND_LINE_TAG)
+    if line is None:
+        line = SubElement(root, _COMMAND_LINE_TAG)
+    SubElement(line, _ARGUMENT_TAG, value="-fw_cfg")
+    # QEMU's arguments have a comma written twice.
+    SubElement(line, _ARGUMENT_TAG, value=f"{_BLOB_ARGUMENT}{text.replace(',', ',,')}")
 
 
 def _sysinfo(root: Element, kind: str) -> Element:
@@ -254,12 +277,14 @@ def _bus(root: Element) -> str:
 
 
 def _free_target(root: Element, bus: str) -> str:
+    """Behind all others if there is room: libvirt sorts disks by their targets, and machines boot from the first."""
     prefix = _PREFIXES.get(bus, "sd")
-    taken = {target.get("dev") for target in root.iterfind("./devices/disk/target")}
-    letters = _LETTERS[:_MOST_IDE] if bus == "ide" else _LETTERS
-    for letter in letters:
-        if f"{prefix}{letter}" not in taken:
-            return f"{prefix}{letter}"
+    names = [f"{prefix}{letter}" for letter in (_LETTERS[:_MOST_IDE] if bus == "ide" else _LETTERS)]
+    taken = {target.get("dev", "") for target in root.iterfind("./devices/disk/target")}
+    last = max((index for index, name in enumerate(names) if name in taken), default=-1)
+    for name in (*names[last + 1 :], *names):
+        if name not in taken:
+            return name
     raise InvalidRequest(
         f"The template's {bus} bus has no room for a seed disk.",
         hint="Remove a disk or CD-ROM from it, or put its first disk on another bus.",
@@ -273,6 +298,13 @@ def forget(root: Element) -> None:
         _remove(sysinfo, ours)
         if ours and not len(sysinfo):
             root.remove(sysinfo)
+    for line in root.findall(_COMMAND_LINE_TAG):
+        arguments = list(line)
+        for before, one in pairwise(arguments):
+            if one.get("value", "").startswith(_BLOB_ARGUMENT):
+                _remove(line, (before, one))
+        if arguments and not len(line):
+            root.remove(line)
     for sysinfo in root.findall("./sysinfo[@type='smbios']"):
         ours = []
         for strings in sysinfo.findall("oemStrings"):

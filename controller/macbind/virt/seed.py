@@ -53,7 +53,7 @@ def choose_pool(hypervisor: Hypervisor, wanted: str | None, originals: Sequence[
             return originals[0].pool
         raise InvalidRequest(
             "The template has no disk of its own, so the storage pool for its seed disk is unknown.",
-            hint="Name one: --seed-pool, or pool='...' in the template's <macbind:channels>.",
+            hint="Name one: --seed-pool, or pool='...' in the template's <channels>.",
         )
     connection = hypervisor.connection
     with hypervisor.doing(f"The storage pool '{wanted}' could not be looked up", step="template"):
@@ -104,7 +104,7 @@ def send_seed(hypervisor: Hypervisor, seed: Clone, content: bytes) -> Seed:
         if kind not in _ATTACHABLE:
             raise InvalidRequest(
                 f"The storage pool '{seed.pool}' keeps neither files nor block devices, as a seed disk needs.",
-                hint="Name another one: --seed-pool, or pool='...' in the template's <macbind:channels>.",
+                hint="Name another one: --seed-pool, or pool='...' in the template's <channels>.",
                 pool=seed.pool,
             )
         _upload(connection, volume, content)

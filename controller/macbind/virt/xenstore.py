@@ -2,7 +2,8 @@
 
 Source of the protocol: Xen's ``docs/misc/xenstore.txt`` and ``xen/include/public/io/xs_wire.h``. A message is a
 header of four 32-bit numbers in the machine's byte order (type, request, transaction, length of what follows) and
-a payload. The one library for it, pyxs, has had no release since 2016, and five messages are all that is needed.
+a payload. The one library for it, pyxs, has had no release since 2016, and three messages are all that is needed:
+nobody reads before the domain runs, and what a failure leaves goes with the domain, so there is no transaction.
 """
 
 from __future__ import annotations
@@ -24,21 +25,11 @@ SUBTREE = "vm-data/macbind"
 """Where a guest finds what it is told, below its own directory."""
 
 _HEADER = struct.Struct("=IIII")
-_TRANSACTION_START, _TRANSACTION_END, _WRITE, _MKDIR, _SET_PERMS, _WATCH_EVENT, _ERROR = (
-    6,
-    7,
-    11,
-    13,
-    14,
-    15,
-    16,
-)
+_WRITE, _MKDIR, _SET_PERMS = 11, 12, 14
+_WATCH_EVENT, _ERROR = 15, 16
 _MAX_PAYLOAD = 4096
 _TIMEOUT_S = 10.0
-_MOST_TRIES = 100
-"""Times a transaction is begun again because others changed the same: each time one of them got on."""
-_OUTSIDE = 0
-"""The transaction of a message that belongs to none."""
+_NO_TRANSACTION = 0
 
 
 def keys(lines: Iterable[str]) -> Mapping[str, str]:
@@ -63,7 +54,7 @@ def keys(lines: Iterable[str]) -> Mapping[str, str]:
 
 
 def tell(domain_id: int, values: Mapping[str, str], path: Path | None = None) -> None:
-    """Writes values into the directory of a domain, all or none, so that this domain may read them.
+    """Writes values into the directory of a domain that does not run yet, so that this domain may read them.
 
     Args:
         domain_id: The domain's number.
@@ -73,17 +64,10 @@ def tell(domain_id: int, values: Mapping[str, str], path: Path | None = None) ->
     Raises:
         HypervisorUnavailable: xenstored does not answer.
         NotPermitted: The user may not use its socket.
-        MachineFailed: It refuses.
+        MachineFailed: It refuses; what was written before stays until the domain ends.
     """
     with _Xenstore(path or Path(os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)) as store:
-        for _ in range(_MOST_TRIES):
-            if store.write_all(domain_id, values):
-                return
-        raise MachineFailed(
-            f"Xenstore took nothing in {_MOST_TRIES} tries: others change the same all the time.",
-            hint="Launch again.",
-            step="xenstore",
-        )
+        store.write_all(domain_id, values)
 
 
 def _folders(place: str, values: Iterable[str]) -> list[bytes]:
@@ -96,7 +80,7 @@ def _folders(place: str, values: Iterable[str]) -> list[bytes]:
 
 
 class _Refused(Exception):
-    """xenstored's word for an error, e.g. ``EAGAIN``."""
+    """xenstored's word for an error, e.g. ``EACCES``."""
 
 
 class _Xenstore:
@@ -106,11 +90,15 @@ class _Xenstore:
         self._path = path
         self._requests = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(_TIMEOUT_S)
 
     def __enter__(self) -> Self:
         try:
+            # xenstored lets one connection wait. The kernel lets others wait, too, unless Python has set a timeout.
+            self._socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(_TIMEOUT_S), 0)
+            )
             self._socket.connect(str(self._path))
+            self._socket.settimeout(_TIMEOUT_S)
         except OSError as error:
             self._socket.close()
             raise self._unavailable(error) from error
@@ -121,24 +109,20 @@ class _Xenstore:
     ) -> None:
         self._socket.close()
 
-    def write_all(self, domain_id: int, values: Mapping[str, str]) -> bool:
-        """Writes everything in one transaction; False if it must be begun again."""
+    def write_all(self, domain_id: int, values: Mapping[str, str]) -> None:
+        """Writes everything, with the permissions of each node."""
         place = f"/local/domain/{domain_id}/{SUBTREE}"
         # Domain 0 owns it; no other but the guest may read it, and nobody but domain 0 write it.
         permissions = f"n0\0r{domain_id}\0".encode()
         try:
-            number = int(self._ask(_TRANSACTION_START, _OUTSIDE, b"\0").rstrip(b"\0"))
             for folder in _folders(place, values):
-                self._ask(_MKDIR, number, folder + b"\0")
-                self._ask(_SET_PERMS, number, folder + b"\0" + permissions)
+                self._ask(_MKDIR, folder + b"\0")
+                self._ask(_SET_PERMS, folder + b"\0" + permissions)
             for key, value in values.items():
                 node = f"{place}/{key}".encode() + b"\0"
-                self._ask(_WRITE, number, node + value.encode())
-                self._ask(_SET_PERMS, number, node + permissions)
-            self._ask(_TRANSACTION_END, number, b"T\0")
+                self._ask(_WRITE, node + value.encode())
+                self._ask(_SET_PERMS, node + permissions)
         except _Refused as error:
-            if str(error) == "EAGAIN":
-                return False
             raise MachineFailed(
                 f"Xenstore does not take what domain {domain_id} is to be told: {error}.",
                 hint="xenstored's log on the hypervisor may say more.",
@@ -146,10 +130,9 @@ class _Xenstore:
             ) from error
         except (OSError, ValueError) as error:
             raise self._unavailable(error) from error
-        return True
 
-    def _ask(self, kind: int, transaction: int, payload: bytes) -> bytes:
-        """Sends a request and returns the payload of its answer.
+    def _ask(self, kind: int, payload: bytes) -> None:
+        """Sends a request and waits until it is done.
 
         Raises:
             _Refused: xenstored says no.
@@ -158,7 +141,7 @@ class _Xenstore:
         if len(payload) > _MAX_PAYLOAD:
             raise _Refused(f"{len(payload)} bytes are more than a message may have")
         self._requests += 1
-        self._socket.sendall(_HEADER.pack(kind, self._requests, transaction, len(payload)) + payload)
+        self._socket.sendall(_HEADER.pack(kind, self._requests, _NO_TRANSACTION, len(payload)) + payload)
         while True:
             answered, request, _, size = _HEADER.unpack(self._receive(_HEADER.size))
             if size > _MAX_PAYLOAD:
@@ -170,7 +153,7 @@ class _Xenstore:
                 raise ValueError(f"an answer of type {answered} to request {request}")
             if answered == _ERROR:
                 raise _Refused(content.rstrip(b"\0").decode("ascii", "replace"))
-            return content
+            return
 
     def _receive(self, size: int) -> bytes:
         received = bytearray()

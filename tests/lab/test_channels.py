@@ -6,7 +6,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar, Unpack
@@ -20,13 +20,26 @@ from labkit.guest import Guest, create_disk, shown
 from labkit.net import Lab
 from labkit.virt import Libvirtd
 from labkit.wait import until
+from labkit.xenstored import Xenstored
 from macbind.client import Client
-from macbind.errors import Conflict, InvalidRequest, MacbindError, MachineFailed
+from macbind.errors import (
+    Conflict,
+    HypervisorUnavailable,
+    InvalidRequest,
+    MacbindError,
+    MachineFailed,
+    NotFound,
+)
 from macbind.machine import Channel, How, Machine, Step, Wait, destroy, destroy_group, launch, launch_many
+from macbind.machine.journey import Journey, Order, Reporter
+from macbind.machine.telling import Telling
+from macbind.options import DhcpOptions
 from macbind.virt import running
-from macbind.virt.channels import FW_CFG_NAME, OEM_PREFIX
+from macbind.virt.channels import FW_CFG_NAME, OEM_PREFIX, Choice
+from macbind.virt.clone import Copying
 from macbind.virt.connection import Hypervisor, run_event_loop
 from macbind.virt.domain import parse_domain
+from macbind.virt.template import Template
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -46,6 +59,12 @@ OEM_FILE = "/sys/firmware/dmi/entries/11-0/raw"
 USER_DATA = "#cloud-config\nruncmd:\n  - [echo, hello]\n"
 AWKWARD = """a,b=c "d" 'e' <f> & \\g $h %i"""
 SOON_S = 5.0
+OWN = (
+    "<sysinfo type='smbios'><system><entry name='serial'>17</entry>"
+    "<entry name='uuid'>11111111-2222-4333-8444-555555555555</entry></system>"
+    "<oemStrings><entry>theirs, too</entry></oemStrings></sysinfo>"
+)
+"""What a template may say in SMBIOS by itself."""
 NOW = Wait(ping=False)
 T = TypeVar("T")
 
@@ -185,7 +204,7 @@ def test_a_guest_reads_what_it_is_told_by_every_channel(site: Site) -> None:
     data = {"role": "worker", "awkward": AWKWARD, "empty": ""}
     told: list[Step] = []
     vm = site.launch(
-        site.template,
+        site.template.replace("<os>", f"{OWN}<os>"),
         "web",
         channels=["fw_cfg", "smbios", "nocloud"],
         data=data,
@@ -205,7 +224,9 @@ def test_a_guest_reads_what_it_is_told_by_every_channel(site: Site) -> None:
     ]
     assert shown(site.lab, vm.address, FW_CFG_FILE).decode() == "\n".join(lines)
     strings = oem_strings(shown(site.lab, vm.address, OEM_FILE))
-    assert strings == [f"{OEM_PREFIX}{line}" for line in lines]
+    assert strings == ["theirs, too", *(f"{OEM_PREFIX}{line}" for line in lines)]
+    assert shown(site.lab, vm.address, "/sys/class/dmi/id/product_serial") == b"17\n"
+    assert shown(site.lab, vm.address, "/sys/class/dmi/id/product_uuid").decode().strip() == str(vm.uuid)
     meta = json.loads(shown(site.lab, vm.address, "/seed/vdb/meta-data"))
     assert meta["instance-id"] == str(vm.uuid)
     assert meta["local-hostname"] == "web"
@@ -230,9 +251,8 @@ def assert_a_dump_is_a_clean_template(site: Site, dumped: str, address: str) -> 
     template = dumped.replace("macbind-web-vdb", site.disk.name)
     silent = site.launch(template, "silent", wait=NOW)
     xml = site.xml("silent")
-    assert [
-        part for part in (FW_CFG_NAME, f">{OEM_PREFIX}", address, "-seed", "sysinfo") if part in xml
-    ] == []
+    assert [part for part in (FW_CFG_NAME, f">{OEM_PREFIX}", address, "-seed") if part in xml] == []
+    assert "theirs, too" in xml
     again = site.launch(template, "again", channels=list(Channel)[:3], data={"role": "other"}, wait=NOW)
     xml = site.xml("again")
     assert xml.count(FW_CFG_NAME) == 1
@@ -269,6 +289,7 @@ def test_each_of_many_has_its_own_seed(site: Site) -> None:
             "data": {"role": "worker", "rack": "7"},
         }
         assert f"macbind-{vm.name}-seed" in site.xml(vm.domain)
+        assert Template(site.xml(vm.domain)).choice == Choice((Channel.NOCLOUD,), {"role": "worker"})
     assert seeds[0] != seeds[1]
     gone = destroy_group(site.client, "speck", uri=uri)
     assert [len(one.clones) for one in gone] == [2, 2]
@@ -327,6 +348,64 @@ def test_from_the_command_line(site: Site, tmp_path: Path) -> None:
     assert "no channel 'mail'" in site.vm(*given, "--channel", "mail", status=4)
     assert "has no '='" in site.vm(*given, "--channel", "fw_cfg", "--data", "role", status=4)
     assert "twice" in site.vm(*given, "--channel", "fw_cfg", "--data", "a=1", "--data", "a=2", status=4)
+
+
+def test_what_a_machine_is_told_is_what_counts_for_it(site: Site) -> None:
+    """Its own options come before its pool's and subnet's; a name that is no host name is none."""
+    own = DhcpOptions.parse({"routers": ["10.0.0.9"], "hostname": "edge"})
+    with pytest.raises(NotFound):
+        site.client.told("edge/1")
+    one = site.client.allocate("farm", "edge/1", options=own)
+    other = site.client.allocate("farm", "edge/2")
+    told = site.client.told("edge/1")
+    assert (told.name, told.mac, str(told.interface)) == (one.name, one.mac, f"{one.address}/8")
+    assert told.options.to_dict() == {
+        "routers": ["10.0.0.9"],
+        "hostname": "edge",
+        "domain_name_servers": ["10.0.0.2", "10.0.0.3"],
+        "domain_name": "farm.example",
+    }
+    identity, _ = Telling().identity(site.client, one)
+    assert (identity.hostname, str(identity.gateway)) == ("edge", "10.0.0.9")
+    identity, _ = Telling().identity(site.client, other)
+    assert (identity.hostname, str(identity.gateway)) == (None, "10.0.0.1")
+    with pytest.raises(Conflict, match="allocated anew"):
+        Telling().identity(site.client, replace(one, address=other.address))
+    for name in (one.name, other.name):
+        site.client.release(name)
+
+
+def test_a_machine_told_by_xenstore(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way with a QEMU domain in a Xen domain's place: its lines are there before it runs, or it is not."""
+    telling = Telling((Channel.XENSTORE,), {"role": "worker"})
+    template = Template(site.guest.template())
+    with Xenstored(tmp_path) as store, Hypervisor(site.libvirtd.uri) as hypervisor:
+        monkeypatch.setenv("XENSTORED_PATH", str(store.socket))
+        order = Order(
+            site.client, hypervisor, template, [], Copying.LINKED, NOW, False, Reporter(None), telling
+        )
+        journey = Journey(order, site.client.allocate("farm", "xen"), uuid4())
+        vm = journey.bring_up()
+        number = site.libvirtd.virsh("domid", "xen").strip()
+        assert site.libvirtd.virsh("domstate", "xen").strip() == "running"
+        home = f"/local/domain/{number}/vm-data/macbind"
+        asked = [f"{home}/{key}" for key in ("mac", "address", "gateway", "hostname", "data/role")]
+        assert store.ask("xenstore-read", *asked).splitlines() == [
+            str(vm.mac),
+            f"{vm.address}/8",
+            "10.0.0.1",
+            "xen",
+            "worker",
+        ]
+        assert journey.take_down() == []
+        assert site.left() == []
+
+        store.close()
+        journey = Journey(order, site.client.allocate("farm", "xen"), uuid4())
+        with pytest.raises(HypervisorUnavailable, match="xenstored"):
+            journey.bring_up()
+        assert site.libvirtd.virsh("domstate", "xen").strip() == "paused", "it has done nothing"
+        assert journey.take_down() == []
 
 
 def test_a_machine_is_paused_until_it_has_been_written_for(site: Site) -> None:

@@ -319,6 +319,8 @@ def forget(root: Element) -> None:
             root.remove(sysinfo)
             for system in root.findall("os"):  # there is no sysinfo left to show
                 _remove(system, system.findall("smbios"))
+                if not len(system):
+                    root.remove(system)
     for devices in root.findall("devices"):
         _remove(devices, [disk for disk in devices.findall("disk") if _is_seed(disk)])
 

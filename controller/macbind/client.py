@@ -35,7 +35,7 @@ from typing_extensions import TypedDict, override
 
 from macbind.addressing import MacAddress, parse_address
 from macbind.errors import InvalidRequest, MacbindError, NotPermitted, ServiceUnavailable
-from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status
+from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status, Told
 from macbind.options import DhcpOptions
 
 if TYPE_CHECKING:
@@ -247,6 +247,14 @@ class Client:
             NotFound: There is none.
         """
         return _read(_ALLOCATION, self._call("GET", f"/v1/allocations/{_segment(name)}"))
+
+    def told(self, name: str) -> Told:
+        """What the machine of that name is told of its place in the network: mask, gateway, DNS and the rest.
+
+        Raises:
+            NotFound: There is no such allocation.
+        """
+        return _read(_TOLD, self._call("GET", f"/v1/told/{_segment(name)}"))
 
     def list(
         self,
@@ -491,4 +499,5 @@ _PAGE = TypeAdapter(_Page)
 _RELEASED = TypeAdapter(Released)
 _POOLS = TypeAdapter(list[PoolUsage])
 _STATUS = TypeAdapter(Status)
+_TOLD = TypeAdapter(Told)
 _HISTORY = TypeAdapter(list[AuditEntry])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from macbind.addressing import AddressPlan, AddressRange, MacAddress
@@ -251,6 +251,23 @@ class Allocation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "link_local", link_local(self.mac))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a machine is told of its place in the network, by DHCP or otherwise.
+
+    Attributes:
+        name: Its allocation's name.
+        mac: Its MAC.
+        interface: Its address with the prefix length of its subnet, ``10.1.1.3/16``.
+        options: Everything it is told beside: its own options, its pool's and its subnet's.
+    """
+
+    name: str
+    mac: MacAddress
+    interface: IPv4Interface
+    options: DhcpOptions
 
 
 class DomainState(StrEnum):

@@ -30,6 +30,11 @@ MAX_FILENAME = 127
 MAX_HOSTNAME = 63
 
 
+def is_label(text: str) -> bool:
+    """Whether a text can be a host name: one label of at most 63 letters, digits and inner hyphens."""
+    return re.fullmatch(_LABEL, text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class StaticRoute:
     """A classless static route (RFC 3442), written ``10.9.0.0/16 via 10.1.0.2``."""
@@ -108,7 +113,7 @@ class DhcpOptions:
     static_routes: tuple[StaticRoute, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.hostname is not None and not re.fullmatch(_LABEL, self.hostname):
+        if self.hostname is not None and not is_label(self.hostname):
             raise InvalidOption(
                 f"hostname {self.hostname!r} is not a host name.",
                 hint=f"Use at most {MAX_HOSTNAME} letters, digits and inner hyphens; "

@@ -37,8 +37,9 @@ OPERATIONS = [
     ("POST", "/v1/reservations"),
     ("DELETE", "/v1/reservations/{name}"),
     ("GET", "/v1/status"),
+    ("GET", "/v1/told/{name}"),
 ]
-NOTHING_TO_GET_WRONG = {"/metrics", "/v1/allocations/{name}", "/v1/pools", "/v1/status"}
+NOTHING_TO_GET_WRONG = {"/metrics", "/v1/allocations/{name}", "/v1/pools", "/v1/status", "/v1/told/{name}"}
 """Asked with GET, these have no parameter that a text could not be."""
 CASES = [
     (method, path, mode)
@@ -144,6 +145,7 @@ DONE: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/v1/allocations/{name}", {"path_parameters": {"name": "vm"}}),
     ("GET", "/v1/allocations/{name}", {"path_parameters": {"name": "pin"}}),
     ("GET", "/v1/history", {"query": {"address": "10.0.0.8"}}),
+    ("GET", "/v1/told/{name}", {"path_parameters": {"name": "vm"}}),
     ("GET", "/v1/pools", {}),
     ("GET", "/v1/status", {}),
     ("GET", "/metrics", {}),

@@ -1,8 +1,8 @@
 """A guest that boots in seconds without KVM: a Debian kernel, busybox, and nothing else.
 
 It brings every network card up, asks for an address by plain DHCP until it gets one, keeps renewing it, and
-answers on two ports: 22 says who the guest is, 23 reboots it. A guest made with a file `mac2ip` (see
-`Guest.with_files`) runs that instead of asking by DHCP. The power button (`virsh shutdown`) switches it
+answers on three ports: 22 says who the guest is, 23 reboots it, 24 shows one of its files. A guest made with a file
+`mac2ip` (see `Guest.with_files`) runs that instead of asking by DHCP. The power button (`virsh shutdown`) switches it
 off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt log, see `Console`.
 
 Nothing of macbind is inside, but what `with_files` adds.
@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -23,7 +23,7 @@ from labkit.netns import run_command
 from labkit.virt import CACHE, Console, Libvirtd
 from labkit.wait import until
 
-GREETING_PORT, REBOOT_PORT = 22, 23
+GREETING_PORT, REBOOT_PORT, SHOW_PORT = 22, 23, 24
 BOOT_DEADLINE_S = 60.0  # a boot costs 2 s of processor time; ten at once on two slow processors need 20
 
 _SCRIPTS = Path(__file__).with_name("guestfs")
@@ -34,6 +34,7 @@ _APPLETS = [
     "insmod",
     "cat",
     "ip",
+    "mkdir",
     "nc",
     "udhcpc",
     "hostname",
@@ -46,6 +47,8 @@ _APPLETS = [
 ]
 # For the power button: button and evdev; for what the host hands over: qemu_fw_cfg.
 _MODULES = ("virtio_pci", "virtio_net", "button", "evdev", "qemu_fw_cfg")
+_LATE_MODULES = ("virtio_blk", "isofs")
+"""Loaded when a file is first to be shown: other guests need not wait for them."""
 _NAME = re.compile(r"<name>([^<]+)</name>")
 
 _TEMPLATE = """\
@@ -200,6 +203,14 @@ def greeting(lab: Lab, address: IPv4Address | str, port: int = GREETING_PORT, ti
         return stream.read()
 
 
+def shown(lab: Lab, address: IPv4Address | str, path: str, timeout_s: float = 30.0) -> bytes:
+    """The content of a file in the guest, empty if it cannot be read; seed disks are mounted below /seed."""
+    with lab.open_socket(str(address), SHOW_PORT, timeout_s) as sock, sock.makefile("rwb") as stream:
+        stream.write(f"{path}\n".encode())
+        stream.flush()
+        return stream.read()
+
+
 def tcp_answers(
     lab: Lab, address: IPv4Address | str, port: int = GREETING_PORT, timeout_s: float = 5.0
 ) -> bool:
@@ -235,7 +246,7 @@ def _newest_kernel() -> Path:
 
 def _archive(version: str) -> Iterator[bytes]:
     """The members of the initramfs, in the format that the kernel calls newc."""
-    for folder in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "modules", "proc", "run", "sys"):
+    for folder in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "modules", "proc", "run", "seed", "sys"):
         yield _member(folder, stat.S_IFDIR | 0o755)
     yield _member("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     yield _member("bin/busybox", stat.S_IFREG | 0o755, _BUSYBOX.read_bytes())
@@ -243,18 +254,20 @@ def _archive(version: str) -> Iterator[bytes]:
         yield _member(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
     for script in sorted(path for path in _SCRIPTS.rglob("*") if path.is_file()):
         yield _member(str(script.relative_to(_SCRIPTS)), stat.S_IFREG | 0o755, script.read_bytes())
-    modules = _modules(version)
-    for module in modules:
+    modules = _modules(version, _MODULES)
+    late = [module for module in _modules(version, _LATE_MODULES) if module not in modules]
+    for module in (*modules, *late):
         yield _member(f"modules/{module.name}", stat.S_IFREG | 0o644, module.read_bytes())
-    order = "".join(f"{module.name}\n" for module in modules)
-    yield _member("modules/order", stat.S_IFREG | 0o644, order.encode())
+    for name, part in (("order", modules), ("late", late)):
+        order = "".join(f"{module.name}\n" for module in part)
+        yield _member(f"modules/{name}", stat.S_IFREG | 0o644, order.encode())
     yield _member("TRAILER!!!", 0)
 
 
-def _modules(version: str) -> list[Path]:
+def _modules(version: str, names: Sequence[str]) -> list[Path]:
     """The kernel modules in the order in which they can be loaded."""
     found: dict[Path, None] = {}
-    for name in _MODULES:
+    for name in names:
         said = run_command(["/usr/sbin/modprobe", "--set-version", version, "--show-depends", name]).stdout
         lines = (line.split() for line in said.splitlines())
         found.update({Path(words[1]): None for words in lines if words[0] == "insmod"})

@@ -72,6 +72,31 @@ def launch(
     ttl: Annotated[
         float | None, typer.Option("--ttl", help="Its address is released by itself after so many seconds.")
     ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--channel",
+            help="Tell it who it is beside its MAC: fw_cfg, smbios, nocloud or xenstore; repeatable. "
+            "By default what the template says.",
+            metavar="KIND",
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Tell it this as well; repeatable. No secrets.", metavar="KEY=VALUE"),
+    ] = None,
+    user_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--user-data", help="A file with cloud-init's user-data (nocloud).", exists=True, dir_okay=False
+        ),
+    ] = None,
+    seed_pool: Annotated[
+        str | None,
+        typer.Option(
+            "--seed-pool", help="The storage pool of the seed disk (nocloud); else the first disk's."
+        ),
+    ] = None,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
@@ -93,8 +118,13 @@ def launch(
         "network": network,
         "anti_spoofing": anti_spoofing,
         "ttl_s": ttl,
+        "data": _pairs(data or ()),
+        "seed_pool": seed_pool,
+        "user_data": None if user_data is None else _text_of(user_data),
         "on_progress": _tell,
     }
+    if channel:
+        how["channels"] = channel
     with _client(socket) as client, _problems_told():
         if count is not None and group is not None:
             made = machine.launch_many(client, what, pool, group, count, **how)
@@ -151,6 +181,28 @@ def destroy(
         typer.echo(_sentence(one))
     if not done:
         typer.echo(f"group {group}: nothing to destroy", err=True)
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Options KEY=VALUE as a mapping."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidRequest(f"--data {text!r} has no '='.", hint="Write it as --data KEY=VALUE.")
+        if key in found:
+            raise InvalidRequest(f"--data has the key {key!r} twice.", hint="Leave one of them out.")
+        found[key] = value
+    return found
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()  # every line end as it is
+    except (OSError, UnicodeError) as error:
+        raise InvalidRequest(
+            f"{path} cannot be read: {error}.", hint="Give a file with UTF-8 text."
+        ) from error
 
 
 def _client(socket: Path | None) -> Client:

@@ -81,7 +81,7 @@ class Identity:
 
     def lines(self) -> Iterator[str]:
         """The lines described above."""
-        yield from (f"{key}={value}" for key, value in self._pairs() if value)
+        yield from (f"{key}={value}" for key, value in self._pairs() if value or key.startswith("data."))
 
     def _pairs(self) -> Iterable[tuple[str, str]]:
         yield "mac", str(self.mac)

@@ -31,6 +31,7 @@ from macbind.machine.values import (
     Step,
     Wait,
 )
+from macbind.virt.channels import Channel
 from macbind.virt.clone import Clone, Copying
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_URI",
+    "Channel",
     "Clone",
     "Copying",
     "Destroyed",

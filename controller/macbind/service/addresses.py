@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -44,6 +44,7 @@ from macbind.model import (
     Released,
     State,
     Status,
+    Told,
 )
 from macbind.options import DhcpOptions
 from macbind.registry.store import Registry
@@ -357,6 +358,17 @@ class AddressService:
         if not found:
             raise NotFound(f"There is no allocation '{name}'.", hint="`macbind list` shows all.", name=name)
         return found[0]
+
+    def told(self, name: str) -> Told:
+        """What the machine of that name is told of its place in the network.
+
+        Raises:
+            NotFound: There is no such allocation.
+        """
+        one = self.get(name)
+        pool = self._registry.pools[one.pool]
+        interface = IPv4Interface(f"{one.address}/{pool.subnet.network.prefixlen}")
+        return Told(one.name, one.mac, interface, pool.told(one.address, one.options))
 
     def pools(self) -> list[PoolUsage]:
         """All pools in numbers, by name."""

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope
 from macbind import __version__
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidRequest, InvariantViolation, MacbindError, NotFound
-from macbind.model import Allocation, AuditEntry, PoolUsage, Released, Status, check_name
+from macbind.model import Allocation, AuditEntry, PoolUsage, Released, Status, Told, check_name
 from macbind.service import wire
 from macbind.service.addresses import AddressService, Pending
 from macbind.service.answers import JSON
@@ -215,6 +215,12 @@ def create_app(
     @app.get("/v1/allocations/{name:path}", response_model=Allocation, summary="One allocation")
     async def show(name: str, caller: Request) -> Response:
         return await told(caller, wire.ALLOCATION, lambda: service.get(name))
+
+    @app.get(
+        "/v1/told/{name:path}", response_model=Told, summary="What a machine is told: mask, gateway, DNS …"
+    )
+    async def told_to(name: str, caller: Request) -> Response:
+        return await told(caller, wire.TOLD, lambda: service.told(name))
 
     @app.get("/v1/pools", response_model=list[PoolUsage], summary="All pools in numbers")
     async def pools(caller: Request) -> Response:

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidOption, InvalidRequest
-from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status, check_name
+from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status, Told, check_name
 from macbind.options import DhcpOptions
 from macbind.registry.transaction import Wanted
 
@@ -191,4 +191,5 @@ ALLOCATION = TypeAdapter(Allocation)
 RELEASED = TypeAdapter(Released)
 POOLS = TypeAdapter(list[PoolUsage])
 STATUS = TypeAdapter(Status)
+TOLD = TypeAdapter(Told)
 HISTORY = TypeAdapter(list[AuditEntry])

@@ -1,8 +1,9 @@
 """A guest that boots in seconds without KVM: a Debian kernel, busybox, and nothing else.
 
-It brings every network card up, asks for an address by plain DHCP until it gets one, keeps renewing it, and
-answers on two ports: 22 says who the guest is, 23 reboots it. The power button (`virsh shutdown`) switches it
-off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt log, see `Console`.
+It brings every network card up, also one that is plugged in while it runs, asks for an address by plain DHCP until
+it gets one, keeps renewing it, and answers on two ports: 22 says who the guest is, 23 reboots it. The power button
+(`virsh shutdown`) switches it off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt log, see
+`Console`.
 
 Nothing of macbind is inside.
 """
@@ -40,7 +41,11 @@ _APPLETS = [
     "poweroff",
     "reboot",
     "sleep",
+    "uevent",
+    "kill",
+    "rm",
 ]
+_FOLDERS = ("bin", "cards", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "macs", "modules", "proc", "sys")
 _MODULES = ("virtio_pci", "virtio_net", "button", "evdev")  # the last two are for the power button
 _NAME = re.compile(r"<name>([^<]+)</name>")
 
@@ -109,13 +114,16 @@ class Guest:
         name: str = "template",
         mac: str | None = None,
         client_id: str | None = None,
+        cmdline: str = "",
     ) -> str:
         """The XML of a guest without disk and with one card on `bridge`.
 
         Without `mac` libvirt invents one. `client_id`, in hexadecimal digits, is the DHCP client identifier it
-        sends, as machines cloned from one image do.
+        sends, as machines cloned from one image do. `cmdline` is more for its kernel: with `macbind.faithful` it uses
+        no card with a MAC it did not boot with, with `acpiphp.disable=1` it does not let go of a card.
         """
-        return self._xml("", bridge, name, mac, client_id)
+        more = f" macbind.clientid={client_id}" if client_id else ""
+        return self._xml("", bridge, name, mac, f"{more} {cmdline}".rstrip())
 
     def disk_template(
         self,
@@ -128,14 +136,15 @@ class Guest:
         client_id: str | None = None,
     ) -> str:
         """The same with a disk, `vdb`, that it does not look at; see `create_disk`."""
-        return self._xml(_DISK.format(format=image_format, file=disk), bridge, name, mac, client_id)
+        more = f" macbind.clientid={client_id}" if client_id else ""
+        return self._xml(_DISK.format(format=image_format, file=disk), bridge, name, mac, more)
 
-    def _xml(self, disk: str, bridge: str, name: str, mac: str | None, client_id: str | None) -> str:
+    def _xml(self, disk: str, bridge: str, name: str, mac: str | None, cmdline: str) -> str:
         return _TEMPLATE.format(
             name=name,
             kernel=self.kernel,
             initramfs=self.initramfs,
-            cmdline=f" macbind.clientid={client_id}" if client_id else "",
+            cmdline=cmdline,
             disk=disk,
             mac=f"\n      <mac address='{mac}'/>" if mac else "",
             bridge=bridge,
@@ -215,7 +224,7 @@ def _newest_kernel() -> Path:
 
 def _archive(version: str) -> Iterator[bytes]:
     """The members of the initramfs, in the format that the kernel calls newc."""
-    for folder in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "modules", "proc", "sys"):
+    for folder in _FOLDERS:
         yield _member(folder, stat.S_IFDIR | 0o755)
     yield _member("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     yield _member("bin/busybox", stat.S_IFREG | 0o755, _BUSYBOX.read_bytes())

@@ -267,7 +267,7 @@ def show(
     if json:
         ctx.obj.value({"allocation": found, "moves_to": moves_to, "history": history})
         return
-    facts = {
+    facts: dict[str, Any] = {
         "name": found.name,
         "address": found.address,
         "mac": found.mac,
@@ -280,7 +280,7 @@ def show(
         "created": when(found.created_at),
         "moves from": found.moves_from,
         "moves to": None if moves_to is None else moves_to.address,
-        "settled" if found.moves_from else "expires": when(found.expires_at),
+        "expires" if found.moves_from is None else "settled": when(found.expires_at),
     }
     facts |= found.options.to_dict()
     for key, value in facts.items():

@@ -128,5 +128,7 @@ def recorded(xml: str, name: str) -> str | None:
     found = parse_domain(xml).find(f"./metadata/{_RECORD_TAG}")
     if found is None or found.get("name") != name:
         return None
+    for element in found.iter():  # libvirt puts what the element holds into the element's namespace
+        element.tag = element.tag.removeprefix(f"{{{RECORD_NAMESPACE}}}")
     card = found.find("interface")
     return None if card is None else _text(card)

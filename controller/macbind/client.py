@@ -35,7 +35,7 @@ from typing_extensions import TypedDict, override
 
 from macbind.addressing import MacAddress, parse_address
 from macbind.errors import InvalidRequest, MacbindError, NotPermitted, ServiceUnavailable
-from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status, Told
+from macbind.model import NO_OPTIONS, Allocation, AuditEntry, Move, PoolUsage, Released, Status, Told
 from macbind.options import DhcpOptions
 
 if TYPE_CHECKING:
@@ -219,6 +219,47 @@ class Client:
         """Ends a pinned reservation."""
         path = f"/v1/reservations/{_segment(name)}"
         return _read(_RELEASED, self._call("DELETE", path, params={"timeout_s": self.timeout_s}))
+
+    # -- moves -----------------------------------------------------------------------------------------
+
+    def begin_move(self, name: str, to: IPv4Address | str, *, deadline_s: float = 300.0) -> Move:
+        """Takes the address a name is to move to; when this returns, the machine may be given its MAC.
+
+        Both addresses are held until :meth:`finish_move` or :meth:`abort_move`. To move a machine with everything
+        that belongs to it, see :func:`macbind.machine.renumber`.
+
+        Args:
+            name: The name.
+            to: An address of its pool, or of another pool on the same network.
+            deadline_s: After so many seconds the move is settled by itself: by the MAC the machine has then.
+
+        Returns:
+            The move; with the same allocation twice if the name has the address already.
+        """
+        body = {"name": name, "to": str(parse_address(str(to))), "deadline_s": deadline_s}
+        return _read(_MOVE, self._post("/v1/moves", body))
+
+    def finish_move(self, name: str, generation: int) -> Move:
+        """The machine has arrived: when this returns, its old address can be allocated again.
+
+        Args:
+            name: The name.
+            generation: Of the allocation it moves to.
+        """
+        return _read(_MOVE, self._post("/v1/moves/finish", {"name": name, "generation": generation}))
+
+    def abort_move(self, name: str, *, generation: int | None = None) -> Released:
+        """Gives a move up: the name keeps its address, and the other one can be allocated again.
+
+        Args:
+            name: The name.
+            generation: Only if it moves to the allocation of this generation.
+        """
+        return _read(_RELEASED, self._post("/v1/moves/abort", {"name": name, "generation": generation}))
+
+    def moves(self) -> Sequence[Move]:
+        """The moves under way."""
+        return _read(_MOVES, self._call("GET", "/v1/moves"))
 
     # -- machines --------------------------------------------------------------------------------------
 
@@ -497,6 +538,8 @@ class _Page(TypedDict):
 _ALLOCATION = TypeAdapter(Allocation)
 _PAGE = TypeAdapter(_Page)
 _RELEASED = TypeAdapter(Released)
+_MOVE = TypeAdapter(Move)
+_MOVES = TypeAdapter(list[Move])
 _POOLS = TypeAdapter(list[PoolUsage])
 _STATUS = TypeAdapter(Status)
 _TOLD = TypeAdapter(Told)

@@ -224,10 +224,13 @@ class Allocation:
         domain_uuid: That domain's UUID, once libvirt has shown it.
         pinned: Made by ``reserve``: only ``unreserve`` ends it.
         created_at: When it was allocated (UTC).
-        expires_at: When it is released by itself (UTC), if ever.
+        expires_at: When it is released by itself (UTC), if ever; of one that is moved to, when the move is settled
+            by itself.
         released_at: When it was released (UTC); such an allocation is only waiting to disappear.
         gateway: The default gateway the machine is told; None if it is told none.
         ipv6: The address it makes of the pool's IPv6 prefix by SLAAC (RFC 4862); None if the pool has no prefix.
+        moves_from: The address whose holder is moving to this one and has not arrived yet: until then the name has
+            two addresses.
         link_local: Its link-local IPv6 address (RFC 4291). Both hold for a machine that makes them from its MAC.
     """
 
@@ -247,6 +250,7 @@ class Allocation:
     released_at: datetime | None = None
     gateway: IPv4Address | None = None
     ipv6: IPv6Address | None = None
+    moves_from: IPv4Address | None = None
     link_local: IPv6Address = field(init=False, default=IPv6Address(0))
 
     def __post_init__(self) -> None:
@@ -268,6 +272,19 @@ class Told:
     mac: MacAddress
     interface: IPv4Interface
     options: DhcpOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A name on its way from one address to another; both are held until it has arrived or turned back.
+
+    Attributes:
+        old: The allocation it leaves; after the move, as it was released.
+        new: The allocation it gets; the same as ``old`` where there is nothing to move.
+    """
+
+    old: Allocation
+    new: Allocation
 
 
 class DomainState(StrEnum):
@@ -293,6 +310,7 @@ class Domain:
         hypervisor: The configured name of the hypervisor it is on.
         state: Whether it runs.
         macs: The MACs of its interfaces, of the running machine and of its stored definition.
+        live: Those of the running machine only; of the definition if it does not run.
     """
 
     uuid: str
@@ -300,6 +318,7 @@ class Domain:
     hypervisor: str
     state: DomainState
     macs: frozenset[MacAddress]
+    live: frozenset[MacAddress]
 
 
 class StopCause(StrEnum):
@@ -337,6 +356,7 @@ class Claim:
         phase: How far the domain has come; None if none was seen yet.
         pinned: Whether only a command may release the allocation.
         created_at: When the allocation was made (UTC).
+        moves_to: The MAC of the address it is moving to: its domain may have either, or none for a moment.
     """
 
     address: IPv4Address
@@ -349,6 +369,12 @@ class Claim:
     phase: Phase | None
     pinned: bool
     created_at: datetime
+    moves_to: MacAddress | None = None
+
+    @property
+    def macs(self) -> frozenset[MacAddress]:
+        """The MACs its domain may have."""
+        return frozenset({self.mac} if self.moves_to is None else {self.mac, self.moves_to})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """A guest that boots in seconds without KVM: a Debian kernel, busybox, and nothing else.
 
-It brings every network card up, asks for an address by plain DHCP until it gets one, keeps renewing it, and
-answers on three ports: 22 says who the guest is, 23 reboots it, 24 shows one of its files. A guest made with a file
-`mac2ip` (see `Guest.with_files`) runs that instead of asking by DHCP. The power button (`virsh shutdown`) switches it
-off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt log, see `Console`.
+It brings every network card up, also one that is plugged in while it runs, asks for an address by plain DHCP until
+it gets one, keeps renewing it, and answers on three ports: 22 says who the guest is, 23 reboots it, 24 shows one of
+its files. A guest made with a file `mac2ip` (see `Guest.with_files`) runs that instead of asking by DHCP. The power
+button (`virsh shutdown`) switches it off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt
+log, see `Console`.
 
 Nothing of macbind is inside, but what `with_files` adds.
 """
@@ -42,9 +43,14 @@ _APPLETS = [
     "poweroff",
     "reboot",
     "sleep",
+    "uevent",
     # What a script that configures a machine may use, and any busybox system has.
-    *("arping", "chmod", "grep", "id", "mkdir", "mv", "od", "readlink", "rm"),
+    *("arping", "chmod", "grep", "id", "kill", "mkdir", "mv", "od", "readlink", "rm"),
 ]
+_FOLDERS = (
+    *("bin", "cards", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "macs"),
+    *("modules", "proc", "run", "seed", "sys"),
+)
 # For the power button: button and evdev; for what the host hands over: qemu_fw_cfg.
 _MODULES = ("virtio_pci", "virtio_net", "button", "evdev", "qemu_fw_cfg")
 _LATE_MODULES = ("virtio_blk", "isofs")
@@ -128,16 +134,18 @@ class Guest:
         mac: str | None = None,
         client_id: str | None = None,
         options: str = "",
+        cmdline: str = "",
     ) -> str:
         """The XML of a guest without disk and with one card on `bridge`.
 
         Without `mac` libvirt invents one. `client_id`, in hexadecimal digits, is the DHCP client identifier it
         sends, as machines cloned from one image do. `options` are those of its `mac2ip`, if it has one, with
-        commas between.
+        commas between. `cmdline` is more for its kernel: with `macbind.faithful` it uses no card with a MAC it did
+        not boot with, with `acpiphp.disable=1` it does not let go of a card.
         """
         words = [f"macbind.clientid={client_id}"] if client_id else []
         words += [f"macbind.options={options}"] if options else []
-        return self._xml("", bridge, name, mac, words)
+        return self._xml("", bridge, name, mac, [*words, *cmdline.split()])
 
     def disk_template(
         self,
@@ -246,7 +254,7 @@ def _newest_kernel() -> Path:
 
 def _archive(version: str) -> Iterator[bytes]:
     """The members of the initramfs, in the format that the kernel calls newc."""
-    for folder in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "modules", "proc", "run", "seed", "sys"):
+    for folder in _FOLDERS:
         yield _member(folder, stat.S_IFDIR | 0o755)
     yield _member("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     yield _member("bin/busybox", stat.S_IFREG | 0o755, _BUSYBOX.read_bytes())

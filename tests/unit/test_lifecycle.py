@@ -24,7 +24,8 @@ RUNNING = replace(UNUSED, hypervisor="one", uuid="u", phase=Phase.RUNNING)
 
 def domain(state: DomainState, *macs: MacAddress) -> Domain:
     """A domain as a hypervisor describes it."""
-    return Domain("u", "vm", "one", state, frozenset(macs or (MAC,)))
+    found = frozenset(macs or (MAC,))
+    return Domain("u", "vm", "one", state, found, found)
 
 
 def releases(verdict: Verdict) -> bool:

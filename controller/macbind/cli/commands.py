@@ -6,7 +6,7 @@ Heavy modules are imported inside the commands that need them, so that the other
 from __future__ import annotations
 
 from contextlib import suppress
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ import typer
 from macbind import __version__
 from macbind.cli import guest
 from macbind.cli.output import EXIT_CODES, Group, Output, table, when
+from macbind.cli.renumber import renumber
 from macbind.cli.vm import vm
 from macbind.errors import InvalidAddress, InvalidRequest, MacbindError, NotFound
 
@@ -226,6 +227,9 @@ def unreserve(
     _print_released(ctx.obj, [(name, done)], json)
 
 
+app.command()(renumber)
+
+
 # -- questions -----------------------------------------------------------------------------------------------
 
 
@@ -262,11 +266,12 @@ def show(
     """Show one allocation and its history."""
     with _client(socket) as client:
         found = _find(client, what)
+        moves_to = next((one.new for one in client.moves() if one.old.address == found.address), None)
         history = list(client.history(address=found.address, limit=20))
     if json:
-        ctx.obj.value({"allocation": found, "history": history})
+        ctx.obj.value({"allocation": found, "moves_to": moves_to, "history": history})
         return
-    facts = {
+    facts: dict[str, Any] = {
         "name": found.name,
         "address": found.address,
         "mac": found.mac,
@@ -280,7 +285,9 @@ def show(
         "generation": found.generation,
         "domain": found.domain,
         "created": when(found.created_at),
-        "expires": when(found.expires_at),
+        "moves from": found.moves_from,
+        "moves to": None if moves_to is None else moves_to.address,
+        "expires" if found.moves_from is None else "settled": when(found.expires_at),
     }
     facts |= found.options.to_dict()
     for key, value in facts.items():
@@ -574,15 +581,24 @@ def _find(client: Client, what: str) -> Allocation:
 
 
 def _print(found: list[Allocation], *, wide: bool = False) -> None:
+    targets = {one.moves_from: one.address for one in found if one.moves_from is not None}
     table(
         ["ADDRESS", "MAC", "NAME", "POOL", "GROUP", "STATE", *["GATEWAY", "LINK-LOCAL", "IPV6"] * wide],
         [
-            (one.address, one.mac, one.name, one.pool, one.group, f"{one.state}{' pinned' * one.pinned}")
+            (one.address, one.mac, one.name, one.pool, one.group, _state(one, targets.get(one.address)))
             + (one.gateway, one.link_local, one.ipv6) * wide
             for one in found
         ],
         "No allocations.",
     )
+
+
+def _state(one: Allocation, moves_to: IPv4Address | None) -> str:
+    """What stands in the last column."""
+    words = [str(one.state), "pinned" if one.pinned else None]
+    words += [f"moves from {one.moves_from}" if one.moves_from else None]
+    words += [f"moves to {moves_to}" if moves_to else None]
+    return " ".join(word for word in words if word)
 
 
 def _print_released(output: Output, done: list[tuple[str, Released]], as_json: bool) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from macbind.cli.output import Output, table
-from macbind.errors import InvalidRequest, MacbindError
+from macbind.cli.output import problems_told as _problems_told
+from macbind.cli.output import tell as _tell
+from macbind.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from macbind.client import Client
-    from macbind.machine import Destroyed, Machine, Progress
+    from macbind.machine import Destroyed, Machine
 
 vm = typer.Typer(
     no_args_is_help=True,
@@ -209,21 +210,6 @@ def _client(socket: Path | None) -> Client:
     from macbind.client import Client
 
     return Client(socket)
-
-
-def _tell(progress: Progress) -> None:
-    typer.echo(f"{progress.seconds:6.1f} s  {progress.machine}: {progress.step}", err=True)
-
-
-@contextmanager
-def _problems_told() -> Iterator[None]:
-    """Prints what else an error has to say: what could not be undone, which others failed."""
-    try:
-        yield
-    except MacbindError as error:
-        for note in getattr(error, "__notes__", ()):
-            typer.echo(f"macbind: {note}", err=True)
-        raise
 
 
 def _print(made: Sequence[Machine]) -> None:

@@ -57,6 +57,11 @@ class Step(StrEnum):
     DESTROYED = "destroyed"
     DELETED = "clones deleted"
     RELEASED = "released"
+    RESERVED = "new address reserved"
+    UNPLUGGED = "card unplugged"
+    PLUGGED_IN = "card plugged in"
+    REDEFINED = "definition changed"
+    MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,27 @@ class Destroyed:
     clones: tuple[str, ...]
     addresses: tuple[IPv4Address, ...]
     already_gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Renumbered:
+    """A machine that has been given another address, or its old one back.
+
+    Attributes:
+        name: Its name, and its allocation's.
+        address: The address it has now.
+        mac: The MAC it has now.
+        before: The address it had before, or was to have.
+        domain: Its domain's name; None if it has none.
+        changed: Whether anything had to be done.
+    """
+
+    name: str
+    address: IPv4Address
+    mac: MacAddress
+    before: IPv4Address
+    domain: str | None
+    changed: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class Telling:
         who = Identity(
             told.mac,
             told.interface,
-            options.routers[0] if options.routers else None,
+            options.gateway,
             options.domain_name_servers,
             options.domain_name,
             options.hostname or (told.name if is_label(told.name) else None),

@@ -12,7 +12,17 @@ from pydantic_core import PydanticCustomError
 
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidOption, InvalidRequest
-from macbind.model import NO_OPTIONS, Allocation, AuditEntry, Move, PoolUsage, Released, Status, Told, check_name
+from macbind.model import (
+    NO_OPTIONS,
+    Allocation,
+    AuditEntry,
+    Move,
+    PoolUsage,
+    Released,
+    Status,
+    Told,
+    check_name,
+)
 from macbind.options import DhcpOptions
 from macbind.registry.transaction import Wanted
 

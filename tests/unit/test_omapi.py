@@ -123,6 +123,15 @@ def test_wrong_reply_is_a_typed_error(answer: Callable[[int], bytes], error: typ
         session.feed(raw)
 
 
+@pytest.mark.parametrize("of", [KEY, None], ids=["signed", "of an authenticator"])
+def test_without_a_key_a_reply_that_claims_one_is_not_omapi(of: Key | None) -> None:
+    """Who never signed is not told about secrets that differ."""
+    session, peer = Session("main", None), Peer(None)
+    raw = replace(reply_to(asking(session, peer)), authid=7).encode(of)
+    with pytest.raises(DhcpdUnavailable, match="a signed answer to a question that was not"):
+        session.feed(raw)
+
+
 def test_truncated_reply_is_waited_for() -> None:
     """Half a reply is no reply yet; the rest completes it."""
     session, peer = session_for(KEY), Peer(KEY)

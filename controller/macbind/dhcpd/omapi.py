@@ -428,6 +428,8 @@ class Session:
     def _on_reply(self, message: wire.OmapiMessage, signed: bytes) -> tuple[int, Reply]:
         own = self._authenticator
         if message.authid != own.authid or not hmac.compare_digest(message.signature, own.sign(signed)):
+            if not self._key:
+                raise self._garbled("a signed answer to a question that was not")
             raise DhcpdRefused(
                 f"dhcpd '{self._name}' does not accept our signature with the key '{self._key}': the secrets differ.",
                 hint="Restart dhcpd after its key file changed, or give macbind the key dhcpd uses.",

@@ -101,7 +101,7 @@ def box(network: Lab, tmp_path: Path) -> Iterator[Box]:
 
 
 @pytest.fixture(scope="module")
-def squatter(network: Lab) -> Iterator[Port]:
+def squatter(network: Lab) -> Port:
     """A machine that can take an address."""
     return network.port("squatter", "02:00:00:00:00:99")
 

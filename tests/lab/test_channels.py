@@ -356,6 +356,8 @@ def test_what_a_machine_is_told_is_what_counts_for_it(site: Site) -> None:
     with pytest.raises(NotFound):
         site.client.told("edge/1")
     one = site.client.allocate("farm", "edge/1", options=own)
+    routed = DhcpOptions.parse({"routers": ["10.0.0.9"], "static_routes": ["0.0.0.0/0 via 10.0.0.8"]})
+    router = site.client.allocate("farm", "edge-3", options=routed)
     other = site.client.allocate("farm", "edge/2")
     told = site.client.told("edge/1")
     assert (told.name, told.mac, str(told.interface)) == (one.name, one.mac, f"{one.address}/8")
@@ -371,7 +373,9 @@ def test_what_a_machine_is_told_is_what_counts_for_it(site: Site) -> None:
     assert (identity.hostname, str(identity.gateway)) == (None, "10.0.0.1")
     with pytest.raises(Conflict, match="allocated anew"):
         Telling().identity(site.client, replace(one, address=other.address))
-    for name in (one.name, other.name):
+    identity, _ = Telling().identity(site.client, router)
+    assert (identity.hostname, str(identity.gateway)) == ("edge-3", "10.0.0.8")
+    for name in (one.name, other.name, router.name):
         site.client.release(name)
 
 

@@ -92,6 +92,7 @@ class Wine:
         lines = ["@echo off", f'set "TEMP={windows_path(self.place)}"']
         for name, scene in scenes.items():
             lines += self._stage(self.place / name, scene)
+        lines.append("exit /b 0")
         stage = self.place / "stage.bat"
         _write(stage, lines)
         subprocess.run(

@@ -151,7 +151,8 @@ function Test-Address([string]$Text) {
     return $Text -match '^(\d{1,3}\.){3}\d{1,3}$' -and [Net.IPAddress]::TryParse($Text, [ref]$parsed)
 }
 
-# The plan for an adapter of this machine, from the first channel that is about one; nothing if none is.
+# The plan for an adapter of this machine, from the first channel that is about one; nothing if none is. An adapter that
+# shows no MAC while it is disabled may be the one that is meant, so then it is no fault if none of the others is.
 function Read-Identity($Adapters) {
     foreach ($channel in 'Smbios', 'Xenstore') {
         $said = @{}
@@ -165,6 +166,7 @@ function Read-Identity($Adapters) {
         $address, $length = "$($said.address)" -split '/', 2
         $dns = @("$($said.dns)" -split ' ' | Where-Object { $_ })
         $bad = @(@($address) + $dns + @($said.gateway | Where-Object { $_ }) | Where-Object { -not (Test-Address $_) })
+        if (-not $adapter -and @($Adapters | Where-Object { -not (Get-Macs $_) }).Count) { continue }
         if (-not $adapter) {
             Write-Warning "What $channel says is not used: '$($said.mac)' is no adapter of this machine."
         } elseif ($bad.Count -or $length -notmatch '^([1-9]|[12]\d|3[0-2])$') {
@@ -317,15 +319,15 @@ function Invoke-Configure {
     $asleep = @($adapters | Where-Object { $_.Status -eq 'Disabled' })
     if ($plan) {
         if ($plan.Adapter.Status -ne 'Disabled') { Invoke-Plan $plan; return }
-        $asleep = @($plan.Adapter)
+        $asleep = @($plan.Adapter) + @($asleep | Where-Object { $_.Name -ne $plan.Adapter.Name })
     }
     foreach ($adapter in $asleep) {
         if ($DryRun) { "mac2ip: would enable $($adapter.Name) and look at its MAC"; continue }
         $awake = Enable-Adapter $adapter
-        $sure = $null
-        if ($plan -and $plan.Source -notlike 'pool *') { $plan.Adapter = $awake; $sure = $plan }
-        if (-not $sure) { $sure = Find-Plan @($awake) }
-        if ($sure) { Invoke-Plan $sure; return }
+        $plan = $null
+        if (-not $MacOnly) { $plan = Read-Identity @($awake) }
+        if (-not $plan) { $plan = Find-Plan @($awake) }
+        if ($plan) { Invoke-Plan $plan; return }
         Undo-Enable
     }
     if ($DryRun -and $asleep.Count) { return }

@@ -39,6 +39,8 @@ SCRIPTS = {
     "linux-unit": Script(
         "the systemd unit that runs it at boot", "macbind.guest.linux", "unit", of_pools=False
     ),
+    "windows": Script("a PowerShell script for Windows", "macbind.guest.windows", "powershell"),
+    "windows-batch": Script("a batch file for old Windows", "macbind.guest.windows", "batch"),
 }
 """What there is, by the word on the command line."""
 

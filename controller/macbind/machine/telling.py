@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -16,7 +15,7 @@ from macbind.errors import Conflict, InvalidRequest
 from macbind.guest.identity import Identity, check_data
 from macbind.guest.nocloud import seed_files
 from macbind.model import Allocation, Told
-from macbind.options import DhcpOptions, is_label
+from macbind.options import is_label
 from macbind.virt import seed, xenstore
 from macbind.virt.channels import Channel, check_size, parse_channels
 
@@ -125,7 +124,6 @@ def plan_telling(hypervisor: Hypervisor, template: Template, originals: list[Ori
     if Channel.NOCLOUD in channels:
         seed_pool = seed.choose_pool(hypervisor, pool or choice.seed_pool, originals)
     return Telling(channels, data, seed_pool, user_data, f"eth{template.nic}")
-
 
 
 def _refuse_remote_xen(uri: str) -> None:

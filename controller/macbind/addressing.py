@@ -385,6 +385,20 @@ class AddressPlan:
         """Whether nobody may be given this address, neither by ``allocate`` nor by hand."""
         return address in self.forbidden or any(rule.is_gateway(address) for rule in self.rules)
 
+    def joined(self, rules: Sequence[GatewayRule]) -> Iterator[AddressRange]:
+        """What ``allocate`` may hand out as few ranges: gateways by these rules do not part them."""
+        last = self.assignable[0]
+        for item in self.assignable[1:]:
+            gap = range(int(last.hi) + 1, int(item.lo))
+            if len(gap) <= len(rules) and all(
+                any(rule.is_gateway(IPv4Address(one)) for rule in rules) for one in gap
+            ):
+                last = AddressRange(last.lo, item.hi)
+            else:
+                yield last
+                last = item
+        yield last
+
     def assignable_of(self, mac: MacAddress) -> IPv4Address | None:
         """The address ``allocate`` may hand out with this MAC, if there is one."""
         address = mac.value - self.scheme.offset

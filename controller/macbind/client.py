@@ -53,7 +53,7 @@ _CONNECT_TIMEOUT = struct.pack("@ll", 3, 0)
 _MAX_IDLE = 20
 """Connections kept for the next calls."""
 _MAX_ANSWER = 256 << 20
-"""Bytes of an answer: 65,536 allocations have 34 MB, and more with options."""
+"""Bytes of an answer: 65,536 allocations have 42 MB, and more with options."""
 _PIECE = 1 << 20
 
 

@@ -186,25 +186,32 @@ class Pool:
             return self.gateway
         return self.subnet.gateway
 
-    @property
-    def gateways(self) -> GatewayRule | None:
-        """The default gateway of machines without options of their own, as a rule; None if they have none."""
-        route = default_route(self.options.static_routes or self.subnet.options.static_routes)
-        if route is not None:
-            return GatewayRule.fixed(route)
-        routers = self.options.routers or self.subnet.options.routers
-        if self.rule is not None or not routers:
-            return self.rule
-        return GatewayRule.fixed(routers[0])
-
     def gateway_of(self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS) -> IPv4Address | None:
         """The default gateway of the machine with this address and these options: the one it is told.
 
-        The same as ``told(address, options).gateway``, and cheaper for a machine without options of its own.
+        The same as ``told(address, options).gateway``, and cheaper for a machine without such options of its own.
         """
-        if options is not NO_OPTIONS and (options.routers or options.static_routes):
+        if options.routers or options.static_routes:
             return self.told(address, options).gateway
-        return None if self.gateways is None else self.gateways.of(address)
+        route = self._default_route
+        if route is not None:
+            return route
+        if self.rule is not None:
+            return self.rule.of(address)
+        return next(iter(self.options.routers or self.subnet.options.routers), None)
+
+    @property
+    def gateways(self) -> GatewayRule | None:
+        """The default gateway of machines without options of their own, as a rule; None if they have none."""
+        if self.rule is not None and self._default_route is None:
+            return self.rule
+        gateway = self.gateway_of(self.plan.assignable[0].lo)
+        return None if gateway is None else GatewayRule.fixed(gateway)
+
+    @property
+    def _default_route(self) -> IPv4Address | None:
+        routes = self.options.static_routes or self.subnet.options.static_routes
+        return default_route(routes) if routes else None
 
 
 @dataclass(frozen=True, slots=True)

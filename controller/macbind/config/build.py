@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from macbind.addressing import AddressPlan, AddressRange, MacScheme, by_gateway, check_plans, parse_network
+from macbind.addressing import AddressPlan, AddressRange, MacScheme, check_plans, parse_network
 from macbind.config.document import Document, did_you_mean, label
-from macbind.config.gateways import read_rule
+from macbind.config.gateways import check_dynamic, read_rule
 from macbind.config.lines import KeyPath
 from macbind.config.settings import DhcpdSettings, Settings
 from macbind.config.tables import PoolTable, SubnetTable, Tables
@@ -211,7 +211,7 @@ class _Build:
                             "dhcpd would give that address to a machine; leave it out of the range.",
                         )
                 for rule in self.rules[network]:
-                    self._check_dynamic_by_rule((*where, index), item, rule)
+                    check_dynamic(self.document, (*where, index), item, rule)
             if sum(map(len, subnet.dynamic)) > MAX_LISTED:
                 raise self.document.error(
                     where,
@@ -226,16 +226,6 @@ class _Build:
                         f"{label(where[:2])} dynamic: The ranges {left} and {right} overlap.",
                         "Name every address once.",
                     )
-
-    def _check_dynamic_by_rule(self, where: KeyPath, item: AddressRange, rule: GatewayRule) -> None:
-        found = next((one for one, piece in by_gateway(rule, [item]) if one in piece), None)
-        if found is not None:
-            raise self.document.error(
-                where,
-                f"{label(where[:2])} dynamic: The range {item} contains {found}, "
-                f"which is a gateway by the rule {rule}.",
-                "dhcpd would give that address to a machine; leave it out of the range.",
-            )
 
     def _pool(
         self, name: str, table: PoolTable, subnet: Subnet, options: DhcpOptions, rule: GatewayRule | None

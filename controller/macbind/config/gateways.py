@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
+from macbind.addressing import AddressRange, by_gateway
 from macbind.config.document import Document, label
 from macbind.config.lines import KeyPath
 from macbind.config.tables import PoolTable, SubnetTable
@@ -55,6 +56,18 @@ def read_rule(
                 "Use another last octet.",
             )
     return rule
+
+
+def check_dynamic(document: Document, where: KeyPath, item: AddressRange, rule: GatewayRule) -> None:
+    """A dynamic range must hold no gateway of any rule on its subnet."""
+    found = next((gateway for gateway, piece in by_gateway(rule, [item]) if gateway in piece), None)
+    if found is not None:
+        raise document.error(
+            where,
+            f"{label(where[:2])} dynamic: The range {item} contains {found}, "
+            f"which is a gateway by the rule {rule}.",
+            "dhcpd would give that address to a machine; leave it out of the range.",
+        )
 
 
 def _check_subnet(document: Document, where: KeyPath, rule: GatewayRule, network: IPv4Network) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
@@ -44,30 +44,17 @@ class GuestPool:
     def of(cls, pool: Pool) -> GuestPool:
         """The facts of one pool."""
         options = pool.options.over(pool.subnet.options)
+        own = [pool.gateways] if pool.gateways is not None and pool.gateways.own else []
         return cls(
             pool.name,
             pool.plan.scheme,
             pool.plan.subnet,
-            tuple(_without_gaps(pool)),
+            tuple(pool.plan.joined(own)),
             tuple(sorted(_forbidden(pool))),
             pool.gateways,
             options.domain_name_servers,
             options.domain_name,
         )
-
-
-def _without_gaps(pool: Pool) -> Iterator[AddressRange]:
-    """The pool's ranges; those with nothing but a gateway by its rule between them as one."""
-    rule, ranges = pool.gateways, iter(pool.plan.assignable)
-    last = next(ranges)
-    for item in ranges:
-        gap = last.hi + 1
-        if rule is not None and rule.own and gap + 1 == item.lo and rule.is_gateway(gap):
-            last = AddressRange(last.lo, item.hi)
-        else:
-            yield last
-            last = item
-    yield last
 
 
 def _forbidden(pool: Pool) -> frozenset[IPv4Address]:

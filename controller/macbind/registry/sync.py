@@ -107,19 +107,22 @@ def _forget_dhcpds(db: Connection, wanted: Mapping[str, int]) -> None:
 
 
 def _layout(pool: Pool) -> str:
-    return json.dumps(
-        {
-            "subnet": str(pool.plan.subnet),
-            "prefix": pool.plan.scheme.text,
-            "mode": pool.mode,
-            "ranges": [str(item) for item in pool.plan.assignable],
-        },
-        sort_keys=True,
-    )
+    """What the pool hands out. Its row is written with every change, so ten thousands of gaps do not stand in it."""
+    plan = pool.plan
+    layout: dict[str, Any] = {
+        "subnet": str(plan.subnet),
+        "prefix": plan.scheme.text,
+        "mode": pool.mode,
+        "ranges": [str(item) for item in plan.joined(plan.rules)],
+    }
+    if plan.rules:  # without any the text is what it was before there were rules
+        layout["rules"] = [str(rule) for rule in plan.rules]
+    return json.dumps(layout, sort_keys=True)
 
 
 def _refuse_swaps(db: Connection, before: Iterable[Row[Any]], after: Iterable[Pool]) -> None:
     """Refuses that an address in use moves into dhcpd's configuration file (static mode), or out of it."""
+    # A layout's ranges go across gateways by rule, which nobody holds.
     layouts = [json.loads(row.layout) for row in before]
     was = merge(
         AddressRange.parse(text)

@@ -27,7 +27,7 @@ from macbind.options import DhcpOptions
 from macbind.registry.transaction import Wanted
 
 MAX_COUNT = 65_536
-"""Allocations per request; about 20 MB of answer."""
+"""Allocations per request; some 40 MB of answer."""
 MAX_PAGE = 1000
 MAX_WAIT_S = 300.0
 MAX_TTL_S = 10 * 365 * 86_400.0

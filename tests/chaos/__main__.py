@@ -6,15 +6,17 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 
 from chaos.campaign import ORDER, ROUND_S, Campaign, Report
+from chaos.history import Violation
 from chaos.plants import PLANTS
 
-_MOST = 10
-"""Violations printed in full."""
+MOST = 10
+"""Violations printed in full, unless more checks than that have found something: one of each always is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,13 +79,34 @@ def print_report(report: Report) -> None:
     print(f"\n{'checks':<42} {'decided':>9} {'undecided':>9}")
     for what, by in sorted(checks.items()):
         print(f"  {what:<40} {by.get('decided', 0):>9} {by.get('undecided', 0):>9}")
-    for number, violation in enumerate(report.violations[:_MOST], 1):
-        print(f"\nVIOLATION {number}: {violation.what}")
+    _print_violations(report.violations)
+
+
+def _print_violations(violations: Sequence[Violation]) -> None:
+    """How many each check has found, some of each in full, and the number of all."""
+    if violations:
+        _table("violations found by the check", list(Counter(one.check for one in violations).items()))
+    shown = choose(violations, MOST)
+    for number, violation in enumerate(shown, 1):
+        print(f"\nVIOLATION {number} ({violation.check}): {violation.what}")
         for line in violation.lines:
             print(f"  {line}")
-    if len(report.violations) > _MOST:
-        print(f"\n… and {len(report.violations) - _MOST} more")
-    print(f"\nviolations  {len(report.violations)}")
+    if len(violations) > len(shown):
+        print(f"\n… and {len(violations) - len(shown)} more")
+    print(f"\nviolations  {len(violations)}")
+
+
+def choose(violations: Sequence[Violation], most: int) -> list[Violation]:
+    """The first ones of every check, `most` in all or one of each: one bug is found by many checks, in many ways.
+
+    They come check by check, in the order in which each check has found its first.
+    """
+    by_check: defaultdict[str, list[Violation]] = defaultdict(list)
+    for one in violations:
+        by_check[one.check].append(one)
+    turns = (one for turn in zip_longest(*by_check.values()) for one in turn if one is not None)
+    shown = Counter(one.check for one in islice(turns, max(most, len(by_check))))
+    return [one for check, found in by_check.items() for one in found[: shown[check]]]
 
 
 def _print_operations(report: Report) -> None:

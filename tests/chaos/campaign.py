@@ -13,7 +13,7 @@ from chaos.checker import Checker
 from chaos.faults import FAULTS, STEP, Mend, fill
 from chaos.history import History, Violation, outcomes
 from chaos.seams import STEPS, Need, Step
-from chaos.site import Kind, NotRecovered, Site
+from chaos.site import RECOVER_S, Kind, NotRecovered, Site
 from labkit.dhcpd import DhcpdDied
 from labkit.virt import LibvirtdDied
 from labkit.wait import until
@@ -40,6 +40,8 @@ ROUND_S = 14.0
 """How long a round works."""
 _END_S = 8.0
 """What the last checks of one site take, roughly."""
+_NEVER_S = 4.0
+"""How long a recovery is waited for that never comes, with a bug that was planted."""
 
 
 @dataclass
@@ -185,15 +187,21 @@ class Arena:
         return self.steps.popleft()
 
     def check(self) -> list[Violation]:
-        """Waits for macbind to recover and compares everything."""
+        """Waits for macbind to recover and compares everything; if it does not, what callers were told."""
         site = self.site
         try:
             site.rest()
             history = History(site.entries())
             site.settle([one.name for one in history.names.values() if one.by_itself and one.claimed])
         except NotRecovered as error:
-            return [Violation(str(error), ())]
-        return self.checker.after_round(history) + self._unexpected() + self._secrets([site.place])
+            found = [Violation("recovery", str(error)), *self.told()]
+        else:
+            found = self.checker.after_round(history)
+        return found + self._unexpected() + self._secrets([site.place])
+
+    def told(self) -> list[Violation]:
+        """What is wrong with the answers alone."""
+        return History(self.site.entries()).violations
 
     def end(self) -> list[Violation]:
         """The last checks of all."""
@@ -202,24 +210,24 @@ class Arena:
             found = self.checker.at_the_end(History(site.entries()))
             site.answers()
         except NotRecovered as error:
-            return [Violation(str(error), ())]
+            return [Violation("recovery", str(error))]
         places = [site.place, *([site.postgres.directory] if site.postgres else [])]
         return found + self._unexpected() + self._secrets(places)
 
     def _unexpected(self) -> list[Violation]:
         site = self.site
-        found = [Violation(text, ()) for text in site.unexpected]
+        found = [Violation("processes", text) for text in site.unexpected]
         site.unexpected.clear()
         log = site.farm.log()
         fresh, self.log_read = log[self.log_read :], len(log)
         lines = [line for line in fresh.splitlines() if '"critical"' in line or "Traceback" in line]
-        return found + [Violation(f"macbind's log has a defect: {line[:2000]}", ()) for line in lines[:3]]
+        return found + [Violation("log", f"macbind's log has a defect: {line[:2000]}") for line in lines[:3]]
 
     def _secrets(self, places: Sequence[Path]) -> list[Violation]:
         files, leaks = secrets.search(self.guard.secrets, places)
         self.checker.counts["files without secrets"] += files
         self.checker.counts["processes without secrets"] = self.guard.processes
-        return [Violation(leak, ()) for leak in [*self.guard.leaks, *leaks][:5]]
+        return [Violation("secrets", leak) for leak in [*self.guard.leaks, *leaks][:5]]
 
 
 def secrets_of(site: Site) -> list[secrets.Secret]:
@@ -288,7 +296,8 @@ class Campaign:
             kind = SITES[index]
             if self.plant:
                 plant = plants.PLANTS[self.plant]
-                kind = replace(kind, domains=plant.domains, weights=plant.weights)
+                recover_s = RECOVER_S if plant.recovers else _NEVER_S
+                kind = replace(kind, domains=plant.domains, weights=plant.weights, recover_s=recover_s)
             site = Site(kind, self.place / kind.name, self.report.seed, plant=self.plant)
             stack.enter_context(site)
             guard = stack.enter_context(secrets.Guard(secrets_of(site)))
@@ -305,7 +314,7 @@ class Campaign:
             found = arena.check()
         except (DhcpdDied, LibvirtdDied, TimeoutError) as error:
             mended = time.monotonic()
-            found = [Violation(f"could not be mended: {error}", ())]
+            found = [Violation("mending", f"could not be mended: {error}"), *arena.told()]
         self._blame(arena, f"round {number}", found)
         self.report.faults += fight.faults
         self.report.rounds[arena.site.kind.name] += 1

@@ -71,14 +71,14 @@ class Checker:
                 one.name, binding.generation, binding.mac
             )  # fmt: skip
             if not right:
-                found.append(
-                    history.violation(f"{one.name} holds {binding}, and SQL has {row}", one.name, address)
-                )
+                what = f"{one.name} holds {binding}, and SQL has {row}"
+                found.append(history.violation("held in SQL", what, one.name, address))
         names = {one.name for fate in (Fate.HELD, Fate.UNSURE) for one in history.of(fate)}
         for row in registry.rows.values():
             self.counts["explained in SQL"] += 1
             if row.live and row.name not in names | {PROBE, WITNESS}:
-                found.append(history.violation(f"leaked: nobody holds {row}", row.name, row.address))
+                what = f"leaked: nobody holds {row}"
+                found.append(history.violation("explained in SQL", what, row.name, row.address))
         return found
 
     def _tiled(self, history: History, registry: sql.Snapshot) -> list[Violation]:
@@ -97,16 +97,16 @@ class Checker:
             wrong = sorted(one for one, times in parts.items() if times > 1 or one not in inside)
             wrong += sorted(inside - parts.keys())
             if wrong:
-                found.append(
-                    history.violation(f"free and used do not make up the pool {pool}: {wrong}", *wrong)
-                )
+                what = f"free and used do not make up the pool {pool}: {wrong}"
+                found.append(history.violation("pools tiled", what, *wrong))
         return found
 
     def _told(self, history: History, registry: sql.Snapshot) -> list[Violation]:
         """Nothing is left to look at, and dhcpd has confirmed what lives and nothing else."""
         self.counts["told and dirty"] += 1
         found = [
-            history.violation(f"nobody looks at {one} any more", one[1]) for one in sorted(registry.dirty)
+            history.violation("told and dirty", f"nobody looks at {one} any more", one[1])
+            for one in sorted(registry.dirty)
         ]
         live = {
             (DHCPD, row.address): row.generation
@@ -116,7 +116,7 @@ class Checker:
         for key in sorted(live.keys() | registry.told.keys()):
             if key[1] != PROBED and live.get(key) != registry.told.get(key):
                 what = f"{key[1]}: generation {live.get(key)} lives, {registry.told.get(key)} was confirmed"
-                found.append(history.violation(what, key[1]))
+                found.append(history.violation("told and dirty", what, key[1]))
         return found
 
     # -- dhcpd -----------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Checker:
                 about = [row.address for row in registry.rows.values() if row.mac == mac]
                 about += [one.address for one in history.released() if one.mac == mac]
                 what = f"{mac}: dhcpd has {host}, it should have {wanted.get(mac)}"
-                found.append(history.violation(what, *sorted(set(about))))
+                found.append(history.violation("hosts in dhcpd", what, *sorted(set(about))))
         return found
 
     def _served(self, history: History, held: Sequence[Name]) -> list[Violation]:
@@ -147,7 +147,7 @@ class Checker:
             got = self._address(one.binding.mac)
             if got != one.binding.address:
                 what = f"{one.name}: {one.binding.mac} gets {got} by DHCP, not {one.binding.address}"
-                found.append(history.violation(what, one.name))
+                found.append(history.violation("served by DHCP", what, one.name))
         return found
 
     def _address(self, mac: str) -> str | None:
@@ -162,7 +162,8 @@ class Checker:
                 expect_silence(DhcpClient(self.site.cable, mac), self.site.witness)
             except AssertionError as error:
                 about = [one.address for one in history.released() if one.mac == mac]
-                found.append(history.violation(f"released, and yet: {error}", *sorted(set(about))))
+                what = f"released, and yet: {error}"
+                found.append(history.violation("silence by DHCP", what, *sorted(set(about))))
         return found
 
     # -- the end ---------------------------------------------------------------------------------------
@@ -176,9 +177,8 @@ class Checker:
         for mac, host in self.site.hosts([str(one.mac) for one in made]).items():
             self.counts["full pools: served"] += 1
             if host is None or mac_of(host["ip"]) != mac or self._address(mac) != host["ip"]:
-                found.append(
-                    history.violation(f"a full pool: {mac} has {host}, and gets {self._address(mac)}")
-                )
+                what = f"a full pool: {mac} has {host}, and gets {self._address(mac)}"
+                found.append(history.violation("full pools: served", what))
         with self.site.farm.client(30.0) as client:
             for pool in RANGES:
                 client.release_group(f"fill-{pool}")
@@ -204,16 +204,16 @@ class Checker:
                 try:
                     group = client.allocate_group(pool, f"fill-{pool}", size)
                 except MacbindError as error:
-                    found.append(
-                        history.violation(f"the pool {pool} is not good for {size} addresses: {error}")
-                    )
+                    what = f"the pool {pool} is not good for {size} addresses: {error}"
+                    found.append(history.violation("full pools", what))
                     continue
                 made += group
                 if sorted(str(one.address) for one in group) != sorted(addresses(pool)):
-                    found.append(history.violation(f"the pool {pool} handed out {group}"))
+                    found.append(history.violation("full pools", f"the pool {pool} handed out {group}"))
                 try:
                     client.allocate(pool, f"one-more-{pool}")
-                    found.append(history.violation(f"the pool {pool} handed out more than it has"))
+                    what = f"the pool {pool} handed out more than it has"
+                    found.append(history.violation("full pools", what))
                 except PoolExhausted:
                     pass
         return made
@@ -222,7 +222,7 @@ class Checker:
         """Nothing of ours is left in SQL, in dhcpd's memory, and in what it reads after a restart."""
         registry = sql.snapshot(self.site.url)
         left = [row for row in registry.rows.values() if row.live and row.name != WITNESS]
-        found = [history.violation(f"{when} SQL has {row}", row.address) for row in left]
+        found = [history.violation("explained in SQL", f"{when} SQL has {row}", row.address) for row in left]
         found += self._tiled(history, registry) + self._told(history, registry)
         self.site.control.touch(begins=True)
         self.site.dhcpd.restart()
@@ -232,7 +232,7 @@ class Checker:
         for name in sorted(hosts_on_disk(self.site.farm.leases)):
             self.counts["hosts on disk"] += 1
             if not any(f"-{one}-" in name for one in (PROBED, WITNESSED)):
-                found.append(history.violation(f"{when} the lease file has {name}"))
+                found.append(history.violation("hosts on disk", f"{when} the lease file has {name}"))
         return found
 
 

@@ -50,10 +50,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Violation:
-    """Something that must never be, with the journal's lines about it."""
+    """Something that must never be, the check that has found it, and the journal's lines about it."""
 
+    check: str
     what: str
-    about: tuple[str, ...]
+    about: tuple[str, ...] = ()
     lines: tuple[Entry, ...] = ()
 
 
@@ -114,9 +115,9 @@ class History:
         found = {id(line): line for word in words for line in self._lines[word][-8:]}
         return tuple(sorted(found.values(), key=lambda line: float(line["t"])))
 
-    def violation(self, what: str, *about: str) -> Violation:
+    def violation(self, check: str, what: str, *about: str) -> Violation:
         """A violation with the lines about these names and addresses."""
-        return Violation(what, about, self.lines_about(*about))
+        return Violation(check, what, about, self.lines_about(*about))
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -141,7 +142,7 @@ class History:
                 if entry["good"] is False:
                     about = [str(entry[key]) for key in ("name", "address") if entry.get(key)]
                     self._note(entry, about)
-                    self._blame(f"{entry['what']}: {entry['seen']}", *about)
+                    self._blame(entry["what"], f"{entry['what']}: {entry['seen']}", *about)
 
     def _name(self, name: str) -> Name:
         return self.names.setdefault(name, Name(name))
@@ -150,8 +151,8 @@ class History:
         for word in words:
             self._lines[word].append(entry)
 
-    def _blame(self, what: str, *about: str) -> None:
-        self.violations.append(self.violation(what, *about))
+    def _blame(self, check: str, what: str, *about: str) -> None:
+        self.violations.append(self.violation(check, what, *about))
 
     def _let_go(self, name: str, start: Entry) -> None:
         one = self._name(name)
@@ -178,7 +179,8 @@ class History:
     def _taken(self, start: Entry, entry: Entry) -> None:
         made = {str(one["name"]): one for one in entry["made"]}
         if sorted(made) != sorted(start["names"]):
-            self._blame(f"asked for {start['names']}, told of {sorted(made)}", *start["names"])
+            what = f"asked for {start['names']}, told of {sorted(made)}"
+            self._blame("answers", what, *start["names"])
         for name, told in made.items():
             one = self._name(name)
             binding = Binding(str(told["address"]), int(told["generation"]), str(told["mac"]))
@@ -187,10 +189,13 @@ class History:
                 (float(start["t"]), float(entry["t"]), binding.generation, name)
             )
             if binding in one.past or (one.fate is Fate.GONE and one.binding == binding):
-                self._blame(f"{binding} was released and is told as held again", name, binding.address)
-            if one.fate is Fate.HELD and one.binding != binding:
-                self._blame(f"held {one.binding}, and is now told {binding}", name)
-            if one.fate is not Fate.HELD:
+                what = f"{binding} was released and is told as held again"
+                self._blame("answers", what, name, binding.address)
+            changed = one.fate is Fate.HELD and one.binding != binding
+            if changed:
+                self._blame("answers", f"held {one.binding}, and is now told {binding}", name)
+                self._close(one, float(entry["t"]))
+            if changed or one.fate is not Fate.HELD:
                 if one.binding is not None and one.binding != binding:
                     one.past.append(one.binding)
                 one.since = float(entry["t"])
@@ -200,18 +205,18 @@ class History:
         self._note(entry, start["names"])
         code = str(entry["code"])
         if code in DEFECTS:
-            self._blame(f"{start['kind']} met a defect: {entry['message']}", *start["names"])
+            self._blame("defects", f"{start['kind']} met a defect: {entry['message']}", *start["names"])
         for name in start["names"]:
             one = self._name(name)
             if start["kind"] in TAKES:
                 self._not_taken(one, code, str(entry["message"]))
             elif code in REFUSALS:
-                self._blame(f"{start['kind']} was refused: {entry['message']}", name)
+                self._blame("answers", f"{start['kind']} was refused: {entry['message']}", name)
 
     def _not_taken(self, one: Name, code: str, message: str) -> None:
         if one.fate is Fate.HELD:
             if code in REFUSALS:
-                self._blame(f"held, and asking again is refused with {code}", one.name)
+                self._blame("answers", f"held, and asking again is refused with {code}", one.name)
         elif code in NOTHING_KEPT or "Nothing was allocated" in message:
             one.fate = Fate.GONE
         else:
@@ -229,6 +234,7 @@ class History:
             for one in owned[1:]:
                 if one.since < latest.until and one.name != latest.name:
                     self._blame(
+                        "two owners",
                         f"{address} has two owners: {latest.name} (generation {latest.binding.generation}) and "
                         f"{one.name} (generation {one.binding.generation})",
                         latest.name,
@@ -242,6 +248,7 @@ class History:
             for _, _, generation, name in made:
                 if owner.setdefault(generation, name) != name:
                     self._blame(
+                        "generations",
                         f"{address} was given to {owner[generation]} and {name} with one generation, "
                         f"{generation}",
                         owner[generation],
@@ -253,9 +260,8 @@ class History:
                 while answered[0][0] < began:
                     newest, by = max((newest, by), answered.popleft()[1:])
                 if generation < newest:
-                    self._blame(
-                        f"{address} has generation {generation} after {newest} of {by}", name, by, address
-                    )
+                    what = f"{address} has generation {generation} after {newest} of {by}"
+                    self._blame("generations", what, name, by, address)
 
 
 TAKES = frozenset({"allocate", "allocate_group", "reserve"})

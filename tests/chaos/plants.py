@@ -16,11 +16,13 @@ class Plant:
         plant: Puts it into the product, in the daemon's process.
         weights: The faults to draw from while it is hunted.
         domains: Whether it shows only where domains end.
+        recovers: Whether macbind, with this bug, is as it should be after a while, as far as it can tell.
     """
 
     plant: Callable[[], None]
     weights: Mapping[str, float] = field(default_factory=dict)
     domains: bool = False
+    recovers: bool = True
 
 
 _SLOW = {"OMAPI slow": 3.0, "macbind killed": 1.0}
@@ -125,6 +127,6 @@ PLANTS: Mapping[str, Plant] = {
     "double-allocate": Plant(_double_allocate, _SLOW),
     "keep-ghosts": Plant(_keep_ghosts, {"dhcpd killed, lease file of old": 1.0}),
     "trust-after-reconnect": Plant(_trust_after_reconnect, {"dhcpd killed, lease file gone": 1.0}),
-    "deaf-warden": Plant(_deaf_warden, domains=True),
+    "deaf-warden": Plant(_deaf_warden, domains=True, recovers=False),
     "leak-secret": Plant(_leak_secret, {"OMAPI cut in a message": 1.0}),
 }

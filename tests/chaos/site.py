@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from chaos.control import Arm, Control, Phase
 from chaos.journal import Entry, read
@@ -35,8 +35,6 @@ PROXY_PORT = 7912
 WORKERS = 4
 RECOVER_S = 40.0
 """How long macbind has to recover when every fault is mended."""
-PLANTED_S = 4.0
-"""The same when there is a bug, and the machine has nothing else to do."""
 RESTS_S = 60.0
 LOOK = 0.35
 """The share of answers that workers check with omshell at once; all when a bug is hunted."""
@@ -56,6 +54,7 @@ class Kind:
     clocks: bool = False
     weights: Mapping[str, float] | None = None
     """Other weights of faults; what is not named is not drawn."""
+    recover_s: float = RECOVER_S
 
 
 class NotRecovered(RuntimeError):
@@ -68,7 +67,6 @@ class Site:
     def __init__(self, kind: Kind, place: Path, seed: int, *, plant: str = "") -> None:
         self.kind, self.place, self.seed, self.plant = kind, place, seed, plant
         self.look = 1.0 if plant else LOOK
-        self.recover_s = PLANTED_S if plant else RECOVER_S
         self._undo = ExitStack()
         self._workers: list[Process] = []
         self._spare: tuple[Process, Path] | None = None
@@ -349,7 +347,7 @@ class Site:
         Raises:
             NotRecovered: It is not, within the deadline.
         """
-        seen: dict[str, Any] = {}
+        wrong: list[str] = []
 
         def settled() -> bool:
             self.watch()
@@ -359,22 +357,27 @@ class Site:
                     client.reserve(PROBE, PROBED)
                     client.unreserve(PROBE)
                     status = client.status()
-                    held = {one.name for one in client.list()} & set(gone)
+                    held = sorted({one.name for one in client.list()} & set(gone))
             except MacbindError as error:
-                seen["problem"] = str(error)
+                wrong[:] = [str(error)]
                 return False
-            seen.update(status=status.dhcpds, hypervisors=status.hypervisors, held=sorted(held))
-            return (
-                not held
-                and all(one.state == "serving" and not one.backlog for one in status.dhcpds)
-                and all(one.connected for one in status.hypervisors)
-            )
+            wrong[:] = [
+                f"{one.name} is {one.state} with a backlog of {one.backlog}"
+                for one in status.dhcpds
+                if one.state != "serving" or one.backlog
+            ]
+            wrong.extend(f"{one.name} is not connected" for one in status.hypervisors if not one.connected)
+            if held:
+                wrong.append(f"domains that have ended still hold addresses: {', '.join(held)}")
+            return not wrong
 
+        limit_s = self.kind.recover_s
         try:
-            until(settled, self.recover_s, "macbind to recover")
+            until(settled, limit_s, "macbind to recover")
         except TimeoutError:
             raise NotRecovered(
-                f"macbind did not recover within {self.recover_s:g} s: {seen}\n{self.tail(self.farm.log())}"
+                f"macbind did not recover within {limit_s:g} s: {'; '.join(wrong)}\n"
+                f"{self.tail(self.farm.log())}"
             ) from None
 
     def _pin_witness(self) -> Allocation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,8 @@ def _bin(name: str) -> str:
 class Postgres:
     """One cluster with one superuser, ``macbind``; as a context manager it is gone afterwards."""
 
-    password = "s3cret-of-the-tests"
+    password = secrets.token_hex(16)
+    """Of all clusters of this process. Another process has another: one that is found somewhere is our own leak."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="macbind-pg-"))

@@ -1,6 +1,7 @@
 """The fault suite itself: a short run is clean, and every bug that is planted is found for what it is."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,17 +15,21 @@ from chaos.plants import PLANTS
 from labkit.wait import until
 
 TESTS = Path(__file__).parents[1]
+LEFT = r"\((acknowledged as released|hosts in dhcpd)\): .*dhcpd has \{"
+"""dhcpd serves what was released."""
+LOST = r"\((two owners|answers|held|released|held in SQL)\): .*(has two owners|is now told|None|gone already|SQL has)"
+"""What a caller holds is no longer macbind's, or another's: which of it shows depends on who comes first."""
 FOUND_BY = {
-    "free-before-confirm": "acknowledged as released: dhcpd has",
-    "answer-before-confirm": "acknowledged as served: dhcpd has None",
-    "forget-delete": "acknowledged as released: dhcpd has",
-    "double-allocate": "has two owners",
-    "keep-ghosts": "it should have None",
-    "trust-after-reconnect": "dhcpd has None, it should have",
-    "deaf-warden": "did not recover",
-    "leak-secret": "the OMAPI secret (hex) is in",
+    "free-before-confirm": LEFT,
+    "answer-before-confirm": r"\(acknowledged as served\): .*dhcpd has ",
+    "forget-delete": LEFT,
+    "double-allocate": LOST,
+    "keep-ghosts": r"\(hosts in dhcpd\): .*dhcpd has \{",
+    "trust-after-reconnect": r"\(hosts in dhcpd\): .*dhcpd has None, it should have \{",
+    "deaf-warden": r"\(recovery\): .*domains that have ended still hold addresses: vm-",
+    "leak-secret": r"\(secrets\): .*the OMAPI secret \(hex\) is in ",
 }
-"""What a run says of each plant."""
+"""What a run says of each plant, whatever the order in which things happen to be done."""
 
 
 class Run:
@@ -81,13 +86,13 @@ def test_nothing_is_lost_doubled_or_leaked_whatever_breaks(place: Path) -> None:
     assert run.left() == []
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("plant", sorted(PLANTS))
 def test_a_planted_bug_is_found(place: Path, plant: str) -> None:
     """The run ends with status 1, says what is wrong, and keeps what shows it, without a mount or a process."""
-    run = Run(place, "--seconds", "40", "--round", "3", "--plant", plant)
-    assert run.process.wait(170) == 1, run.text()
-    assert FOUND_BY[plant] in run.text(), run.text()
+    run = Run(place, "--seconds", "120", "--round", "3", "--plant", plant)
+    assert run.process.wait(280) == 1, run.text()
+    assert re.search(rf"^VIOLATION \d+ {FOUND_BY[plant]}", run.text(), re.MULTILINE), run.text()
     (kept,) = (path for path in place.iterdir() if path != run.output)
     assert f"kept: {kept}" in run.text()
     assert list((kept / "sqlite" / "journals").iterdir())

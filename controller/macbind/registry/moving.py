@@ -91,7 +91,7 @@ class Moving(Pinning, Releasing):
                 hint="A machine cannot be moved to a network it has no interface on.",
                 address=str(to),
             )
-        if to in mine.plan.forbidden:
+        if mine.plan.forbids(to):
             raise NotInPool(
                 f"{to} is the network, broadcast or gateway address of {mine.plan.subnet}.",
                 hint="Choose the address of a machine.",

@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from labkit.farm import Farm
-from labkit.guest import Guest, greeting
+from labkit.guest import Guest, boot, greeting
 from labkit.net import Lab
 from labkit.virt import Libvirtd
 from labkit.wait import until
@@ -146,24 +147,50 @@ def site() -> Iterator[Site]:
 
                 def start(name: str) -> None:
                     template = site.guest.template(cmdline=MACHINES[name])
-                    launch(client, template, "farm", name=name, uri=libvirtd.uri, wait=Wait(timeout_s=100))
+                    wait = Wait(timeout_s=100)
+                    guarded = name == "web"
+                    launch(
+                        client,
+                        template,
+                        "farm",
+                        name=name,
+                        uri=libvirtd.uri,
+                        wait=wait,
+                        anti_spoofing=guarded,
+                    )
 
+                define_filter(libvirtd, "clean-traffic", set())
+                start_lasting(site)
                 with ThreadPoolExecutor(len(MACHINES)) as pool:
                     list(lab.server.call(lambda: pool.map(start, MACHINES)))
                 yield site
                 assert farm.defects() == []
 
 
-@pytest.fixture(scope="module")
-def refused(site: Site) -> "dict[str, subprocess.CompletedProcess[str]]":
-    """What came of moving, at the same time, the two machines that cannot be moved."""
-    orders = {"loyal": ["10.1.1.21", "--timeout", "5"], "stiff": ["10.1.1.22", "--timeout", "5"]}
-    with ThreadPoolExecutor(len(orders)) as pool:
-        jobs = {
-            name: pool.submit(site.renumber, name, "--to", *more, "--live", "--json")
-            for name, more in orders.items()
+def define_filter(libvirtd: Libvirtd, name: str, known: set[str]) -> None:
+    """Gives libvirtd one of the filters that come with libvirt, and those it uses."""
+    file = Path("/etc/libvirt/nwfilter") / f"{name}.xml"
+    for used in re.findall(r"filterref filter='([^']+)'", file.read_text()):
+        if used not in known:
+            define_filter(libvirtd, used, known)
+    libvirtd.virsh("nwfilter-define", str(file))
+    known.add(name)
+
+
+def start_lasting(site: Site) -> None:
+    """Starts a machine that has a definition: `db`."""
+    one = site.client.allocate("farm", "db", address="10.1.1.51")
+    boot(site.libvirtd, site.guest.template(name="db", mac=str(one.mac)), persistent=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def refused(site: Site) -> "Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]":
+    """What comes of moving the two machines that cannot be moved; it goes on while other machines are."""
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            name: pool.submit(site.renumber, name, "--to", to, "--live", "--json", "--timeout", "5")
+            for name, to in (("loyal", "10.1.1.21"), ("stiff", "10.1.1.22"))
         }
-        return {name: job.result() for name, job in jobs.items()}
 
 
 def test_a_running_machine_moves_and_no_other_is_touched(site: Site) -> None:
@@ -190,6 +217,7 @@ def test_a_running_machine_moves_and_no_other_is_touched(site: Site) -> None:
     assert site.farm.dhcpd.omshell_host(str(before.mac)) is None
     site.until_holds("web", "10.1.1.20")
     assert _slots(site.xml("web")) == slot
+    assert "<parameter name='IP' value='10.1.1.20'/>" in site.xml("web")
     assert "move" not in site.xml("web")
     assert site.answers(calm.address)
     assert site.serves(site.client.get("calm"))
@@ -212,47 +240,6 @@ def test_nothing_is_done_twice(site: Site) -> None:
     done = site.renumbered("calm", "--to", address, "--live")
     assert (done["address"], done["changed"]) == (address, False)
     assert site.xml("calm") == before
-
-
-def test_a_machine_that_ignores_the_new_card_gets_the_old_one_back(
-    site: Site, refused: "dict[str, subprocess.CompletedProcess[str]]"
-) -> None:
-    """One that uses only cards it knows: in time, it has its card and address again, and the new address is free."""
-    error = json.loads(refused["loyal"].stdout)["error"]
-    assert (refused["loyal"].returncode, error["code"], error["details"]["step"]) == (
-        5,
-        "machine_failed",
-        "wait",
-    )
-    assert "did not answer a ping at 10.1.1.21 within 5 s" in error["message"]
-    assert "undo" not in error["details"], error
-    _unchanged(site, "loyal", "10.1.1.21")
-
-
-def test_a_machine_that_does_not_let_go_of_its_card_keeps_it(
-    site: Site, refused: "dict[str, subprocess.CompletedProcess[str]]"
-) -> None:
-    """One whose system takes no part in hot-plugging: it keeps card and address, and the new address is free."""
-    error = json.loads(refused["stiff"].stdout)["error"]
-    assert (refused["stiff"].returncode, error["code"], error["details"]["step"]) == (
-        5,
-        "machine_failed",
-        "unplug",
-    )
-    assert "undo" not in error["details"], error
-    _unchanged(site, "stiff", "10.1.1.22")
-
-
-def _unchanged(site: Site, name: str, target: str) -> None:
-    one = site.client.get(name)
-    assert site.answers(one.address)
-    assert site.card(name) == {str(one.mac)}
-    assert site.serves(one)
-    assert "move" not in site.xml(name)
-    site.until_holds(name, str(one.address))
-    (taken,) = [site.client.allocate("farm", "probe", address=target)]
-    assert str(taken.address) == target
-    site.client.release("probe")
 
 
 def test_a_move_that_broke_off_is_seen_and_goes_on(site: Site) -> None:
@@ -287,29 +274,31 @@ def test_a_move_that_broke_off_is_given_up(site: Site) -> None:
     assert site.renumbered("web", "--abort")["changed"] is False
 
 
-def test_a_persistent_machine_moves_with_its_definition(site: Site) -> None:
-    """Off, its definition is changed; running, both are, so that it starts with its address the next time."""
-    one = site.client.allocate("farm", "db", address="10.1.1.50")
-    site.libvirtd.virsh("define", "/dev/stdin", stdin=site.guest.template(name="db", mac=str(one.mac)))
-    until(lambda: site.client.get("db").domain_uuid, SOON_S, "its domain to be seen")
-    assert site.renumber("db", "--to", "10.1.1.51", "--live").returncode == 4
-    site.renumbered("db", "--to", "10.1.1.51")
-    assert site.card("db") == {"00:16:3e:01:01:33"}
-    site.libvirtd.virsh("start", "db")
+def test_a_machine_that_is_off_moves_in_its_definition(site: Site) -> None:
+    """It starts with its new address; --live is refused, as is leaving it out for one that runs."""
+    one = site.client.allocate("farm", "spare")
+    site.libvirtd.virsh("define", "/dev/stdin", stdin=site.guest.template(name="spare", mac=str(one.mac)))
+    until(lambda: site.client.get("spare").domain_uuid, SOON_S, "its domain to be seen")
+    refusals = {"spare": ["--live"], "calm": []}
+    for name, more in refusals.items():
+        refusal = site.renumber(name, "--to", "10.1.1.45", *more)
+        assert refusal.returncode == 4, refusal.stderr
+        assert "--live" in refusal.stderr
+        assert "10.1.1.45" not in site.holders()
+    site.renumbered("spare", "--to", "10.1.1.45")
+    assert site.card("spare") == {"00:16:3e:01:01:2d"}
+    site.until_holds("spare", "10.1.1.45")
+    site.libvirtd.virsh("undefine", "spare")
+    site.until_holds("spare")
+
+
+def test_a_lasting_machine_moves_with_its_definition(site: Site) -> None:
+    """Both are changed, so that it has its address also after the next start."""
     until(lambda: site.answers("10.1.1.51"), 60, "db to answer")
-    refusal = site.renumber("db", "--to", "10.1.1.52")
-    assert refusal.returncode == 4
-    assert "Say --live" in refusal.stderr
     site.renumbered("db", "--to", "10.1.1.52", "--live", "--tcp", "22")
-    assert (
-        {str(mac) for mac in macs_in(site.xml("db", "--inactive"))}
-        == site.card("db")
-        == {"00:16:3e:01:01:34"}
-    )
+    stored = {str(mac) for mac in macs_in(site.xml("db", "--inactive"))}
+    assert stored == site.card("db") == {"00:16:3e:01:01:34"}
     site.until_holds("db", "10.1.1.52")
-    site.libvirtd.virsh("destroy", "db")
-    site.libvirtd.virsh("undefine", "db")
-    site.until_holds("db")
 
 
 def test_an_address_somebody_answers_at_is_refused(site: Site) -> None:
@@ -320,6 +309,49 @@ def test_an_address_somebody_answers_at_is_refused(site: Site) -> None:
     assert refusal.returncode == 5, refusal
     assert "Somebody answers a ping at 10.1.1.55 already" in refusal.stderr
     assert "10.1.1.55" not in site.holders()
+
+
+def test_a_machine_that_ignores_the_new_card_gets_the_old_one_back(
+    site: Site, refused: "dict[str, Future[subprocess.CompletedProcess[str]]]"
+) -> None:
+    """One that uses only cards it knows: in time, it has its card and address again, and the new address is free."""
+    done = refused["loyal"].result()
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"], error["details"]["step"]) == (
+        5,
+        "machine_failed",
+        "wait",
+    )
+    assert "did not answer a ping at 10.1.1.21 within 5 s" in error["message"]
+    assert "undo" not in error["details"], error
+    _unchanged(site, "loyal", "10.1.1.21")
+
+
+def test_a_machine_that_does_not_let_go_of_its_card_keeps_it(
+    site: Site, refused: "dict[str, Future[subprocess.CompletedProcess[str]]]"
+) -> None:
+    """One whose system takes no part in hot-plugging: it keeps card and address, and the new address is free."""
+    done = refused["stiff"].result()
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"], error["details"]["step"]) == (
+        5,
+        "machine_failed",
+        "unplug",
+    )
+    assert "undo" not in error["details"], error
+    _unchanged(site, "stiff", "10.1.1.22")
+
+
+def _unchanged(site: Site, name: str, target: str) -> None:
+    one = site.client.get(name)
+    assert site.answers(one.address)
+    assert site.card(name) == {str(one.mac)}
+    assert site.serves(one)
+    assert "move" not in site.xml(name)
+    site.until_holds(name, str(one.address))
+    probe = f"probe-{name}"
+    assert str(site.client.allocate("farm", probe, address=target).address) == target
+    site.client.release(probe)
 
 
 def test_destroying_a_machine_on_its_way_frees_both_addresses(site: Site) -> None:

@@ -235,12 +235,15 @@ class Using(RuleBasedStateMachine):
     # -- moving ----------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.held)
-    @rule(pick=_PICK, away=st.booleans(), host=st.integers(0, 15))
-    def begin_move(self, pick: int, away: bool, host: int) -> None:
+    @rule(
+        pick=_PICK, away=st.sampled_from([False, False, True]), host=st.one_of(st.none(), st.integers(0, 15))
+    )
+    def begin_move(self, pick: int, away: bool, host: int | None) -> None:
         """An address of the same network is taken, if nobody has it, for a name that has its own MAC."""
         name = _picked(self.held, pick)
         pool = self.held[name].pool if not away else "rest"
-        address = self.pools[pool].plan.subnet[host]
+        free = self._unoccupied(pool)
+        address = free[pick % len(free)] if host is None and free else self.pools[pool].plan.subnet[host or 0]
         row = next((one for one in self._rows() if one.address == address), None)
         known, target = self.held.get(name), self.targets.get(name)
         until = self.book.now + timedelta(seconds=45)
@@ -290,15 +293,15 @@ class Using(RuleBasedStateMachine):
             assert move.new.pinned == self.held[name].pinned
             self.held[name] = move.new
 
-    @precondition(lambda self: self.held)
+    @precondition(lambda self: self.targets)
     @rule(pick=_PICK)
     def abort_move(self, pick: int) -> None:
         """A name that was moving keeps the address it has."""
-        name = _picked(self.held, pick)
-        target = self.targets.pop(name, None)
+        name = _picked(self.targets, pick)
+        target = self.targets.pop(name)
         with self.book.write() as txn:
-            gone = txn.abort_move(name)
-        assert [one.address for one in gone] == ([] if target is None else [target.address])
+            assert [one.address for one in txn.abort_move(name)] == [target.address]
+            assert txn.abort_move(name) == []
 
     # -- dhcpd -----------------------------------------------------------------------------------------
 

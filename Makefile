@@ -30,8 +30,8 @@ $(VENV)/ready: pyproject.toml tests/constraints.txt | packages
 
 setup: packages $(VENV)/ready ## Install everything that running and testing needs (Debian 12, root)
 
-run: setup ## Watch the whole idea work on a real dhcpd; KEEP=1 leaves it open, VM=0 leaves virtual machines out
-	@$(PYTHON) -m labkit.demo $(if $(KEEP),--keep) $(if $(filter 0,$(VM)),--no-vm)
+run: setup ## Watch the whole idea work on a real dhcpd; KEEP=1 leaves it open, VM=0 without VMs, GUEST=1 without DHCP too
+	@$(PYTHON) -m labkit.demo $(if $(KEEP),--keep) $(if $(filter 0,$(VM)),--no-vm) $(if $(GUEST),--guest $(GUEST))
 
 test: setup lint type ## Lint, check types, and run every test
 	$(PYTHON) -Im pytest

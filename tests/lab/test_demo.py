@@ -43,9 +43,10 @@ class Demo:
 
 def test_demo_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
     """The story ends with status 0, and no namespace, process or file of it remains."""
-    demo = Demo(tmp_path)
-    assert demo.process.wait(60) == 0, demo.output.read_text()
+    demo = Demo(tmp_path, "--guest", "1")
+    assert demo.process.wait(100) == 0, demo.output.read_text()
     assert demo.says("Everything was shown; nothing is left running.")
+    assert demo.says("the script, asking nobody (--probes 0)")
     assert demo.says("the same address is allocated and served again, at once")
     assert demo.left() == []
 

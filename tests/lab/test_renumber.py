@@ -21,7 +21,7 @@ from labkit.net import Lab
 from labkit.virt import Libvirtd
 from labkit.wait import until
 from macbind.client import Client
-from macbind.machine import Wait, launch
+from macbind.machine import Progress, Step, Wait, launch, renumber
 from macbind.model import Allocation
 from macbind.virt.connection import run_event_loop
 from macbind.virt.domain import macs_in
@@ -262,10 +262,11 @@ def test_a_move_that_broke_off_is_seen_and_goes_on(site: Site) -> None:
 
 
 def test_a_move_that_broke_off_is_given_up(site: Site) -> None:
-    """Its mover killed when the new card was in: with --abort the machine has its old card and address again."""
+    """Its mover killed when the new card was in: although it answers, with --abort the machine has its old card and address again."""
     old = site.client.get("web")
     site.crash("web", "10.1.1.40", "card plugged in")
     assert site.card("web") == {"00:16:3e:01:01:28"}
+    until(lambda: site.answers("10.1.1.40"), SOON_S, "its system to find the new card")
     done = site.renumbered("web", "--abort")
     assert (done["address"], done["before"], done["changed"]) == (str(old.address), "10.1.1.40", True)
     assert site.answers(old.address)
@@ -309,6 +310,33 @@ def test_an_address_somebody_answers_at_is_refused(site: Site) -> None:
     assert refusal.returncode == 5, refusal
     assert "Somebody answers a ping at 10.1.1.55 already" in refusal.stderr
     assert "10.1.1.55" not in site.holders()
+
+
+def test_libvirtd_may_crash_in_the_middle(site: Site) -> None:
+    """Killed when the card is out, and started again: the move goes on by itself, and no address is lost."""
+    crashes: list[Progress] = []
+
+    def crash(progress: Progress) -> None:
+        if progress.step is Step.UNPLUGGED and not crashes:
+            crashes.append(progress)
+            site.libvirtd.kill()
+            site.libvirtd.start()
+
+    done = site.lab.server.call(
+        lambda: renumber(
+            site.client,
+            "calm",
+            "10.1.1.46",
+            live=True,
+            uri=site.libvirtd.uri,
+            on_progress=crash,
+            wait=Wait(timeout_s=40),
+        )
+    )
+    assert crashes
+    assert str(done.address) == "10.1.1.46"
+    assert site.card("calm") == {str(done.mac)}
+    site.until_holds("calm", "10.1.1.46")
 
 
 def test_a_machine_that_ignores_the_new_card_gets_the_old_one_back(

@@ -12,6 +12,8 @@ WHEEL ?= .
 EXTRAS ?= postgresql
 INSTALL_PYTHON ?= /usr/bin/python3
 PIP_ARGS ?=
+# How many tests `make test` runs at a time; auto is one more than there are processors.
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages run test unit lint type bench chaos lab install uninstall clean
@@ -34,7 +36,7 @@ run: setup ## Watch the whole idea work on a real dhcpd; KEEP=1 leaves it open, 
 	@$(PYTHON) -m labkit.demo $(if $(KEEP),--keep) $(if $(filter 0,$(VM)),--no-vm)
 
 test: setup lint type ## Lint, check types, and run every test
-	$(PYTHON) -Im pytest
+	$(PYTHON) -Im pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 unit: setup ## Run only the tests that need no network, server or database
 	$(PYTHON) -Im pytest tests/unit tests/property

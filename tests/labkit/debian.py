@@ -1,14 +1,13 @@
 """A Debian with systemd, as a directory to boot from: made once by debootstrap from the machine's own mirror."""
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
+from labkit.alone import alone
 from labkit.netns import run_command
 
 SUITE = "bookworm"
@@ -27,7 +26,7 @@ def image(cache: Path, packages: Sequence[str] = PACKAGES) -> Path:
     key = hashlib.sha256(" ".join([SUITE, *sorted(packages)]).encode()).hexdigest()[:12]
     place = cache / f"debian-{key}"
     cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache / f"debian-{key}.lock"):
+    with alone(cache / f"debian-{key}.lock"):
         if not place.exists():
             half = place.with_suffix(".half")
             shutil.rmtree(half, ignore_errors=True)
@@ -74,10 +73,3 @@ def _environment() -> dict[str, str]:
     """Ours, with apt's proxy, which debootstrap does not ask for."""
     proxy = run_command(["apt-config", "--format", "%v%n", "dump", "Acquire::http::Proxy"]).stdout.strip()
     return {**os.environ, **({"http_proxy": proxy} if proxy else {})}
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

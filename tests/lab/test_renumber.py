@@ -262,7 +262,7 @@ def test_a_move_that_broke_off_is_seen_and_goes_on(site: Site) -> None:
 
 
 def test_a_move_that_broke_off_is_given_up(site: Site) -> None:
-    """Its mover killed when the new card was in: although it answers, with --abort the machine has its old card and address again."""
+    """Its mover killed when the new card was in, and it answers: --abort gives it its old card and address."""
     old = site.client.get("web")
     site.crash("web", "10.1.1.40", "card plugged in")
     assert site.card("web") == {"00:16:3e:01:01:28"}

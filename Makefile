@@ -36,7 +36,7 @@ run: setup ## Watch the whole idea work on a real dhcpd; KEEP=1 leaves it open, 
 	@$(PYTHON) -m labkit.demo $(if $(KEEP),--keep) $(if $(filter 0,$(VM)),--no-vm) $(if $(GUEST),--guest $(GUEST))
 
 test: setup lint type ## Lint, check types, and run every test
-	$(PYTHON) -Im pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(PYTHON) -Im pytest -n $(WORKERS)
 
 unit: setup ## Run only the tests that need no network, server or database
 	$(PYTHON) -Im pytest tests/unit tests/property

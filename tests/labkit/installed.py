@@ -56,8 +56,8 @@ def _wheels(wheel: Path) -> Path:
         if not place.exists():
             half = place.with_suffix(".half")
             shutil.rmtree(half, ignore_errors=True)
-            # libvirt's module is Debian's: icmplib is the rest of the extra "libvirt".
-            what = [f"{wheel}[postgresql]", "icmplib"]
+            # libvirt's module is Debian's: these are the rest of the extra "libvirt".
+            what = [f"{wheel}[postgresql]", "icmplib", "pycdlib"]
             _pip("wheel", "--wheel-dir", str(half), "--constraint", str(wanted[1]), *what)
             (half / wheel.name).unlink()
             half.rename(place)

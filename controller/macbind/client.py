@@ -521,9 +521,10 @@ def _not_macbind(socket: Path) -> ServiceUnavailable:
 def _read(adapter: TypeAdapter[_T], data: Any) -> _T:
     try:
         return adapter.validate_python(data)
-    except ValidationError as error:
+    except (ValidationError, MacbindError) as error:  # our own types say what is wrong with them themselves
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.message.rstrip(".")
         raise ServiceUnavailable(
-            f"The service's answer is not what this client understands: {error.errors()[0]['msg']}.",
+            f"The service's answer is not what this client understands: {what}.",
             hint="Use a client of the same version as the service.",
         ) from error
 

@@ -31,7 +31,7 @@ def rules_on(draw: st.DrawFn, network: IPv4Network) -> GatewayRule:
     inside = draw(st.integers(int(network[1]), int(network[-2])).map(IPv4Address)).packed
     first, second, third = (draw(st.sampled_from([None, octet])) for octet in inside[:3])
     rule = GatewayRule((first, second, third, inside[3]))
-    assume(not {network[0], network[-1]} & set(rule.gateways(network)))
+    assume(not network.is_multicast and not {network[0], network[-1]} & set(rule.gateways(network)))
     return rule
 
 

@@ -124,6 +124,13 @@ def test_gateways_by_rule_are_never_handed_out(tmp_path: Path) -> None:
     assert not a.forbids(IPv4Address("10.77.5.1"))
 
 
+@pytest.mark.parametrize("network", ["0.0.0.0/8", "255.255.255.0/24"])
+def test_the_ends_of_all_addresses_have_no_neighbour(tmp_path: Path, network: str) -> None:
+    """A rule on the first or the last of all subnets is checked like any other."""
+    text = f'[subnet."{network}"]\n[pool.farm]\nsubnet = "{network}"\ngateway = "x.x.x.9"\n'
+    assert settings_of(tmp_path, text).pools["farm"].rule == GatewayRule.parse("x.x.x.9")
+
+
 def test_a_host_is_told_the_gateway_of_its_own_address(tmp_path: Path) -> None:
     """The reservation carries the router of the rule, and the default route if there are static routes."""
     plain = pool_of(tmp_path, 'gateway = "x.x.0.1"', "")

@@ -75,10 +75,8 @@ def _check_subnet(document: Document, where: KeyPath, rule: GatewayRule, network
     first = network[1] if network.num_addresses > 1 else network[0]
     wrong = [(first, rule.of(first))] if rule.of(first) not in network else []
     if network.prefixlen <= 30:
-        ends = (network.network_address, network.broadcast_address)
-        wrong += [
-            (one, end) for end in ends for one in (end + 1, end - 1) if one in network and rule.of(one) == end
-        ]
+        ends = ((network[1], network[0]), (network[-2], network[-1]))
+        wrong += [(one, end) for one, end in ends if rule.of(one) == end]
     for address, gateway in wrong:
         raise document.error(
             where,

@@ -59,7 +59,8 @@ class Machines:
         return int(console.text().partition(STATUS)[2].split()[0])
 
     def says(self, name: str, address: str) -> list[str]:
-        """What a guest says of itself, once it answers at this address."""
+        """What a guest says of itself at this address, once its script has done all it does, which is not at once."""
+        assert self.status(name) == 0, self.consoles[name].tail()
         wait_ping(self.lab, address, BOOT_DEADLINE_S, console=self.consoles[name])
         return greeting(self.lab, address).splitlines()
 

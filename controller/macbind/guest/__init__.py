@@ -1,1 +1,0 @@
-"""What a machine is told about itself, other than by DHCP."""

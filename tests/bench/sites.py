@@ -33,7 +33,6 @@ ranges = ["10.16.0.0/12"]
 """
 _SCHEME = MacScheme.for_subnet("00:16:3e", NETWORK)
 _BARE = int(IPv4Address("10.200.0.0"))
-_EXISTS = ResultCode.EXISTS
 
 
 def timed(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> float:
@@ -100,8 +99,8 @@ def remove_bare(omapi: OmapiClient, hosts: Sequence[HostReservation]) -> None:
 def ask_for_leases(omapi: OmapiClient, hosts: Sequence[HostReservation]) -> None:
     """Asks whether address or MAC of any of them has a lease; none has."""
     keys = [key for host in hosts for key in (host.address, host.mac) if key is not None]
-    found = [reply for reply in omapi.exchange([has_lease(key) for key in keys]) if reply.result == _EXISTS]
-    assert not found, found[:1]
+    replies = omapi.exchange([has_lease(key) for key in keys])
+    assert {reply.result for reply in replies} == {ResultCode.NOT_IMPLEMENTED}, "a lease, or no answer"
 
 
 @contextmanager

@@ -145,7 +145,9 @@ def test_header_cannot_replace_the_kernels_word(make_farm: MakeFarm, monkeypatch
 def test_service_that_may_not_make_its_socket_exits_with_3(make_farm: MakeFarm) -> None:
     """An ordinary user who starts the service is told what is not writable, without a traceback."""
     farm = make_farm(pools=POOLS)
-    for place in ("/root/run/macbind.sock", f"{farm.directory}/other.sock"):
+    closed = farm.directory / "closed"
+    closed.mkdir(mode=0o700)
+    for place in (f"{closed}/run/macbind.sock", f"{farm.directory}/other.sock"):
         config = farm.directory / "other.toml"
         config.write_text(farm.config.read_text().replace(str(farm.socket), place))
         config.chmod(0o644)

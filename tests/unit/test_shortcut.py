@@ -21,10 +21,13 @@ GOOD = b'{"name": "vm"}'
 class Exchange:
     """One request to a shortcut before an application that only keeps what it gets."""
 
-    def __init__(self, *parts: bytes, refused: Refused | None = None, **changes: Any) -> None:
-        self.parts, self.refused = list(parts), refused
+    def __init__(
+        self, *parts: bytes, refused: Refused | None = None, leaves: bool = False, **changes: Any
+    ) -> None:
+        self.parts, self.refused, self.leaves = list(parts), refused, leaves
         self.handled: list[str | None] = []
         self.passed_on: bytes | None = None
+        self.was_left = False
         self.refusal: Refused | None = None
         self.sent: list[Message] = []
         size = str(len(b"".join(parts))).encode()
@@ -45,10 +48,13 @@ class Exchange:
 
     async def _receive(self) -> Message:
         if not self.parts:
+            if self.leaves:
+                return {"type": "http.disconnect"}
             assert self.refused is not None
             raise self.refused
         part = self.parts.pop(0)
-        return {"type": "http.request", "body": part, "more_body": bool(self.parts or self.refused)}
+        more = bool(self.parts or self.refused or self.leaves)
+        return {"type": "http.request", "body": part, "more_body": more}
 
     async def _send(self, message: Message) -> None:
         self.sent.append(message)
@@ -64,6 +70,9 @@ class Exchange:
         try:
             while more:
                 message = await receive()
+                if message["type"] == "http.disconnect":
+                    self.was_left = True
+                    break
                 taken += message["body"]
                 more = message["more_body"]
         except Refused as refusal:
@@ -120,3 +129,11 @@ def test_a_refusal_in_the_middle_goes_on_too() -> None:
     exchange = Exchange(GOOD, refused=refused)
     assert exchange.passed_on == GOOD
     assert exchange.refusal is refused
+
+
+def test_what_is_cut_off_is_not_carried_out() -> None:
+    """Even if what had arrived by then makes sense: the application hears of the end, too."""
+    exchange = Exchange(GOOD, leaves=True)
+    assert exchange.handled == []
+    assert exchange.passed_on == GOOD
+    assert exchange.was_left

@@ -61,12 +61,13 @@ class Shortcut:
             await self._app(scope, receive, send)
             return
         messages: list[Message] = []
-        taken = bytearray()
         try:
             while not messages or messages[-1].get("more_body"):
                 messages.append(await receive())
-                taken += messages[-1].get("body", b"")
-            body = post.body.model_validate(json.loads(taken))
+                if messages[-1]["type"] == "http.disconnect":  # what has arrived is not what was to be asked
+                    raise ValueError
+            raw = b"".join(message.get("body", b"") for message in messages)
+            body = post.body.model_validate(json.loads(raw))
         except (ValueError, RecursionError, MacbindError, Refused) as error:
             await self._app(scope, _again(messages, receive, error), send)
             return

@@ -2,8 +2,8 @@
 
 Finding the route, solving its dependencies and running through the middlewares is a fifth of the processor time of a
 change, and with many clients that time is the limit. A request that is as plain as a client of this version writes it
-is therefore read here and handed to the same handler. Whatever is not plain or not right goes on to FastAPI as if it had not
-been looked at, so there is one place for routes, documents and errors.
+is therefore read here and handed to the same handler. Whatever is not plain or not right goes on to FastAPI as if it
+had not been looked at, so there is one place for routes, documents and errors.
 """
 
 from __future__ import annotations

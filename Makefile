@@ -12,6 +12,8 @@ WHEEL ?= .
 EXTRAS ?= postgresql
 INSTALL_PYTHON ?= /usr/bin/python3
 PIP_ARGS ?=
+# How many tests `make test` runs at a time; auto is one more than there are processors.
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages run test unit lint type bench chaos lab install uninstall clean
@@ -30,11 +32,11 @@ $(VENV)/ready: pyproject.toml tests/constraints.txt | packages
 
 setup: packages $(VENV)/ready ## Install everything that running and testing needs (Debian 12, root)
 
-run: setup ## Watch the whole idea work on a real dhcpd; KEEP=1 leaves it open, VM=0 leaves virtual machines out
-	@$(PYTHON) -m labkit.demo $(if $(KEEP),--keep) $(if $(filter 0,$(VM)),--no-vm)
+run: setup ## Watch the whole idea work on a real dhcpd; KEEP=1 leaves it open, VM=0 without VMs, GUEST=1 without DHCP too
+	@$(PYTHON) -m labkit.demo $(if $(KEEP),--keep) $(if $(filter 0,$(VM)),--no-vm) $(if $(GUEST),--guest $(GUEST))
 
 test: setup lint type ## Lint, check types, and run every test
-	$(PYTHON) -Im pytest
+	$(PYTHON) -Im pytest -n $(WORKERS)
 
 unit: setup ## Run only the tests that need no network, server or database
 	$(PYTHON) -Im pytest tests/unit tests/property

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         RequestError,
         ServiceUnavailable,
     )
-    from macbind.model import Allocation, AuditEntry, PoolUsage, Released, State, Status
+    from macbind.model import Allocation, AuditEntry, PoolUsage, Released, State, Status, Told
     from macbind.options import DhcpOptions, StaticRoute
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "State",
     "StaticRoute",
     "Status",
+    "Told",
     "__version__",
 ]
 

@@ -11,6 +11,7 @@ and collisions between pools are all questions about intervals of integers.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from itertools import pairwise
 from typing import Any
 
 from macbind.errors import ConfigError, InvalidAddress, NotInPool
+from macbind.gateway import GatewayRule
 
 _GROUPED = re.compile(r"[0-9a-f]{1,2}(?:([:-])[0-9a-f]{1,2})(?:\1[0-9a-f]{1,2}){4}")
 _DOTTED = re.compile(r"[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}")
@@ -191,17 +193,34 @@ def subtract(ranges: Iterable[AddressRange], holes: Iterable[AddressRange]) -> t
     """The addresses of ``ranges`` that lie in none of ``holes``, as sorted, disjoint ranges."""
     blocked = merge(holes)
     left: list[AddressRange] = []
+    at = 0  # the first hole that may reach into what follows
     for item in merge(ranges):
         lo, hi = int(item.lo), int(item.hi)
-        for hole in blocked:
-            if int(hole.hi) < lo or int(hole.lo) > hi:
-                continue
+        while at < len(blocked) and int(blocked[at].lo) <= hi:
+            hole = blocked[at]
             if lo < int(hole.lo):
                 left.append(AddressRange(IPv4Address(lo), IPv4Address(int(hole.lo) - 1)))
-            lo = int(hole.hi) + 1
+            lo = max(lo, int(hole.hi) + 1)
+            if lo > hi:
+                break
+            at += 1
         if lo <= hi:
             left.append(AddressRange(IPv4Address(lo), IPv4Address(hi)))
     return tuple(left)
+
+
+def by_gateway(
+    rule: GatewayRule, ranges: Iterable[AddressRange]
+) -> Iterator[tuple[IPv4Address, AddressRange]]:
+    """The ranges in their order, cut into pieces whose addresses have one gateway, each with that gateway."""
+    step = rule.own & -rule.own  # so many addresses in a row have one
+    for item in ranges:
+        lo, last = int(item.lo), int(item.hi)
+        while lo <= last:
+            hi = min(last, lo | (step - 1)) if step else last
+            piece = AddressRange(IPv4Address(lo), IPv4Address(hi))
+            yield rule.of(piece.lo), piece
+            lo = hi + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,14 +314,17 @@ class AddressPlan:
         subnet: The network the machines are on.
         assignable: What ``allocate`` may hand out: sorted, disjoint ranges without exclusions, network
             address, broadcast address and gateways.
-        forbidden: Addresses nobody may be given: network address, broadcast address, gateways.
+        forbidden: Addresses nobody may be given: network address, broadcast address, gateways with an address of
+            their own. More are by ``rules``: ask :meth:`forbids`.
         scheme: The MAC of each address of the subnet.
+        rules: Gateways by rule, of this pool's machines and of others on the subnet.
     """
 
     subnet: IPv4Network
     assignable: tuple[AddressRange, ...]
     forbidden: frozenset[IPv4Address]
     scheme: MacScheme
+    rules: tuple[GatewayRule, ...] = ()
 
     @classmethod
     def build(
@@ -313,6 +335,7 @@ class AddressPlan:
         ranges: Sequence[AddressRange] = (),
         exclude: Sequence[AddressRange] = (),
         gateways: Iterable[IPv4Address] = (),
+        rules: Iterable[GatewayRule] = (),
     ) -> AddressPlan:
         """Checks and combines a pool's parts; without ``ranges`` the whole subnet is meant.
 
@@ -338,12 +361,16 @@ class AddressPlan:
                 )
         forbidden = frozenset({subnet.network_address, subnet.broadcast_address, *gateways})
         holes = [*exclude, *(AddressRange(one, one) for one in forbidden)]
+        kept = tuple(dict.fromkeys(rules))
+        for rule in kept:
+            pieces = by_gateway(rule, ordered or (whole,))
+            holes += (AddressRange(gateway, gateway) for gateway, piece in pieces if gateway in piece)
         assignable = subtract(ranges or (whole,), holes)
         if not assignable:
             raise InvalidAddress(
                 f"No address of {subnet} is left to hand out.", hint="Widen the ranges or exclude less."
             )
-        return cls(subnet, assignable, forbidden, MacScheme.for_subnet(prefix, subnet))
+        return cls(subnet, assignable, forbidden, MacScheme.for_subnet(prefix, subnet), kept)
 
     @property
     def size(self) -> int:
@@ -351,7 +378,26 @@ class AddressPlan:
         return sum(map(len, self.assignable))
 
     def __contains__(self, address: IPv4Address) -> bool:
-        return any(address in item for item in self.assignable)
+        after = bisect_right(self.assignable, address, key=lambda item: item.lo)
+        return after > 0 and address <= self.assignable[after - 1].hi
+
+    def forbids(self, address: IPv4Address) -> bool:
+        """Whether nobody may be given this address, neither by ``allocate`` nor by hand."""
+        return address in self.forbidden or any(rule.is_gateway(address) for rule in self.rules)
+
+    def joined(self, rules: Sequence[GatewayRule]) -> Iterator[AddressRange]:
+        """What ``allocate`` may hand out as few ranges: gateways by these rules do not part them."""
+        last = self.assignable[0]
+        for item in self.assignable[1:]:
+            gap = range(int(last.hi) + 1, int(item.lo))
+            if len(gap) <= len(rules) and all(
+                any(rule.is_gateway(IPv4Address(one)) for rule in rules) for one in gap
+            ):
+                last = AddressRange(last.lo, item.hi)
+            else:
+                yield last
+                last = item
+        yield last
 
     def assignable_of(self, mac: MacAddress) -> IPv4Address | None:
         """The address ``allocate`` may hand out with this MAC, if there is one."""
@@ -362,10 +408,15 @@ class AddressPlan:
 
     def first_overlap(self, other: AddressPlan) -> AddressRange | None:
         """The first range of addresses both plans hand out, if there is one."""
-        for mine in self.assignable:
-            for theirs in other.assignable:
-                if mine.overlaps(theirs):
-                    return AddressRange(max(mine.lo, theirs.lo), min(mine.hi, theirs.hi))
+        mine, theirs = 0, 0
+        while mine < len(self.assignable) and theirs < len(other.assignable):
+            one, two = self.assignable[mine], other.assignable[theirs]
+            if one.overlaps(two):
+                return AddressRange(max(one.lo, two.lo), min(one.hi, two.hi))
+            if one.hi < two.hi:
+                mine += 1
+            else:
+                theirs += 1
         return None
 
     def first_mac_collision(self, other: AddressPlan) -> tuple[IPv4Address, IPv4Address, MacAddress] | None:

@@ -35,7 +35,7 @@ from typing_extensions import TypedDict, override
 
 from macbind.addressing import MacAddress, parse_address
 from macbind.errors import InvalidRequest, MacbindError, NotPermitted, ServiceUnavailable
-from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status
+from macbind.model import NO_OPTIONS, Allocation, AuditEntry, Move, PoolUsage, Released, Status, Told
 from macbind.options import DhcpOptions
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ _CONNECT_TIMEOUT = struct.pack("@ll", 3, 0)
 _MAX_IDLE = 20
 """Connections kept for the next calls."""
 _MAX_ANSWER = 256 << 20
-"""Bytes of an answer: 65,536 allocations have 34 MB, and more with options."""
+"""Bytes of an answer: 65,536 allocations have 42 MB, and more with options."""
 _PIECE = 1 << 20
 
 
@@ -220,6 +220,47 @@ class Client:
         path = f"/v1/reservations/{_segment(name)}"
         return _read(_RELEASED, self._call("DELETE", path, params={"timeout_s": self.timeout_s}))
 
+    # -- moves -----------------------------------------------------------------------------------------
+
+    def begin_move(self, name: str, to: IPv4Address | str, *, deadline_s: float = 300.0) -> Move:
+        """Takes the address a name is to move to; when this returns, the machine may be given its MAC.
+
+        Both addresses are held until :meth:`finish_move` or :meth:`abort_move`. To move a machine with everything
+        that belongs to it, see :func:`macbind.machine.renumber`.
+
+        Args:
+            name: The name.
+            to: An address of its pool, or of another pool on the same network.
+            deadline_s: After so many seconds the move is settled by itself: by the MAC the machine has then.
+
+        Returns:
+            The move; with the same allocation twice if the name has the address already.
+        """
+        body = {"name": name, "to": str(parse_address(str(to))), "deadline_s": deadline_s}
+        return _read(_MOVE, self._post("/v1/moves", body))
+
+    def finish_move(self, name: str, generation: int) -> Move:
+        """The machine has arrived: when this returns, its old address can be allocated again.
+
+        Args:
+            name: The name.
+            generation: Of the allocation it moves to.
+        """
+        return _read(_MOVE, self._post("/v1/moves/finish", {"name": name, "generation": generation}))
+
+    def abort_move(self, name: str, *, generation: int | None = None) -> Released:
+        """Gives a move up: the name keeps its address, and the other one can be allocated again.
+
+        Args:
+            name: The name.
+            generation: Only if it moves to the allocation of this generation.
+        """
+        return _read(_RELEASED, self._post("/v1/moves/abort", {"name": name, "generation": generation}))
+
+    def moves(self) -> Sequence[Move]:
+        """The moves under way."""
+        return _read(_MOVES, self._call("GET", "/v1/moves"))
+
     # -- machines --------------------------------------------------------------------------------------
 
     def machine(
@@ -247,6 +288,14 @@ class Client:
             NotFound: There is none.
         """
         return _read(_ALLOCATION, self._call("GET", f"/v1/allocations/{_segment(name)}"))
+
+    def told(self, name: str) -> Told:
+        """What the machine of that name is told of its place in the network: mask, gateway, DNS and the rest.
+
+        Raises:
+            NotFound: There is no such allocation.
+        """
+        return _read(_TOLD, self._call("GET", f"/v1/told/{_segment(name)}"))
 
     def list(
         self,
@@ -472,9 +521,10 @@ def _not_macbind(socket: Path) -> ServiceUnavailable:
 def _read(adapter: TypeAdapter[_T], data: Any) -> _T:
     try:
         return adapter.validate_python(data)
-    except ValidationError as error:
+    except (ValidationError, MacbindError) as error:  # our own types say what is wrong with them themselves
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.message.rstrip(".")
         raise ServiceUnavailable(
-            f"The service's answer is not what this client understands: {error.errors()[0]['msg']}.",
+            f"The service's answer is not what this client understands: {what}.",
             hint="Use a client of the same version as the service.",
         ) from error
 
@@ -489,6 +539,9 @@ class _Page(TypedDict):
 _ALLOCATION = TypeAdapter(Allocation)
 _PAGE = TypeAdapter(_Page)
 _RELEASED = TypeAdapter(Released)
+_MOVE = TypeAdapter(Move)
+_MOVES = TypeAdapter(list[Move])
 _POOLS = TypeAdapter(list[PoolUsage])
 _STATUS = TypeAdapter(Status)
+_TOLD = TypeAdapter(Told)
 _HISTORY = TypeAdapter(list[AuditEntry])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
 
 from macbind.model import Claim, Domain, DomainState, Phase, ReleasePolicy, StopCause
 
@@ -55,7 +56,7 @@ def judge(
         domain: The domain as libvirt describes it now; None if libvirt says that there is none.
         cause: Why it stopped, if an event has just said so.
     """
-    if domain is not None and claim.mac in domain.macs:
+    if domain is not None and (claim.macs & domain.macs or _is_between(claim, domain)):
         return _judge_present(claim, policy, domain, cause)
     if domain is None and (held := _stopped_short(claim, None, cause)):
         return _note(claim, held)  # a transient domain that was saved or migrated is gone and yet not dead
@@ -64,6 +65,11 @@ def judge(
     if domain is not None:
         return Release(f"domain '{domain.name}' no longer has an interface {claim.mac}", certain=True)
     return Release("its domain is gone", certain=cause in _ENDS)
+
+
+def _is_between(claim: Claim, domain: Domain) -> bool:
+    """Whether a running domain is having its interface exchanged: for a moment it has neither MAC."""
+    return claim.moves_to is not None and domain.state is DomainState.ACTIVE
 
 
 def _judge_present(claim: Claim, policy: ReleasePolicy, domain: Domain, cause: StopCause | None) -> Verdict:
@@ -90,6 +96,37 @@ def _stopped_short(claim: Claim, state: DomainState | None, cause: StopCause | N
 
 def _note(claim: Claim, phase: Phase) -> Verdict:
     return Keep() if claim.phase is phase else Note(phase)
+
+
+class Settlement(Enum):
+    """What becomes of a move whose time is over."""
+
+    FINISH = auto()
+    """The machine has the new MAC: it has arrived."""
+    ABORT = auto()
+    """The machine has the old MAC, or there is none: the name keeps its address."""
+    KEEP = auto()
+    """Nobody can say: both addresses are kept."""
+
+
+def settle(claim: Claim, domain: Domain | None) -> Settlement:
+    """Says what becomes of a move that nobody has finished or aborted in time.
+
+    Args:
+        claim: The allocation that moves, and its record of the domain.
+        domain: The domain as libvirt describes it now; None if libvirt says that there is none.
+    """
+    if domain is None:
+        # A transient domain that was saved or migrated is gone and yet not dead, with either MAC.
+        return Settlement.KEEP if claim.phase in (Phase.HELD, Phase.MOVED) else Settlement.ABORT
+    if domain.state not in (DomainState.ACTIVE, DomainState.OFF):
+        return Settlement.KEEP
+    match claim.mac in domain.live, claim.moves_to in domain.live:
+        case False, True:
+            return Settlement.FINISH
+        case True, False:
+            return Settlement.ABORT
+    return Settlement.KEEP
 
 
 def is_abandoned(claim: Claim, policy: ReleasePolicy, claim_timeout_s: float, now: datetime) -> bool:

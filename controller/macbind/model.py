@@ -8,16 +8,18 @@ so that a late message about a former holder can never touch its successor.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from macbind.addressing import AddressPlan, AddressRange, MacAddress
 from macbind.errors import InvalidRequest
-from macbind.options import DhcpOptions
+from macbind.gateway import GatewayRule
+from macbind.ipv6 import link_local
+from macbind.options import DhcpOptions, default_route
 
 HOST_PREFIX = "macbind-"
 STATIC_HOST_PREFIX = f"{HOST_PREFIX}static-"
@@ -95,12 +97,14 @@ class Subnet:
         options: Options of every machine on it.
         lease_time_s: How long a client may use an address before it asks again, in seconds.
         dynamic: Ranges dhcpd hands out by itself to machines we do not know; never part of a pool.
+        gateway: The router of each of its machines, by rule; None if ``options`` name the routers, or nobody does.
     """
 
     network: IPv4Network
     options: DhcpOptions = NO_OPTIONS
     lease_time_s: int = 600
     dynamic: tuple[AddressRange, ...] = ()
+    gateway: GatewayRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,10 @@ class Pool:
             seconds; 0 for ever.
         arp_probe: The interface on which to ask whether somebody uses an address before it is handed out;
             None: nobody is asked.
+        gateway: The router of each of its machines, by rule, instead of what the subnet says; None if the pool
+            has no rule of its own.
+        ipv6_prefix: The /64 that a router advertises to its machines, if it is to be known which address each
+            of them makes of it.
     """
 
     name: str
@@ -132,6 +140,8 @@ class Pool:
     release: ReleasePolicy = ReleasePolicy.DESTROY
     claim_timeout_s: float = 900.0
     arp_probe: str | None = None
+    gateway: GatewayRule | None = None
+    ipv6_prefix: IPv6Network | None = None
 
     def needs_host(self, address: IPv4Address) -> bool:
         """Whether an allocation of this address needs a host reservation made over OMAPI.
@@ -145,15 +155,63 @@ class Pool:
         self, address: IPv4Address, mac: MacAddress, generation: int, options: DhcpOptions
     ) -> HostReservation:
         """The host reservation that makes an allocation real in dhcpd."""
-        return HostReservation(host_name(address, generation), mac, address, self.statements(options))
+        return HostReservation(
+            host_name(address, generation), mac, address, self.statements(address, options)
+        )
 
-    def statements(self, options: DhcpOptions = NO_OPTIONS) -> str:
-        """The dhcpd statements of a host reservation with these options."""
-        return " ".join(self.beyond_subnet(options).statements())
+    def statements(self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS) -> str:
+        """The dhcpd statements of the host reservation of this address, for a machine with these options.
 
-    def beyond_subnet(self, options: DhcpOptions = NO_OPTIONS) -> DhcpOptions:
-        """What a machine with these options must be told on top of what its subnet tells every machine."""
-        return options.over(self.options).over(self.subnet.options).beyond(self.subnet.options)
+        Of machines without options of their own they depend on the address by the gateway only.
+        """
+        return " ".join(self.told(address, options).beyond(self.subnet.options).statements())
+
+    def told(self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS) -> DhcpOptions:
+        """All that the machine with this address and these options of its own is told by DHCP.
+
+        What is said nearest to the machine counts: its own options, then the pool's, then the subnet's. A gateway
+        by rule is said where the rule stands.
+        """
+        nearest = options.over(self.options)
+        if self.rule is not None and not nearest.routers:
+            nearest = replace(nearest, routers=(self.rule.of(address),))
+        return nearest.over(self.subnet.options)
+
+    @property
+    def rule(self) -> GatewayRule | None:
+        """The rule for the routers of machines that name none; None if pool or subnet name them, or nobody does."""
+        if self.options.routers:
+            return None
+        if self.gateway is not None or self.subnet.options.routers:
+            return self.gateway
+        return self.subnet.gateway
+
+    def gateway_of(self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS) -> IPv4Address | None:
+        """The default gateway of the machine with this address and these options: the one it is told.
+
+        The same as ``told(address, options).gateway``, and cheaper for a machine without such options of its own.
+        """
+        if options.routers or options.static_routes:
+            return self.told(address, options).gateway
+        route = self._default_route
+        if route is not None:
+            return route
+        if self.rule is not None:
+            return self.rule.of(address)
+        return next(iter(self.options.routers or self.subnet.options.routers), None)
+
+    @property
+    def gateways(self) -> GatewayRule | None:
+        """The default gateway of machines without options of their own, as a rule; None if they have none."""
+        if self.rule is not None and self._default_route is None:
+            return self.rule
+        gateway = self.gateway_of(self.plan.assignable[0].lo)
+        return None if gateway is None else GatewayRule.fixed(gateway)
+
+    @property
+    def _default_route(self) -> IPv4Address | None:
+        routes = self.options.static_routes or self.subnet.options.static_routes
+        return default_route(routes) if routes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +231,14 @@ class Allocation:
         domain_uuid: That domain's UUID, once libvirt has shown it.
         pinned: Made by ``reserve``: only ``unreserve`` ends it.
         created_at: When it was allocated (UTC).
-        expires_at: When it is released by itself (UTC), if ever.
+        expires_at: When it is released by itself (UTC), if ever; of one that is moved to, when the move is settled
+            by itself.
         released_at: When it was released (UTC); such an allocation is only waiting to disappear.
+        gateway: The default gateway the machine is told; None if it is told none.
+        ipv6: The address it makes of the pool's IPv6 prefix by SLAAC (RFC 4862); None if the pool has no prefix.
+        moves_from: The address whose holder is moving to this one and has not arrived yet: until then the name has
+            two addresses.
+        link_local: Its link-local IPv6 address (RFC 4291). Both hold for a machine that makes them from its MAC.
     """
 
     address: IPv4Address
@@ -191,6 +255,43 @@ class Allocation:
     pinned: bool = False
     expires_at: datetime | None = None
     released_at: datetime | None = None
+    gateway: IPv4Address | None = None
+    ipv6: IPv6Address | None = None
+    moves_from: IPv4Address | None = None
+    link_local: IPv6Address = field(init=False, default=IPv6Address(0))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "link_local", link_local(self.mac))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a machine is told of its place in the network, by DHCP or otherwise.
+
+    Attributes:
+        name: Its allocation's name.
+        mac: Its MAC.
+        interface: Its address with the prefix length of its subnet, ``10.1.1.3/16``.
+        options: Everything it is told beside: its own options, its pool's and its subnet's.
+    """
+
+    name: str
+    mac: MacAddress
+    interface: IPv4Interface
+    options: DhcpOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A name on its way from one address to another; both are held until it has arrived or turned back.
+
+    Attributes:
+        old: The allocation it leaves; after the move, as it was released.
+        new: The allocation it gets; the same as ``old`` where there is nothing to move.
+    """
+
+    old: Allocation
+    new: Allocation
 
 
 class DomainState(StrEnum):
@@ -216,6 +317,7 @@ class Domain:
         hypervisor: The configured name of the hypervisor it is on.
         state: Whether it runs.
         macs: The MACs of its interfaces, of the running machine and of its stored definition.
+        live: Those of the running machine only; of the definition if it does not run.
     """
 
     uuid: str
@@ -223,6 +325,7 @@ class Domain:
     hypervisor: str
     state: DomainState
     macs: frozenset[MacAddress]
+    live: frozenset[MacAddress]
 
 
 class StopCause(StrEnum):
@@ -260,6 +363,7 @@ class Claim:
         phase: How far the domain has come; None if none was seen yet.
         pinned: Whether only a command may release the allocation.
         created_at: When the allocation was made (UTC).
+        moves_to: The MAC of the address it is moving to: its domain may have either, or none for a moment.
     """
 
     address: IPv4Address
@@ -272,6 +376,12 @@ class Claim:
     phase: Phase | None
     pinned: bool
     created_at: datetime
+    moves_to: MacAddress | None = None
+
+    @property
+    def macs(self) -> frozenset[MacAddress]:
+        """The MACs its domain may have."""
+        return frozenset({self.mac} if self.moves_to is None else {self.mac, self.moves_to})
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,11 @@ MAX_FILENAME = 127
 MAX_HOSTNAME = 63
 
 
+def is_label(text: str) -> bool:
+    """Whether a text can be a host name: one label of at most 63 letters, digits and inner hyphens."""
+    return re.fullmatch(_LABEL, text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class StaticRoute:
     """A classless static route (RFC 3442), written ``10.9.0.0/16 via 10.1.0.2``."""
@@ -108,7 +113,7 @@ class DhcpOptions:
     static_routes: tuple[StaticRoute, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.hostname is not None and not re.fullmatch(_LABEL, self.hostname):
+        if self.hostname is not None and not is_label(self.hostname):
             raise InvalidOption(
                 f"hostname {self.hostname!r} is not a host name.",
                 hint=f"Use at most {MAX_HOSTNAME} letters, digits and inner hyphens; "
@@ -136,7 +141,7 @@ class DhcpOptions:
         self._check_addresses("domain_name_servers", self.domain_name_servers)
         self._check_addresses("next_server", (self.next_server,) if self.next_server else ())
         for address in (*self.routers, *self.domain_name_servers, self.next_server):
-            if address is not None and _poisons(address.packed):
+            if address is not None and poisons(address.packed):
                 raise InvalidOption(
                     f"The address {address} would corrupt dhcpd's lease file (all its bytes are printable "
                     "characters and one is a quote or backslash).",
@@ -226,6 +231,11 @@ class DhcpOptions:
             **{item.name: getattr(self, item.name) or getattr(base, item.name) for item in fields(self)}
         )
 
+    @property
+    def gateway(self) -> IPv4Address | None:
+        """The default gateway of a machine that is told these options."""
+        return default_route(self.static_routes) or next(iter(self.routers), None)
+
     def beyond(self, base: DhcpOptions) -> DhcpOptions:
         """The options that differ from ``base``, i.e. what dhcpd must be told on top of it.
 
@@ -262,12 +272,17 @@ class DhcpOptions:
         return out
 
 
+def default_route(routes: Iterable[StaticRoute]) -> IPv4Address | None:
+    """The gateway of the default route among static routes, which counts more than any router (RFC 3442)."""
+    return next((one.gateway for one in routes if one.destination.prefixlen == 0), None)
+
+
 def _comma(addresses: Iterable[IPv4Address]) -> str:
     return ", ".join(map(str, addresses))
 
 
-def _poisons(raw: bytes) -> bool:
-    """Whether a binary value (each address of a list is one) cannot be read back from the lease file.
+def poisons(raw: bytes) -> bool:
+    """Whether a binary value (each address of a list is one) cannot be read back from dhcpd's lease file.
 
     dhcpd writes a value whose bytes are all printable between quotes without escaping, so such a value must
     hold no quote and no backslash.
@@ -290,7 +305,7 @@ def _route_bytes(routes: tuple[StaticRoute, ...], routers: tuple[IPv4Address, ..
             hint="Give fewer routes, or let a router know them.",
             option="static_routes",
         )
-    if _poisons(raw):
+    if poisons(raw):
         raise InvalidOption(
             "static_routes: this list of routes would corrupt dhcpd's lease file (all its bytes are "
             "printable and one is a quote or backslash).",

@@ -15,8 +15,9 @@ import structlog
 
 from macbind.addressing import MacAddress
 from macbind.committer import Committer
-from macbind.lifecycle import Keep, Note, Release, Verdict, is_abandoned, judge
-from macbind.model import Claim, Domain, DomainState, Finding, HypervisorStatus, Phase, StopCause
+from macbind.errors import HypervisorUnavailable
+from macbind.lifecycle import Keep, Note, Release, Settlement, Verdict, is_abandoned, judge, settle
+from macbind.model import Claim, Domain, DomainState, Finding, HypervisorStatus, Move, Phase, StopCause
 from macbind.registry import claims
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction
@@ -105,9 +106,10 @@ class Warden:
                     by_mac[mac] = domain
         with self._registry.read() as view:
             new = [
-                (claim, by_mac[claim.mac])
+                (claim, domain)
                 for claim in claims.of_macs(view, list(by_mac))
-                if self._may_use(view, claim, by_mac[claim.mac])
+                for domain in [by_mac[next(mac for mac in sorted(claim.macs) if mac in by_mac)]]
+                if self._may_use(view, claim, domain)
             ]
         self._record(new)
 
@@ -170,7 +172,7 @@ class Warden:
             for seen in self._seen.values():
                 for domain in seen.values():
                     recorded = (domain.hypervisor, domain.uuid) == (claim.hypervisor, claim.uuid)
-                    if claim.mac in domain.macs and domain.state is DomainState.ACTIVE and not recorded:
+                    if claim.macs & domain.macs and domain.state is DomainState.ACTIVE and not recorded:
                         return domain
         return None
 
@@ -201,7 +203,7 @@ class Warden:
         due = [
             claim
             for claim in waiting
-            if claim.mac not in present
+            if not claim.macs & present
             for pool in [self._registry.pools[claim.pool]]
             if is_abandoned(claim, pool.release, pool.claim_timeout_s, now)
         ]
@@ -213,6 +215,58 @@ class Warden:
                 _apply(txn, claim, Release("no domain with its MAC appeared in time", certain=True))
 
         self._committer.submit(ACTOR, work).result()
+
+    # -- moves nobody finished -------------------------------------------------------------------------
+
+    def settle_moves(self) -> None:
+        """Finishes or aborts the moves whose time is over, by what libvirt says that their machines have now."""
+        now = datetime.now(UTC)
+        with self._registry.read() as view:
+            due = [
+                one for one in view.moves() if one.new.expires_at is not None and one.new.expires_at <= now
+            ]
+            found = {one.address: one for one in claims.of_macs(view, [move.old.mac for move in due])}
+        settled = [(move, self._settle(found[move.old.address])) for move in due if move.old.address in found]
+        settled = [(move, how) for move, how in settled if how is not Settlement.KEEP]
+        if not settled:
+            return
+
+        def work(txn: Transaction) -> list[tuple[Move, Settlement]]:
+            return [(move, how) for move, how in settled if _end_move(txn, move, how)]
+
+        for move, how in self._committer.submit(ACTOR, work).result():
+            _log.info(
+                "move settled",
+                name=move.old.name,
+                old=str(move.old.address),
+                new=str(move.new.address),
+                how=how.name,
+            )
+
+    def _settle(self, claim: Claim) -> Settlement:
+        if not self.watchers or (claim.hypervisor is not None and claim.hypervisor not in self.watchers):
+            return Settlement.KEEP  # nobody watches its machine
+        with self._lock:
+            scanned = self._seen.keys() >= self.watchers.keys()
+        if not scanned or not all(one.connected for one in self.status()):
+            return Settlement.KEEP
+        uuid = claim.uuid or self._user_of(claim)
+        try:
+            looks = [] if uuid is None else [watcher.look(uuid) for watcher in self.watchers.values()]
+        except HypervisorUnavailable:
+            return Settlement.KEEP
+        domains = [domain for domain in looks if domain is not None]
+        running = [domain for domain in domains if domain.state is DomainState.ACTIVE]
+        return settle(claim, next(iter([*running, *domains]), None))
+
+    def _user_of(self, claim: Claim) -> str | None:
+        """The domain that has one of the MACs of an allocation that has no recorded user."""
+        with self._lock:
+            for seen in self._seen.values():
+                for domain in seen.values():
+                    if claim.macs & domain.macs:
+                        return domain.uuid
+        return None
 
     # -- findings --------------------------------------------------------------------------------------
 
@@ -230,7 +284,7 @@ class Warden:
             for mac in domain.macs:
                 users.setdefault(mac, []).append(domain)
         with self._registry.read() as view:
-            allocated = {claim.mac for claim in claims.of_macs(view, list(users))}
+            allocated = {mac for claim in claims.of_macs(view, list(users)) for mac in claim.macs}
         plans = [pool.plan for pool in self._registry.pools.values()]
         found = []
         for mac, domains in sorted(users.items()):
@@ -261,6 +315,17 @@ class Warden:
         for finding in sorted(now - self._reported, key=str):
             _log.warning("finding", code=finding.code, finding=str(finding))
         self._reported = now
+
+
+def _end_move(txn: Transaction, move: Move, how: Settlement) -> bool:
+    """Ends a move if it is still under way; True if it was ended."""
+    if not any(one.new.generation == move.new.generation for one in txn.moves(name=move.old.name)):
+        return False
+    if how is Settlement.FINISH:
+        txn.finish_move(move.old.name, move.new.generation)
+    else:
+        txn.abort_move(move.old.name, move.new.generation, reason="nobody finished it in time")
+    return True
 
 
 def _apply(txn: Transaction, claim: Claim, verdict: Verdict) -> bool:

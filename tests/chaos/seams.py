@@ -58,7 +58,7 @@ class Step:
 def _changes(arguments: tuple[Any, ...], _: Any) -> bool:
     from macbind.service import wire
 
-    return any(arguments[0] is one for one in (wire.ALLOCATIONS, wire.ALLOCATION, wire.RELEASED))
+    return any(arguments[0] is one for one in (wire.ALLOCATIONS, wire.ALLOCATION, wire.RELEASED, wire.MOVE))
 
 
 def _by_caller(arguments: tuple[Any, ...], _: Any) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 from contract.invariant import check_history, check_invariant
 from macbind.addressing import AddressPlan, AddressRange, MacAddress
+from macbind.gateway import GatewayRule
 from macbind.model import NO_OPTIONS, Allocation, Pool, PoolMode, Subnet
 from macbind.options import DhcpOptions
 from macbind.registry.store import Registry
@@ -38,19 +39,24 @@ def make_pool(
     options: DhcpOptions = NO_OPTIONS,
     subnet_options: DhcpOptions = NO_OPTIONS,
     cooldown_s: float = 0.0,
+    gateway: str | None = None,
+    ipv6_prefix: str | None = None,
 ) -> Pool:
-    """A pool; without ranges it hands out .1 to .14 of its /28."""
+    """A pool; without ranges it hands out .1 to .14 of its /28. `gateway` is a rule of the pool's own."""
     network = IPv4Network(subnet)
+    rule = None if gateway is None else GatewayRule.parse(gateway)
     plan = AddressPlan.build(
         network,
         prefix,
         ranges=[AddressRange.parse(one) for one in ranges],
         exclude=[AddressRange.parse(one) for one in exclude],
         gateways=[ip(one) for one in gateways],
+        rules=[] if rule is None else [rule],
     )
     spans = tuple(AddressRange.parse(one) for one in dynamic)
     lies_on = Subnet(network, subnet_options, dynamic=spans)
-    return Pool(name, plan, lies_on, dhcpds, mode, options, cooldown_s)
+    advertised = None if ipv6_prefix is None else IPv6Network(ipv6_prefix)
+    return Pool(name, plan, lies_on, dhcpds, mode, options, cooldown_s, gateway=rule, ipv6_prefix=advertised)
 
 
 class Book:

@@ -1,7 +1,8 @@
 """What must hold in a registry's tables at any moment, asked in SQL of its own.
 
 Free extents and allocations tile each pool exactly; an allocation's MAC is its address's own unless it is
-pinned; a name has one live allocation; nothing is known of, or asked about, an address nobody holds.
+pinned; a name has one live allocation, and one more while it moves to that; nothing is known of, or asked about, an
+address nobody holds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import create_engine, text
 from macbind.model import Pool
 
 Interval = tuple[int, int]
-_TAKEN, _GIVEN_UP = ("allocate", "reserve"), ("release", "unreserve")
+_TAKEN, _GIVEN_UP = ("allocate", "reserve", "move"), ("release", "unreserve")
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
@@ -53,7 +54,9 @@ def check_invariant(url: str, pools: Mapping[str, Pool]) -> None:
         numbers = {name: number for number, name in ask("SELECT id, name FROM pool")}
         revs = dict(ask("SELECT id, rev FROM pool"))
         extents = ask("SELECT pool_id, lo, hi FROM free_extent ORDER BY pool_id, lo")
-        rows = ask("SELECT ip, mac, pool_id, name, gen, pinned, free_at, released_at FROM allocation")
+        rows = ask(
+            "SELECT ip, mac, pool_id, name, gen, pinned, free_at, released_at, moves_from FROM allocation"
+        )
         known = [*ask("SELECT ip, gen FROM told"), *ask("SELECT ip, seq FROM dirty")]
     _check_tiles({numbers[name]: pool for name, pool in pools.items()}, extents, rows)
     generation = {}
@@ -64,8 +67,13 @@ def check_invariant(url: str, pools: Mapping[str, Pool]) -> None:
     for ip, number in known:
         assert ip in generation, f"a dhcpd was told of {ip}, or is asked about it, but nobody holds it"
         assert number <= generation[ip], f"{ip} has a mark or record {number} nobody made"
-    names = Counter(row.name for row in rows if row.free_at is None)
+    names = Counter(row.name for row in rows if row.free_at is None and row.moves_from is None)
     assert not names or max(names.values()) == 1, f"names held twice: {names.most_common(3)}"
+    held = {row.ip: row.name for row in rows if row.free_at is None and row.moves_from is None}
+    for row in rows:
+        if row.moves_from is not None:
+            assert row.free_at is None, f"{row} was released and is moved to"
+            assert held.get(row.moves_from) == row.name, f"{row} moves from what {row.name} does not hold"
 
 
 def _check_tiles(pools: Mapping[int, Pool], extents: Iterable[Any], rows: Iterable[Any]) -> None:

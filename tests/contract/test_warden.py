@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ import pytest
 from labkit.wait import until
 from macbind.addressing import AddressPlan, MacAddress
 from macbind.committer import Committer
-from macbind.model import Allocation, Pool, ReleasePolicy, Subnet
+from macbind.model import Allocation, Move, Pool, ReleasePolicy, Subnet
 from macbind.registry.store import Registry
-from macbind.registry.transaction import Wanted
+from macbind.registry.transaction import Transaction, Wanted
 from macbind.warden import Warden
 
 URI = "test:///default"
@@ -100,6 +101,23 @@ class Bench:
                 return bool(view.find(names=[name])[0].domain)
 
         until(used, DEADLINE_S, f"a domain of {name} to be seen")
+
+    def move(self, name: str, to: str, deadline_s: float = 3600) -> Move:
+        """Begins a move; its time may be over already."""
+
+        def work(txn: Transaction) -> Move:
+            return txn.begin_move(name, IPv4Address(to), txn.now + timedelta(seconds=deadline_s))
+
+        return self.committer.submit("test", work).result()
+
+    def settle(self) -> None:
+        """Has moves settled whose time is over."""
+        self.warden.settle_moves()
+
+    def holds(self, name: str) -> list[str]:
+        """The addresses a name has, with that it is moving to."""
+        with self.registry.read() as view:
+            return [str(one.address) for one in view.find() if one.name == name]
 
     def until_free(self, name: str) -> str:
         """Waits until the name holds nothing; returns the recorded reason."""
@@ -361,3 +379,73 @@ def test_a_pinned_reservation_outlives_its_domain(bench: Bench) -> None:
     domain.destroy()
     bench.settled()
     assert bench.is_held("server")
+
+
+# -- moves ---------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_on_its_way_keeps_both_addresses(lasting: Bench) -> None:
+    """Whatever its definition has, nothing is released and nothing is a finding before the time is over."""
+    vm = lasting.allocate("vm")
+    uuid = str(uuid4())
+    domain = lasting.driver.defineXML(lasting.xml("vm", vm.mac, uuid=uuid))
+    domain.create()
+    lasting.until_used("vm")
+    move = lasting.move("vm", "10.77.0.9")
+    for macs in ([move.new.mac], [], [move.old.mac, move.new.mac], [move.new.mac]):
+        lasting.driver.defineXML(lasting.xml("vm", *macs, uuid=uuid))
+        lasting.settled()
+        lasting.settle()
+        assert lasting.holds("vm") == [str(vm.address), "10.77.0.9"]
+        assert lasting.warden.findings() == []
+
+
+@pytest.mark.parametrize("way", ["destroyed", "off", "undefined"])
+def test_the_end_of_a_machine_on_its_way_frees_both_addresses(bench: Bench, way: str) -> None:
+    """However it ends, and whichever MAC it had."""
+    vm = bench.allocate("vm")
+    uuid = str(uuid4())
+    domain = bench.driver.defineXML(bench.xml("vm", vm.mac, uuid=uuid))
+    domain.create()
+    bench.until_used("vm")
+    bench.settled()
+    move = bench.move("vm", "10.77.0.9")
+    bench.driver.defineXML(bench.xml("vm", move.new.mac, uuid=uuid))
+    bench.settled()
+    if way == "undefined":
+        domain.undefine()
+    domain.destroy()
+    until(lambda: not bench.holds("vm"), DEADLINE_S, "both to be released")
+
+
+def test_a_move_nobody_finished_is_settled_by_what_the_machine_has(bench: Bench) -> None:
+    """With the new MAC it has arrived, with the old one it has not, with both it is kept; no definition counts."""
+    seen = {}
+    for number, name in enumerate(("arrived", "stayed", "both", "redefined", "nowhere"), 10):
+        one = bench.allocate(name)
+        move = seen[name] = bench.move(name, f"10.77.0.{number}", -1)
+        cards = {
+            "arrived": [move.new.mac],
+            "stayed": [one.mac],
+            "both": [one.mac, move.new.mac],
+        }
+        if name == "redefined":
+            uuid = str(uuid4())
+            bench.driver.defineXML(bench.xml(name, one.mac, uuid=uuid)).create()
+            bench.until_used(name)
+            bench.driver.defineXML(bench.xml(name, move.new.mac, uuid=uuid))
+        elif name in cards:
+            bench.driver.createXML(bench.xml(name, *cards[name]), 0)
+            bench.until_used(name)
+    bench.settled()
+    bench.settle()
+    old, new = (
+        {name: str(getattr(move, of).address) for name, move in seen.items()} for of in ("old", "new")
+    )
+    assert {name: bench.holds(name) for name in seen} == {
+        "arrived": [new["arrived"]],
+        "stayed": [old["stayed"]],
+        "both": [old["both"], new["both"]],
+        "redefined": [old["redefined"]],
+        "nowhere": [old["nowhere"]],
+    }

@@ -343,6 +343,7 @@ def test_document_lists_every_route_with_the_error_model(farm: Farm) -> None:
         "POST /v1/allocations",
         "GET /v1/allocations",
         "GET /v1/allocations/{name}",
+        "GET /v1/told/{name}",
         "POST /v1/release",
         "POST /v1/reservations",
         "DELETE /v1/reservations/{name}",

@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from lab.conftest import open_directory
 from labkit.wait import until
 
 
@@ -41,20 +45,28 @@ class Demo:
             return False
 
 
-def test_demo_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where a run keeps all its files; short, as sockets need."""
+    with open_directory() as place:
+        yield place
+
+
+def test_demo_shows_everything_and_leaves_nothing(place: Path) -> None:
     """The story ends with status 0, and no namespace, process or file of it remains."""
-    demo = Demo(tmp_path)
-    assert demo.process.wait(60) == 0, demo.output.read_text()
+    demo = Demo(place, "--guest", "1")
+    assert demo.process.wait(100) == 0, demo.output.read_text()
     assert demo.says("Everything was shown; nothing is left running.")
+    assert demo.says("the script, asking nobody (--probes 0)")
     assert demo.says("the same address is allocated and served again, at once")
     assert demo.left() == []
 
 
-def test_demo_without_dhcpd_fails_and_leaves_nothing(tmp_path: Path) -> None:
+def test_demo_without_dhcpd_fails_and_leaves_nothing(place: Path) -> None:
     """When dhcpd cannot be started the demo ends with a status other than 0 and cleans up."""
-    tools = tmp_path / "tools"
+    tools = place / "tools"
     tools.mkdir()
-    demo_place = tmp_path / "demo"
+    demo_place = place / "demo"
     demo_place.mkdir()
     for name in ("ip", "bridge", "busybox"):
         found = next(
@@ -69,9 +81,9 @@ def test_demo_without_dhcpd_fails_and_leaves_nothing(tmp_path: Path) -> None:
     assert demo.left() == []
 
 
-def test_demo_that_is_left_open_goes_when_it_is_told_to(tmp_path: Path) -> None:
+def test_demo_that_is_left_open_goes_when_it_is_told_to(place: Path) -> None:
     """`--keep` leaves the farm open and says how to use it; SIGTERM, like Ctrl-C, takes it down."""
-    demo = Demo(tmp_path, "--keep", "--no-vm")
+    demo = Demo(place, "--keep", "--no-vm")
     until(lambda: demo.says("Ctrl-C takes it down") or demo.process.poll() is not None, 60, "the demo")
     assert demo.left()
     demo.process.terminate()

@@ -21,7 +21,7 @@ from labkit.wait import until
 from macbind.client import Client
 from macbind.model import Allocation
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 POOLS = """
 [subnet."10.0.0.0/8"]

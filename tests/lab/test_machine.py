@@ -53,7 +53,7 @@ from macbind.machine.launch import launch_token
 from macbind.virt.connection import run_event_loop
 from macbind.virt.domain import macs_in
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 POOLS = """
 [subnet."10.0.0.0/8"]

@@ -32,13 +32,25 @@ OPERATIONS = [
     ("POST", "/v1/allocations"),
     ("GET", "/v1/allocations/{name}"),
     ("GET", "/v1/history"),
+    ("GET", "/v1/moves"),
+    ("POST", "/v1/moves"),
+    ("POST", "/v1/moves/abort"),
+    ("POST", "/v1/moves/finish"),
     ("GET", "/v1/pools"),
     ("POST", "/v1/release"),
     ("POST", "/v1/reservations"),
     ("DELETE", "/v1/reservations/{name}"),
     ("GET", "/v1/status"),
+    ("GET", "/v1/told/{name}"),
 ]
-NOTHING_TO_GET_WRONG = {"/metrics", "/v1/allocations/{name}", "/v1/pools", "/v1/status"}
+NOTHING_TO_GET_WRONG = {
+    "/metrics",
+    "/v1/allocations/{name}",
+    "/v1/moves",
+    "/v1/pools",
+    "/v1/status",
+    "/v1/told/{name}",
+}
 """Asked with GET, these have no parameter that a text could not be."""
 CASES = [
     (method, path, mode)
@@ -140,13 +152,18 @@ DONE: list[tuple[str, str, dict[str, Any]]] = [
         "/v1/reservations",
         {"body": {"name": "pin", "address": "10.0.0.8", "mac": "b8:27:eb:00:00:01"}},
     ),
+    ("POST", "/v1/moves", {"body": {"name": "vm", "to": "10.1.9.9", "deadline_s": 60.0}}),
+    ("GET", "/v1/moves", {}),
     ("GET", "/v1/allocations", {"query": {"limit": 2, "group": "g"}}),
     ("GET", "/v1/allocations/{name}", {"path_parameters": {"name": "vm"}}),
     ("GET", "/v1/allocations/{name}", {"path_parameters": {"name": "pin"}}),
     ("GET", "/v1/history", {"query": {"address": "10.0.0.8"}}),
+    ("GET", "/v1/told/{name}", {"path_parameters": {"name": "vm"}}),
     ("GET", "/v1/pools", {}),
     ("GET", "/v1/status", {}),
     ("GET", "/metrics", {}),
+    ("POST", "/v1/moves/abort", {"body": {"name": "vm"}}),
+    ("POST", "/v1/moves", {"body": {"name": "vm", "to": "10.1.9.10"}}),
     ("POST", "/v1/release", {"body": {"group": "g", "reason": "done"}}),
     ("POST", "/v1/release", {"body": {"name": "vm", "generation": 10**15}}),
     ("POST", "/v1/release", {"body": {"name": "vm"}}),

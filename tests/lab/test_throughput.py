@@ -13,7 +13,7 @@ from macbind.registry.transaction import Wanted
 
 POOL = pool_of("10.4.0.0/15")
 BATCHES, PER_BATCH = 20, 5_000
-DEADLINE_S = 240.0
+DEADLINE_S = 400.0
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def free(controller: Controller, group: str) -> Waiter:
     return waiter
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_hundred_thousand_machines_come_and_go(site: Site, controller: Controller) -> None:
     """100,000 addresses are bound and released in batches; dhcpd lives through it, and nothing remains."""
     pid = site.dhcpd.pid
@@ -74,7 +74,7 @@ def test_a_hundred_thousand_machines_come_and_go(site: Site, controller: Control
     assert controller.agrees_with(site)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 def test_ten_thousand_machines_at_once(site: Site, controller: Controller) -> None:
     """A batch of 10,000 is one transaction, and all of it is bound; a restarted dhcpd gets it all again."""
     bind(controller, hosts_named(10_000), "all").future.result(DEADLINE_S)

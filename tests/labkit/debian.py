@@ -1,21 +1,23 @@
 """A Debian with systemd, as a directory to boot from: made once by debootstrap from the machine's own mirror."""
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
+from labkit.alone import alone
 from labkit.netns import run_command
 
 SUITE = "bookworm"
 _SYSTEM = "systemd systemd-sysv dbus iproute2 apparmor"
 _DOCUMENTED = "isc-dhcp-server nftables python3-venv python3-libvirt make"
-PACKAGES = (*_SYSTEM.split(), *_DOCUMENTED.split())
-"""What every Debian has, and what our documentation asks for."""
+_MANAGERS = "ifupdown network-manager libpam-systemd netplan.io iputils-arping"
+PACKAGES = (*_SYSTEM.split(), *_DOCUMENTED.split(), *_MANAGERS.split())
+"""What every Debian has, what our documentation asks for, and what configures networks in one; none of these
+managers starts by itself."""
+_NOT_STARTED = ("NetworkManager", "NetworkManager-dispatcher", "NetworkManager-wait-online", "networking")
 _BUILD_S = 900.0
 
 
@@ -24,10 +26,10 @@ def image(cache: Path, packages: Sequence[str] = PACKAGES) -> Path:
 
     Nothing may be changed in it: boot it through an overlay, as `labkit.nspawn.Machine` does.
     """
-    key = hashlib.sha256(" ".join([SUITE, *sorted(packages)]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(" ".join([SUITE, *sorted(packages), *_NOT_STARTED]).encode()).hexdigest()[:12]
     place = cache / f"debian-{key}"
     cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache / f"debian-{key}.lock"):
+    with alone(cache / f"debian-{key}.lock"):
         if not place.exists():
             half = place.with_suffix(".half")
             shutil.rmtree(half, ignore_errors=True)
@@ -54,6 +56,7 @@ def _debootstrap(target: Path, packages: Sequence[str]) -> None:
     if done.returncode != 0:
         end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
         raise RuntimeError(f"{' '.join(command)}: status {done.returncode}; {log} ends:\n{end}")
+    run_command(["systemctl", f"--root={target}", "disable", *_NOT_STARTED])
     for package in (target / "var/cache/apt/archives").glob("*.deb"):
         package.unlink()
 
@@ -74,10 +77,3 @@ def _environment() -> dict[str, str]:
     """Ours, with apt's proxy, which debootstrap does not ask for."""
     proxy = run_command(["apt-config", "--format", "%v%n", "dump", "Acquire::http::Proxy"]).stdout.strip()
     return {**os.environ, **({"http_proxy": proxy} if proxy else {})}
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

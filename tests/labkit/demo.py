@@ -18,7 +18,8 @@ from pathlib import Path
 from labkit.clients import udhcpc
 from labkit.dhcp import DhcpClient, Silence, expect_silence
 from labkit.farm import Farm
-from labkit.guest import Guest, greeting
+from labkit.guest import Guest, greeting, wait_ping
+from labkit.guest import boot as boot_guest
 from labkit.lease import Lease
 from labkit.net import Lab
 from labkit.netns import CommandFailed
@@ -171,6 +172,48 @@ def tell_of_machines(story: Story, lab: Lab, farm: Farm, libvirtd: Libvirtd) -> 
             expect("domains left", libvirtd.virsh("list", "--all", "--name").split(), [])
 
 
+def tell_of_ways(story: Story, lab: Lab, farm: Farm, libvirtd: Libvirtd, rounds: int) -> None:
+    """One image boots by DHCP and by the script, alternately and alone; the time to the first ping is compared."""
+    made = place(farm.directory, "guests")
+    with story.step("a script for machines without DHCP is made (macbind guest-script linux)"):
+        script = farm.macbind("guest-script", "linux", "--config", str(farm.config))
+        story.say(f"{len(script.splitlines())} lines of sh, of which these are the farm's:")
+        story.say("\n".join(line for line in script.splitlines() if line.startswith("  offer ")))
+    by_dhcp = Guest.build()
+    by_script = by_dhcp.with_files(made / "script.cpio", {"mac2ip": script})
+    ways: dict[str, tuple[Guest, str]] = {
+        "DHCP (busybox udhcpc)": (by_dhcp, ""),
+        "the script": (by_script, ""),
+        "the script, asking nobody (--probes 0)": (by_script, "--probes=0"),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    with (
+        farm.client() as client,
+        story.step(f"a machine boots each way, {rounds} times; from start to first ping"),
+    ):
+        for number in range(rounds):
+            for letter, (way, (guest, options)) in zip("abc", ways.items(), strict=True):
+                # Each its own: the clients of before still answer at the addresses they had.
+                address = f"10.1.2.{len(ways) * number + 'abc'.index(letter) + 1}"
+                one = client.allocate("farm", f"way-{letter}-{number + 1}", address=address)
+                xml = guest.template(name=one.name, mac=str(one.mac), options=options)
+                # The server asks by ARP once a second only, which would be the resolution of these times.
+                neighbour = f"{one.address} dev {lab.bridge}"
+                lab.server.ip(f"neigh replace {neighbour} lladdr {one.mac} nud permanent")
+                started = time.perf_counter()
+                console = boot_guest(libvirtd, xml)
+                wait_ping(lab, one.address, console=console)
+                seconds[way].append(time.perf_counter() - started)
+                sign = "mac2ip ended with status 0" if guest is by_script else " bound "
+                until(lambda: sign in console.text(), 10, f"{one.name} to say how it has found its address")  # noqa: B023
+                lab.server.ip(f"neigh del {neighbour}")
+                libvirtd.virsh("destroy", one.name)
+        width = max(map(len, ways))
+        for way, took in seconds.items():
+            each = " ".join(f"{one:6.2f}" for one in took)
+            story.say(f"{way.ljust(width)}  {sum(took) / len(took):6.2f} s on average of {each}")
+
+
 def place(directory: Path, name: str) -> Path:
     """A new directory in another."""
     made = directory / name
@@ -225,7 +268,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make run", description="The main job on real parts.")
     parser.add_argument("--keep", action="store_true", help="leave everything open until Ctrl-C")
     parser.add_argument("--no-vm", action="store_true", help="leave out the virtual machines")
+    parser.add_argument(
+        "--guest", type=int, default=0, metavar="N", help="compare DHCP and the script in guests N times"
+    )
     options = parser.parse_args(arguments)
+    if options.no_vm and options.guest:
+        parser.error("--guest needs virtual machines")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is taken down
     story = Story()
     try:
@@ -246,6 +294,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tell(story, lab, farm)
             if libvirtd is not None:
                 tell_of_machines(story, lab, farm, libvirtd)
+                if options.guest:
+                    tell_of_ways(story, lab, farm, libvirtd, options.guest)
             story.table()
             if options.keep:
                 play(farm, lab)

@@ -1,17 +1,19 @@
 """A guest that boots in seconds without KVM: a Debian kernel, busybox, and nothing else.
 
-It brings every network card up, asks for an address by plain DHCP until it gets one, keeps renewing it, and
-answers on two ports: 22 says who the guest is, 23 reboots it. The power button (`virsh shutdown`) switches it
-off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt log, see `Console`.
+It brings every network card up, also one that is plugged in while it runs, asks for an address by plain DHCP until
+it gets one, keeps renewing it, and answers on three ports: 22 says who the guest is, 23 reboots it, 24 shows one of
+its files. A guest made with a file `mac2ip` (see `Guest.with_files`) runs that instead of asking by DHCP. The power
+button (`virsh shutdown`) switches it off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt
+log, see `Console`.
 
-Nothing of macbind is inside.
+Nothing of macbind is inside, but what `with_files` adds.
 """
 
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -22,7 +24,7 @@ from labkit.netns import run_command
 from labkit.virt import CACHE, Console, Libvirtd
 from labkit.wait import until
 
-GREETING_PORT, REBOOT_PORT = 22, 23
+GREETING_PORT, REBOOT_PORT, SHOW_PORT = 22, 23, 24
 BOOT_DEADLINE_S = 60.0  # a boot costs 2 s of processor time; ten at once on two slow processors need 20
 
 _SCRIPTS = Path(__file__).with_name("guestfs")
@@ -33,6 +35,7 @@ _APPLETS = [
     "insmod",
     "cat",
     "ip",
+    "mkdir",
     "nc",
     "udhcpc",
     "hostname",
@@ -40,8 +43,18 @@ _APPLETS = [
     "poweroff",
     "reboot",
     "sleep",
+    "uevent",
+    # What a script that configures a machine may use, and any busybox system has.
+    *("arping", "chmod", "grep", "id", "kill", "mkdir", "mv", "od", "readlink", "rm"),
 ]
-_MODULES = ("virtio_pci", "virtio_net", "button", "evdev")  # the last two are for the power button
+_FOLDERS = (
+    *("bin", "cards", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "macs"),
+    *("modules", "proc", "run", "seed", "sys"),
+)
+# For the power button: button and evdev; for what the host hands over: qemu_fw_cfg.
+_MODULES = ("virtio_pci", "virtio_net", "button", "evdev", "qemu_fw_cfg")
+_LATE_MODULES = ("virtio_blk", "isofs")
+"""Loaded when a file is first to be shown: other guests need not wait for them."""
 _NAME = re.compile(r"<name>([^<]+)</name>")
 
 _TEMPLATE = """\
@@ -102,6 +115,17 @@ class Guest:
             half_made.replace(initramfs)
         return cls(kernel, initramfs)
 
+    def with_files(self, place: Path, files: Mapping[str, str]) -> Self:
+        """The same guest with more files in its root, each executable, by their paths there.
+
+        `place` is where its initramfs goes. The kernel unpacks one archive after the other.
+        """
+        more = [_member(name, stat.S_IFREG | 0o755, text.encode()) for name, text in files.items()]
+        archive = b"".join([*more, _member("TRAILER!!!", 0)])
+        first = self.initramfs.read_bytes()
+        place.write_bytes(first + b"\0" * (-len(first) % 4) + archive)
+        return type(self)(self.kernel, place)
+
     def template(
         self,
         bridge: str = Lab.bridge,
@@ -109,13 +133,19 @@ class Guest:
         name: str = "template",
         mac: str | None = None,
         client_id: str | None = None,
+        options: str = "",
+        cmdline: str = "",
     ) -> str:
         """The XML of a guest without disk and with one card on `bridge`.
 
         Without `mac` libvirt invents one. `client_id`, in hexadecimal digits, is the DHCP client identifier it
-        sends, as machines cloned from one image do.
+        sends, as machines cloned from one image do. `options` are those of its `mac2ip`, if it has one, with
+        commas between. `cmdline` is more for its kernel: with `macbind.faithful` it uses no card with a MAC it did
+        not boot with, with `acpiphp.disable=1` it does not let go of a card.
         """
-        return self._xml("", bridge, name, mac, client_id)
+        words = [f"macbind.clientid={client_id}"] if client_id else []
+        words += [f"macbind.options={options}"] if options else []
+        return self._xml("", bridge, name, mac, [*words, *cmdline.split()])
 
     def disk_template(
         self,
@@ -128,14 +158,15 @@ class Guest:
         client_id: str | None = None,
     ) -> str:
         """The same with a disk, `vdb`, that it does not look at; see `create_disk`."""
-        return self._xml(_DISK.format(format=image_format, file=disk), bridge, name, mac, client_id)
+        words = [f"macbind.clientid={client_id}"] if client_id else []
+        return self._xml(_DISK.format(format=image_format, file=disk), bridge, name, mac, words)
 
-    def _xml(self, disk: str, bridge: str, name: str, mac: str | None, client_id: str | None) -> str:
+    def _xml(self, disk: str, bridge: str, name: str, mac: str | None, words: list[str]) -> str:
         return _TEMPLATE.format(
             name=name,
             kernel=self.kernel,
             initramfs=self.initramfs,
-            cmdline=f" macbind.clientid={client_id}" if client_id else "",
+            cmdline="".join(f" {word}" for word in words),
             disk=disk,
             mac=f"\n      <mac address='{mac}'/>" if mac else "",
             bridge=bridge,
@@ -180,6 +211,14 @@ def greeting(lab: Lab, address: IPv4Address | str, port: int = GREETING_PORT, ti
         return stream.read()
 
 
+def shown(lab: Lab, address: IPv4Address | str, path: str, timeout_s: float = 30.0) -> bytes:
+    """The content of a file in the guest, empty if it cannot be read; seed disks are mounted below /seed."""
+    with lab.open_socket(str(address), SHOW_PORT, timeout_s) as sock, sock.makefile("rwb") as stream:
+        stream.write(f"{path}\n".encode())
+        stream.flush()
+        return stream.read()
+
+
 def tcp_answers(
     lab: Lab, address: IPv4Address | str, port: int = GREETING_PORT, timeout_s: float = 5.0
 ) -> bool:
@@ -215,7 +254,7 @@ def _newest_kernel() -> Path:
 
 def _archive(version: str) -> Iterator[bytes]:
     """The members of the initramfs, in the format that the kernel calls newc."""
-    for folder in ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "modules", "proc", "sys"):
+    for folder in _FOLDERS:
         yield _member(folder, stat.S_IFDIR | 0o755)
     yield _member("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     yield _member("bin/busybox", stat.S_IFREG | 0o755, _BUSYBOX.read_bytes())
@@ -223,18 +262,20 @@ def _archive(version: str) -> Iterator[bytes]:
         yield _member(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
     for script in sorted(path for path in _SCRIPTS.rglob("*") if path.is_file()):
         yield _member(str(script.relative_to(_SCRIPTS)), stat.S_IFREG | 0o755, script.read_bytes())
-    modules = _modules(version)
-    for module in modules:
+    modules = _modules(version, _MODULES)
+    late = [module for module in _modules(version, _LATE_MODULES) if module not in modules]
+    for module in (*modules, *late):
         yield _member(f"modules/{module.name}", stat.S_IFREG | 0o644, module.read_bytes())
-    order = "".join(f"{module.name}\n" for module in modules)
-    yield _member("modules/order", stat.S_IFREG | 0o644, order.encode())
+    for name, part in (("order", modules), ("late", late)):
+        order = "".join(f"{module.name}\n" for module in part)
+        yield _member(f"modules/{name}", stat.S_IFREG | 0o644, order.encode())
     yield _member("TRAILER!!!", 0)
 
 
-def _modules(version: str) -> list[Path]:
+def _modules(version: str, names: Sequence[str]) -> list[Path]:
     """The kernel modules in the order in which they can be loaded."""
     found: dict[Path, None] = {}
-    for name in _MODULES:
+    for name in names:
         said = run_command(["/usr/sbin/modprobe", "--set-version", version, "--show-depends", name]).stdout
         lines = (line.split() for line in said.splitlines())
         found.update({Path(words[1]): None for words in lines if words[0] == "insmod"})

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit.alone import alone
 from labkit.debian import image
 from labkit.net import Lab
 from labkit.netns import run_command
@@ -50,13 +52,15 @@ def _wheels(wheel: Path) -> Path:
     wanted = [REPOSITORY / "pyproject.toml", REPOSITORY / "tests/constraints.txt"]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in (*wanted, Path(__file__)))).hexdigest()[:12]
     place = CACHE / f"wheels-{key}"
-    if not place.exists():
-        half = place.with_suffix(f".{wheel.parent.name}.half")
-        # libvirt's module is Debian's: icmplib is the rest of the extra "libvirt".
-        what = [f"{wheel}[postgresql]", "icmplib"]
-        _pip("wheel", "--wheel-dir", str(half), "--constraint", str(wanted[1]), *what)
-        (half / wheel.name).unlink()
-        half.rename(place)
+    with alone(place.with_suffix(".lock")):
+        if not place.exists():
+            half = place.with_suffix(".half")
+            shutil.rmtree(half, ignore_errors=True)
+            # libvirt's module is Debian's: these are the rest of the extra "libvirt".
+            what = [f"{wheel}[postgresql]", "icmplib", "pycdlib"]
+            _pip("wheel", "--wheel-dir", str(half), "--constraint", str(wanted[1]), *what)
+            (half / wheel.name).unlink()
+            half.rename(place)
     return place
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from labkit.cgroup import control_group
-from labkit.net import Lab, Process
+from labkit.net import Lab, Port, Process
 from labkit.netns import has_ended, run_command
 from labkit.wait import until
 
@@ -28,11 +28,15 @@ shift 2
 for group in $GROUPS_TO_JOIN; do echo $$ >"$group"; done
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
+[ -z "$ADDED" ] || cp -a "$ADDED/." "$work/upper/"
 mount -t overlay overlay -o "lowerdir=$image,upperdir=$work/upper,workdir=$work/work" "$work/root"
 # nspawn wants to see a systemd here, and there may be none; the rest of the machine must not see one.
 mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd
 mkdir /run/systemd/nspawn /run/systemd/system
+# Its own view of the network's cards; nspawn's is of the namespace we are in.
+mkdir "$work/sys"
+nsenter --net="$NETWORK" mount -t sysfs sysfs "$work/sys"
 trap exit TERM  # once nspawn, which gets the signal, too, has ended
 while :; do
   systemd-nspawn --directory="$work/root" "$@" && exit
@@ -42,17 +46,30 @@ done
 
 
 class Machine:
-    """A booted Debian whose network is the server's namespace of the lab. A context manager: booted inside.
+    """A booted Debian whose network is a namespace of the lab. A context manager: booted inside.
 
     Args:
         lab: The network.
         image: The directory to boot from, which stays as it is; see `labkit.debian`.
         directory: A directory of the machine's own, for its log.
         shown: Directories of this machine that it sees, read-only, by where it sees them.
+        port: The port whose network it has; the server's by default.
+        added: A directory whose files lie over the image's, as if they had been installed before the first boot.
     """
 
-    def __init__(self, lab: Lab, image: Path, directory: Path, shown: Mapping[str, Path] = {}) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        image: Path,
+        directory: Path,
+        shown: Mapping[str, Path] = {},
+        *,
+        port: Port | None = None,
+        added: Path | None = None,
+    ) -> None:
+        self.added = added
         self.lab, self.image, self.shown = lab, image, shown
+        self.namespace = port.namespace if port else lab.server
         self.log_file = directory / "console.log"
         self._work = directory / "machine"
         self._process: Process | None = None
@@ -63,8 +80,10 @@ class Machine:
         self._work.mkdir()
         try:
             # Its own, as two machines' systemds in one would take each other's processes for theirs.
-            groups = self._teardown.enter_context(control_group(self.lab.name))
+            groups = self._teardown.enter_context(control_group(self.namespace.name))
             environment = {**os.environ, "GROUPS_TO_JOIN": " ".join(map(str, groups))}
+            environment["ADDED"] = str(self.added or "")
+            environment["NETWORK"] = f"/run/netns/{self.namespace.name}"
             with self.log_file.open("ab") as output:
                 self._process = Process(self._command(), output, {"env": environment})
             self._teardown.callback(self._process.end)
@@ -89,8 +108,8 @@ class Machine:
             *("unshare", "--mount", "--propagation", "private", "sh", "-c", _BOOT, "sh"),
             *(str(self._work), str(self.image)),
             *("--boot", "--console=pipe", "--register=no", "--keep-unit", "--link-journal=no"),
-            *("--resolv-conf=off", "--timezone=off"),
-            *(f"--network-namespace-path=/run/netns/{self.lab.server.name}", "--capability=CAP_NET_ADMIN"),
+            *("--resolv-conf=off", "--timezone=off", f"--bind-ro={self._work / 'sys'}:/sys"),
+            *(f"--network-namespace-path=/run/netns/{self.namespace.name}", "--capability=CAP_NET_ADMIN"),
             *(f"--bind-ro={here}:{there}" for there, here in self.shown.items()),
         ]
 
@@ -176,7 +195,7 @@ class Machine:
         """The machine's process 1, by its number out here; 0 while there is none."""
         if self._process is not None and not self._process.alive:
             raise RuntimeError(f"systemd-nspawn ended with {self._process.returncode}")
-        for pid in self.lab.server.pids():
+        for pid in self.namespace.pids():
             try:
                 numbers = re.search(
                     r"^NSpid:\s+(\d+)\s+1$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE

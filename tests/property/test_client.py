@@ -133,6 +133,8 @@ def test_no_answer_raises_anything_but_our_errors(
 
 
 @given(st.sampled_from(CALLS), spoilt())
+@example(CALLS[5], ALLOCATION | {"mac": None})
+@example(CALLS[5], ALLOCATION | {"options": {"static_routes": ["nowhere"]}})
 def test_answer_of_another_version_is_an_error_or_a_value(
     impostor: Impostor, place: Path, call: Callable[[Client], object], answer: Any
 ) -> None:

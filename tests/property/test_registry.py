@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -27,7 +28,13 @@ _LAYOUT = st.tuples(st.sampled_from(_FARM_RANGES), st.sampled_from(_REST_RANGES)
 _POOL = st.sampled_from(["farm", "rest"])
 _NAME = st.sampled_from([f"m{number}" for number in range(25)])
 _FOREIGN = st.sampled_from([None, *(MacAddress.parse(f"00:80:77:00:00:0{number}") for number in range(4))])
+_PICK = st.integers(0, 24)
 _DHCPDS = ("d1", "d2")
+
+
+def _picked(names: Mapping[str, Allocation], number: int) -> str:
+    """One of the names."""
+    return sorted(names)[number % len(names)]
 
 
 def _pools(layout: tuple[list[str], list[str], bool]) -> list[Pool]:
@@ -43,7 +50,8 @@ def _pools(layout: tuple[list[str], list[str], bool]) -> list[Pool]:
 class Using(RuleBasedStateMachine):
     """Everything cores, admins, dhcpds and time do to a registry.
 
-    The model knows who holds which address (``held``), and which generations each address has had.
+    The model knows who holds which address (``held``), which one each is moving to (``targets``), and which
+    generations each address has had.
     """
 
     def __init__(self) -> None:
@@ -51,6 +59,7 @@ class Using(RuleBasedStateMachine):
         self._directory = tempfile.TemporaryDirectory()
         self.book = Book(f"sqlite:///{Path(self._directory.name)}/registry.db")
         self.held: dict[str, Allocation] = {}
+        self.targets: dict[str, Allocation] = {}
         self.last: dict[IPv4Address, int] = {}
 
     def teardown(self) -> None:
@@ -197,6 +206,8 @@ class Using(RuleBasedStateMachine):
             assert late or one is None
         else:
             assert one.address in {row.address for row in gone}
+            target = self.targets.pop(name, None)
+            assert target is None or target.address in {row.address for row in gone}
             assert all(row.state is not State.BOUND for row in gone)
             del self.held[name]
 
@@ -207,10 +218,12 @@ class Using(RuleBasedStateMachine):
             one.name
             for one in self.book.find()
             if one.expires_at is not None and one.expires_at <= self.book.now and not one.pinned
+            if one.moves_from is None
         }
         assert set(self.book.expire()) == due
         for name in due:
             del self.held[name]
+            self.targets.pop(name, None)
 
     @rule(pool=_POOL)
     def sweep(self, pool: str) -> None:
@@ -218,6 +231,77 @@ class Using(RuleBasedStateMachine):
         rested, before = self._rested(pool), {one.address for one in self._rows()}
         assert self.book.sweep(pool) == len(rested)
         assert {one.address for one in self._rows()} == before - rested
+
+    # -- moving ----------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.held)
+    @rule(
+        pick=_PICK, away=st.sampled_from([False, False, True]), host=st.one_of(st.none(), st.integers(0, 15))
+    )
+    def begin_move(self, pick: int, away: bool, host: int | None) -> None:
+        """An address of the same network is taken, if nobody has it, for a name that has its own MAC."""
+        name = _picked(self.held, pick)
+        pool = self.held[name].pool if not away else "rest"
+        free = self._unoccupied(pool)
+        address = free[pick % len(free)] if host is None and free else self.pools[pool].plan.subnet[host or 0]
+        row = next((one for one in self._rows() if one.address == address), None)
+        known, target = self.held.get(name), self.targets.get(name)
+        until = self.book.now + timedelta(seconds=45)
+        try:
+            with self.book.write() as txn:
+                move = txn.begin_move(name, address, until)
+        except NotInPool:
+            assert known is not None
+            plan = self.pools[pool].plan
+            assert (
+                known.pool != pool or address in plan.forbidden or (address not in plan and not known.pinned)
+            )
+        except AddressInUse:
+            assert row is not None
+            assert row.state is not State.COOLING
+        except Conflict:
+            assert known is not None
+            own = self.pools[known.pool].plan.scheme.encode(known.address)
+            assert known.mac != own or (target is not None and target.address != address)
+        else:
+            assert known is not None
+            assert move.old.address == known.address
+            if known.address == address:
+                assert move.new == move.old
+            elif target is not None:
+                assert move.new.address == target.address == address
+            else:
+                assert row is None or row.state is State.COOLING
+                assert move.new.generation > self.last.get(address, 0), "a generation came twice"
+                self.last[address] = move.new.generation
+                self.targets[name] = move.new
+
+    @precondition(lambda self: self.targets)
+    @rule(pick=_PICK, late=st.booleans())
+    def finish_move(self, pick: int, late: bool) -> None:
+        """A name that was moving has the other address only; a late call changes nothing."""
+        name = _picked(self.targets, pick)
+        (now,) = (one for one in self.book.find() if one.name == name and one.moves_from is not None)
+        try:
+            with self.book.write() as txn:
+                move = txn.finish_move(name, now.generation + late)
+        except Conflict:
+            assert late
+        else:
+            assert not late
+            assert (move.new.name, move.new.address) == (name, self.targets.pop(name).address)
+            assert move.new.pinned == self.held[name].pinned
+            self.held[name] = move.new
+
+    @precondition(lambda self: self.targets)
+    @rule(pick=_PICK)
+    def abort_move(self, pick: int) -> None:
+        """A name that was moving keeps the address it has."""
+        name = _picked(self.targets, pick)
+        target = self.targets.pop(name)
+        with self.book.write() as txn:
+            assert [one.address for one in txn.abort_move(name)] == [target.address]
+            assert txn.abort_move(name) == []
 
     # -- dhcpd -----------------------------------------------------------------------------------------
 
@@ -260,8 +344,12 @@ class Using(RuleBasedStateMachine):
         self.book.check()
         rows = self._rows()
         assert len({one.address for one in rows}) == len({one.mac for one in rows}) == len(rows)
-        live = {one.name: (one.address, one.mac) for one in rows if one.released_at is None}
-        assert live == {one.name: (one.address, one.mac) for one in self.held.values()}
+        live = [one for one in rows if one.released_at is None]
+        for moving, known in ((False, self.held), (True, self.targets)):
+            found = {
+                one.name: (one.address, one.mac) for one in live if (one.moves_from is not None) == moving
+            }
+            assert found == {name: (one.address, one.mac) for name, one in known.items()}
         for one in rows:
             if not one.pinned:
                 assert one.mac == self.pools[one.pool].plan.scheme.encode(one.address)

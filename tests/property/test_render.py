@@ -37,8 +37,14 @@ def options(draw: st.DrawFn, network: IPv4Network) -> dict[str, Any]:
         "next_server": HOSTS,
         "filename": FILENAME,
         "static_routes": st.lists(st.builds("{} via {}".format, ROUTES, gateways), min_size=1, max_size=8),
+        "gateway": st.sampled_from(["x.x.x", ".".join(str(network[0]).split(".")[:3])]).flatmap(
+            lambda head: st.integers(1, 3).map(lambda index: f"{head}.{int(network[index]) & 255}")
+        ),
     }
-    return {key: draw(value) for key, value in every.items() if draw(st.booleans())}
+    chosen = {key: draw(value) for key, value in every.items() if draw(st.booleans())}
+    if "gateway" in chosen:
+        chosen.pop("routers", None)
+    return chosen
 
 
 @st.composite

@@ -1,7 +1,7 @@
 """Fixtures of the whole system: Debian machines with systemd, on which macbind is installed."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,33 +9,12 @@ import pytest
 from labkit.installed import Installed, Parts, prepare
 from labkit.net import Lab
 
-_findings = pytest.StashKey[list[str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Room for what tests found out and everybody should see."""
-    config.stash[_findings] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints that, in every run."""
-    if config.stash[_findings]:
-        terminalreporter.section("the system")
-        for line in config.stash[_findings]:
-            terminalreporter.line(line)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The first test of all waits until a Debian has been fetched, which is the mirror's matter."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.timeout(900))
-
-
-@pytest.fixture
-def finding(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Adds a line to the end of the run's output."""
-    return pytestconfig.stash[_findings].append
 
 
 @pytest.fixture(scope="session", autouse=True)

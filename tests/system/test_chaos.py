@@ -73,11 +73,11 @@ def place() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_nothing_is_lost_doubled_or_leaked_whatever_breaks(place: Path) -> None:
     """A round on SQLite with libvirt and one on PostgreSQL end without a violation, and nothing is left of them."""
     run = Run(place, "--seconds", "20", "--rounds", "2", "--round", "7", "--sites", "0,1")
-    assert run.process.wait(220) == 0, run.text()
+    assert run.process.wait(380) == 0, run.text()
     assert "1 sqlite, 1 postgresql" in run.text()
     assert "violations  0" in run.text()
     assert run.text().startswith("seed 7\n")

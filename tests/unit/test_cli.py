@@ -34,6 +34,8 @@ ASKING: list[list[str]] = [
     ["release", "--address", "10.1.1.3"],
     ["reserve", "printer", "10.0.0.9"],
     ["unreserve", "printer"],
+    ["renumber", "vm", "--to", "10.1.1.9", "--live"],
+    ["renumber", "vm", "--abort"],
     ["list"],
     ["show", "vm"],
     ["show", "10.1.1.3"],

@@ -92,7 +92,8 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
             r"^\[", re.split(rf"^\[{table}\b.*", text, flags=re.MULTILINE)[1], flags=re.MULTILINE
         )[0]
         shown = dict(re.findall(r"^(\w+) = (.*?)\s+#\s*default\b", body, flags=re.MULTILINE))
-        assert set(re.findall(r"^(\w+) =", body, flags=re.MULTILINE)) == set(model.model_fields)
+        # Of two keys that exclude each other the sample has one as a comment.
+        assert set(re.findall(r"^(?:# )?(\w+) =", body, flags=re.MULTILINE)) == set(model.model_fields)
         for key, field in model.model_fields.items():
             if field.default not in (None, []) and not field.is_required():
                 assert tomllib.loads(f"x = {shown[key]}")["x"] == field.default

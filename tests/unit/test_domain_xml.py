@@ -39,11 +39,16 @@ def template(devices: str = CARD, rest: str = "", attributes: str = "type='kvm'"
 
 
 def machine(
-    xml: str, network: str | None = None, copies: dict[str, Copy] | None = None, **how: bool
+    xml: str,
+    network: str | None = None,
+    copies: dict[str, Copy] | None = None,
+    *,
+    anti_spoofing: bool = False,
 ) -> Element:
     """The machine that is made of a template."""
     found = Template(xml, network)
-    made = found.machine(BUILD_7, {disk.target: Copy() for disk in found.disks} | (copies or {}), **how)
+    theirs = {disk.target: Copy() for disk in found.disks} | (copies or {})
+    made = found.machine(BUILD_7, theirs, anti_spoofing=anti_spoofing)
     return parse_domain(made)
 
 

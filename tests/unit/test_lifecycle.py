@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from macbind.addressing import MacAddress
-from macbind.lifecycle import Keep, Note, Release, Verdict, is_abandoned, judge
+from macbind.lifecycle import Keep, Note, Release, Settlement, Verdict, is_abandoned, judge, settle
 from macbind.model import Claim, Domain, DomainState, Phase, ReleasePolicy, StopCause
 
 MAC = MacAddress.parse("00:16:3e:01:01:03")
@@ -24,7 +24,8 @@ RUNNING = replace(UNUSED, hypervisor="one", uuid="u", phase=Phase.RUNNING)
 
 def domain(state: DomainState, *macs: MacAddress) -> Domain:
     """A domain as a hypervisor describes it."""
-    return Domain("u", "vm", "one", state, frozenset(macs or (MAC,)))
+    found = frozenset(macs or (MAC,))
+    return Domain("u", "vm", "one", state, found, found)
 
 
 def releases(verdict: Verdict) -> bool:
@@ -118,3 +119,57 @@ def test_an_allocation_waits_for_its_domain_for_a_while() -> None:
     assert not is_abandoned(UNUSED, NEVER, 900, late)
     assert not is_abandoned(replace(UNUSED, pinned=True), DESTROY, 900, late)
     assert not is_abandoned(RUNNING, DESTROY, 900, late)
+
+
+MOVING = replace(RUNNING, moves_to=OTHER_MAC)
+NO_MAC = MacAddress.parse("52:54:00:00:00:01")
+
+
+@pytest.mark.parametrize("mac", [MAC, OTHER_MAC, NO_MAC])
+@pytest.mark.parametrize("policy", ReleasePolicy)
+def test_a_running_machine_that_moves_keeps_its_addresses(policy: ReleasePolicy, mac: MacAddress) -> None:
+    """Whichever card it has, and also between two; without a move, one without its card has released it."""
+    assert judge(MOVING, policy, domain(DomainState.ACTIVE, mac)) == Keep()
+    assert releases(judge(RUNNING, policy, domain(DomainState.ACTIVE, NO_MAC))) == (policy is not NEVER)
+
+
+def test_a_machine_that_moves_ends_like_any_other() -> None:
+    """Off with either MAC, or gone: by its pool's policy."""
+    for mac in (MAC, OTHER_MAC):
+        assert releases(judge(MOVING, DESTROY, domain(DomainState.OFF, mac)))
+        assert not releases(judge(MOVING, UNDEFINE, domain(DomainState.OFF, mac)))
+    assert releases(judge(MOVING, DESTROY, domain(DomainState.OFF, NO_MAC)))
+    for policy in (DESTROY, UNDEFINE):
+        assert releases(judge(MOVING, policy, None, StopCause.ENDED))
+
+
+@pytest.mark.parametrize(
+    ("macs", "outcome"),
+    [
+        ((OTHER_MAC,), Settlement.FINISH),
+        ((OTHER_MAC, NO_MAC), Settlement.FINISH),
+        ((MAC,), Settlement.ABORT),
+        ((MAC, OTHER_MAC), Settlement.KEEP),
+        ((NO_MAC,), Settlement.KEEP),
+    ],
+)
+@pytest.mark.parametrize("state", DomainState)
+def test_a_move_is_settled_by_the_card_the_machine_has(
+    macs: tuple[MacAddress, ...], outcome: Settlement, state: DomainState
+) -> None:
+    """Exactly one of the two MACs decides, of a machine that runs or is off; one that may come back has neither."""
+    known = state in (DomainState.ACTIVE, DomainState.OFF)
+    assert settle(MOVING, domain(state, *macs)) is (outcome if known else Settlement.KEEP)
+
+
+def test_a_definition_is_no_witness_of_what_runs() -> None:
+    """What only the stored definition has does not count."""
+    running = domain(DomainState.ACTIVE, MAC)
+    assert settle(MOVING, replace(running, macs=frozenset({MAC, OTHER_MAC}))) is Settlement.ABORT
+
+
+@pytest.mark.parametrize("phase", [None, *Phase])
+def test_a_move_without_a_machine_is_given_up(phase: Phase | None) -> None:
+    """Unless it is saved or elsewhere: then it has either card."""
+    comes_back = phase in (Phase.HELD, Phase.MOVED)
+    assert settle(replace(MOVING, phase=phase), None) is (Settlement.KEEP if comes_back else Settlement.ABORT)

@@ -6,13 +6,16 @@ Heavy modules are imported inside the commands that need them, so that the other
 from __future__ import annotations
 
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from macbind import __version__
+from macbind.cli import guest
 from macbind.cli.output import EXIT_CODES, Group, Output, table, when
+from macbind.cli.renumber import renumber
 from macbind.cli.vm import vm
 from macbind.errors import InvalidAddress, InvalidRequest, MacbindError, NotFound
 
@@ -224,6 +227,9 @@ def unreserve(
     _print_released(ctx.obj, [(name, done)], json)
 
 
+app.command()(renumber)
+
+
 # -- questions -----------------------------------------------------------------------------------------------
 
 
@@ -235,6 +241,7 @@ def list_(
     released: Annotated[
         bool, typer.Option("--released", help="Also released ones that are not gone yet.")
     ] = False,
+    wide: Annotated[bool, typer.Option("--wide", "-w", help="Also gateways and IPv6 addresses.")] = False,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
@@ -244,27 +251,33 @@ def list_(
     if json:
         ctx.obj.value(found)
     else:
-        _print(found)
+        _print(found, wide=wide)
 
 
 @app.command()
 def show(
     ctx: typer.Context,
-    what: Annotated[str, typer.Argument(help="A name, an address or a MAC.", metavar="NAME|ADDRESS|MAC")],
+    what: Annotated[
+        str, typer.Argument(help="A name, an address (IPv4 or IPv6) or a MAC.", metavar="NAME|ADDRESS|MAC")
+    ],
     socket: Socket = None,
     json: Json = False,
 ) -> None:
     """Show one allocation and its history."""
     with _client(socket) as client:
         found = _find(client, what)
+        moves_to = next((one.new for one in client.moves() if one.old.address == found.address), None)
         history = list(client.history(address=found.address, limit=20))
     if json:
-        ctx.obj.value({"allocation": found, "history": history})
+        ctx.obj.value({"allocation": found, "moves_to": moves_to, "history": history})
         return
-    facts = {
+    facts: dict[str, Any] = {
         "name": found.name,
         "address": found.address,
         "mac": found.mac,
+        "gateway": found.gateway,
+        "link_local": found.link_local,
+        "ipv6": found.ipv6,
         "pool": found.pool,
         "group": found.group,
         "state": found.state,
@@ -272,7 +285,9 @@ def show(
         "generation": found.generation,
         "domain": found.domain,
         "created": when(found.created_at),
-        "expires": when(found.expires_at),
+        "moves from": found.moves_from,
+        "moves to": None if moves_to is None else moves_to.address,
+        "expires" if found.moves_from is None else "settled": when(found.expires_at),
     }
     facts |= found.options.to_dict()
     for key, value in facts.items():
@@ -469,6 +484,33 @@ def _check(output: Output, settings: Settings, names: list[str], as_json: bool) 
         raise typer.Exit(1)
 
 
+@app.command("guest-script")
+def guest_script(
+    ctx: typer.Context,
+    kind: Annotated[str, typer.Argument(help=f"{guest.KINDS}.", metavar="KIND")],
+    pool: Annotated[
+        list[str] | None,
+        typer.Option("--pool", "-p", help="Only for machines of this pool; may be repeated. All by default."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write; standard output by default.", readable=False),
+    ] = None,
+    config: Config = _DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Print what a machine runs to find its address by its MAC, without DHCP. Needs the configuration only."""
+    text, script = guest.guest_script(kind, lambda: _load(config), pool or [])
+    if output is not None:
+        guest.write(output, text, executable=script.executable)
+    if json:
+        ctx.obj.value({"kind": kind, "file": output, "script": text})
+    elif output is None:
+        typer.echo(text, nl=False)
+    else:
+        typer.echo(f"{output}: written")
+
+
 # -- helpers -------------------------------------------------------------------------------------------------
 
 
@@ -518,30 +560,45 @@ def _options(
 
 def _find(client: Client, what: str) -> Allocation:
     from macbind.addressing import MacAddress, parse_address
+    from macbind.ipv6 import mac_of
 
-    address = mac = None
+    address = mac = ipv6 = None
     with suppress(InvalidAddress):
         address = parse_address(what)
     with suppress(InvalidAddress):
         mac = MacAddress.parse(what)
+    with suppress(ValueError):
+        ipv6 = IPv6Address(what)
+        mac = mac_of(ipv6)
     if address is None and mac is None:
         return client.get(what)
     for one in client.list(address=address, mac=mac, released=True):
-        return one
+        if ipv6 in (None, one.ipv6, one.link_local):
+            return one
     with suppress(NotFound):  # a name may look like a MAC or an address
         return client.get(what)
-    raise NotFound(f"{address or mac} is not allocated.", hint="`macbind list` shows all.")
+    raise NotFound(f"{address or ipv6 or mac} is not allocated.", hint="`macbind list` shows all.")
 
 
-def _print(found: list[Allocation]) -> None:
+def _print(found: list[Allocation], *, wide: bool = False) -> None:
+    targets = {one.moves_from: one.address for one in found if one.moves_from is not None}
     table(
-        ["ADDRESS", "MAC", "NAME", "POOL", "GROUP", "STATE"],
+        ["ADDRESS", "MAC", "NAME", "POOL", "GROUP", "STATE", *["GATEWAY", "LINK-LOCAL", "IPV6"] * wide],
         [
-            (one.address, one.mac, one.name, one.pool, one.group, f"{one.state}{' pinned' * one.pinned}")
+            (one.address, one.mac, one.name, one.pool, one.group, _state(one, targets.get(one.address)))
+            + (one.gateway, one.link_local, one.ipv6) * wide
             for one in found
         ],
         "No allocations.",
     )
+
+
+def _state(one: Allocation, moves_to: IPv4Address | None) -> str:
+    """What stands in the last column."""
+    words = [str(one.state), "pinned" if one.pinned else None]
+    words += [f"moves from {one.moves_from}" if one.moves_from else None]
+    words += [f"moves to {moves_to}" if moves_to else None]
+    return " ".join(word for word in words if word)
 
 
 def _print_released(output: Output, done: list[tuple[str, Released]], as_json: bool) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +18,9 @@ from typing_extensions import override
 from macbind.addressing import MacAddress
 from macbind.errors import ConfigError, MacbindError, NotPermitted, PeerError, RequestError
 from macbind.options import DhcpOptions
+
+if TYPE_CHECKING:
+    from macbind.machine import Progress
 
 EXIT_CODES: tuple[tuple[type[MacbindError], int, str], ...] = (
     (ConfigError, 3, "the configuration must be mended"),
@@ -74,6 +78,22 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) 
 def when(moment: datetime | None) -> str | None:
     """A time as a person reads it, in the local time zone."""
     return None if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def tell(progress: Progress) -> None:
+    """Prints a step on a machine's way."""
+    typer.echo(f"{progress.seconds:6.1f} s  {progress.machine}: {progress.step}", err=True)
+
+
+@contextmanager
+def problems_told() -> Iterator[None]:
+    """Prints what else an error has to say: what could not be undone, which others failed."""
+    try:
+        yield
+    except MacbindError as error:
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(f"macbind: {note}", err=True)
+        raise
 
 
 class Group(TyperGroup):

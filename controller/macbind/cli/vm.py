@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from macbind.cli.output import Output, table
-from macbind.errors import InvalidRequest, MacbindError
+from macbind.cli.output import problems_told as _problems_told
+from macbind.cli.output import tell as _tell
+from macbind.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from macbind.client import Client
-    from macbind.machine import Destroyed, Machine, Progress
+    from macbind.machine import Destroyed, Machine
 
 vm = typer.Typer(
     no_args_is_help=True,
@@ -72,6 +73,31 @@ def launch(
     ttl: Annotated[
         float | None, typer.Option("--ttl", help="Its address is released by itself after so many seconds.")
     ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--channel",
+            help="Tell it who it is beside its MAC: fw_cfg, smbios, nocloud or xenstore; repeatable. "
+            "By default what the template says.",
+            metavar="KIND",
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Tell it this as well; repeatable. No secrets.", metavar="KEY=VALUE"),
+    ] = None,
+    user_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--user-data", help="A file with cloud-init's user-data (nocloud).", exists=True, dir_okay=False
+        ),
+    ] = None,
+    seed_pool: Annotated[
+        str | None,
+        typer.Option(
+            "--seed-pool", help="The storage pool of the seed disk (nocloud); else the first disk's."
+        ),
+    ] = None,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
@@ -93,8 +119,13 @@ def launch(
         "network": network,
         "anti_spoofing": anti_spoofing,
         "ttl_s": ttl,
+        "data": _pairs(data or ()),
+        "seed_pool": seed_pool,
+        "user_data": None if user_data is None else _text_of(user_data),
         "on_progress": _tell,
     }
+    if channel:
+        how["channels"] = channel
     with _client(socket) as client, _problems_told():
         if count is not None and group is not None:
             made = machine.launch_many(client, what, pool, group, count, **how)
@@ -153,25 +184,32 @@ def destroy(
         typer.echo(f"group {group}: nothing to destroy", err=True)
 
 
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Options KEY=VALUE as a mapping."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidRequest(f"--data {text!r} has no '='.", hint="Write it as --data KEY=VALUE.")
+        if key in found:
+            raise InvalidRequest(f"--data has the key {key!r} twice.", hint="Leave one of them out.")
+        found[key] = value
+    return found
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()  # every line end as it is
+    except (OSError, UnicodeError) as error:
+        raise InvalidRequest(
+            f"{path} cannot be read: {error}.", hint="Give a file with UTF-8 text."
+        ) from error
+
+
 def _client(socket: Path | None) -> Client:
     from macbind.client import Client
 
     return Client(socket)
-
-
-def _tell(progress: Progress) -> None:
-    typer.echo(f"{progress.seconds:6.1f} s  {progress.machine}: {progress.step}", err=True)
-
-
-@contextmanager
-def _problems_told() -> Iterator[None]:
-    """Prints what else an error has to say: what could not be undone, which others failed."""
-    try:
-        yield
-    except MacbindError as error:
-        for note in getattr(error, "__notes__", ()):
-            typer.echo(f"macbind: {note}", err=True)
-        raise
 
 
 def _print(made: Sequence[Machine]) -> None:

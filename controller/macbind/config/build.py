@@ -8,6 +8,7 @@ is guessed or skipped.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -15,10 +16,13 @@ from types import MappingProxyType
 
 from macbind.addressing import AddressPlan, AddressRange, MacScheme, check_plans, parse_network
 from macbind.config.document import Document, did_you_mean, label
+from macbind.config.gateways import check_dynamic, read_rule
 from macbind.config.lines import KeyPath
 from macbind.config.settings import DhcpdSettings, Settings
 from macbind.config.tables import PoolTable, SubnetTable, Tables
 from macbind.errors import ConfigError, InvalidAddress
+from macbind.gateway import GatewayRule
+from macbind.ipv6 import parse_prefix
 from macbind.model import NO_OPTIONS, Pool, PoolMode, ReleasePolicy, Subnet, probe_mac
 from macbind.options import DhcpOptions
 
@@ -48,6 +52,7 @@ class _Build:
         self.subnet_paths: dict[IPv4Network, KeyPath] = {}
         self.gateways: dict[IPv4Network, set[IPv4Address]] = {}
         self.servers: dict[IPv4Network, set[IPv4Address]] = {}
+        self.rules: dict[IPv4Network, list[GatewayRule]] = {}
 
     def settings(self) -> Settings:
         tables, at = self.tables, self.document.at
@@ -61,6 +66,7 @@ class _Build:
             self._add_subnet(network, ("subnet", text), subnet_table)
         networks: dict[str, IPv4Network] = {}
         options: dict[str, DhcpOptions] = {}
+        rules: dict[str, GatewayRule | None] = {}
         for name, table in tables.pool.items():
             with at("pool", name, "subnet"):
                 network = parse_network(table.subnet)
@@ -68,9 +74,10 @@ class _Build:
                 self._add_subnet(network, ("pool", name, "subnet"), SubnetTable())
             networks[name] = network
             options[name] = self._options(("pool", name), table, network)
+            rules[name] = self._rule(("pool", name), table, network)
         self._check_dynamic()
         pools = {
-            name: self._pool(name, table, self.subnets[networks[name]], options[name])
+            name: self._pool(name, table, self.subnets[networks[name]], options[name], rules[name])
             for name, table in tables.pool.items()
         }
         try:
@@ -127,11 +134,24 @@ class _Build:
                     "dhcpd serves an address from one subnet only; write the same network in both places.",
                 )
         self.subnet_paths[network] = path
-        self.gateways[network], self.servers[network] = set(), set()
-        options = self._options(path[:2], table, network) if path[0] == "subnet" else NO_OPTIONS
-        self.subnets[network] = Subnet(
-            network, options, table.lease_time_s, self._ranges(path, "dynamic", table.dynamic, network)
-        )
+        self.gateways[network], self.servers[network], self.rules[network] = set(), set(), []
+        own = path[0] == "subnet"
+        options = self._options(path[:2], table, network) if own else NO_OPTIONS
+        rule = self._rule(path[:2], table, network) if own else None
+        dynamic = self._ranges(path, "dynamic", table.dynamic, network)
+        self.subnets[network] = Subnet(network, options, table.lease_time_s, dynamic, rule)
+        if rule is not None:
+            with self.document.at(*path[:2], "static_routes"):  # with a default route they may be too many
+                replace(options, routers=(rule.of(network[1]),))
+
+    def _rule(
+        self, path: KeyPath, table: PoolTable | SubnetTable, network: IPv4Network
+    ) -> GatewayRule | None:
+        """A table's gateways by rule; none of them is ever handed out on the subnet."""
+        rule = read_rule(self.document, path, table, network)
+        if rule is not None:
+            self.rules[network].append(rule)
+        return rule
 
     def _options(self, path: KeyPath, table: PoolTable | SubnetTable, network: IPv4Network) -> DhcpOptions:
         """A table's options; every gateway among them must be on the subnet and is never handed out."""
@@ -190,6 +210,8 @@ class _Build:
                             f"which is {taken[address]}.",
                             "dhcpd would give that address to a machine; leave it out of the range.",
                         )
+                for rule in self.rules[network]:
+                    check_dynamic(self.document, (*where, index), item, rule)
             if sum(map(len, subnet.dynamic)) > MAX_LISTED:
                 raise self.document.error(
                     where,
@@ -205,13 +227,12 @@ class _Build:
                         "Name every address once.",
                     )
 
-    def _pool(self, name: str, table: PoolTable, subnet: Subnet, options: DhcpOptions) -> Pool:
+    def _pool(
+        self, name: str, table: PoolTable, subnet: Subnet, options: DhcpOptions, rule: GatewayRule | None
+    ) -> Pool:
         path = ("pool", name)
         mode = PoolMode(table.mode)
         plan = self._plan(path, table, subnet)
-        key = "static_routes" if table.static_routes else "routers"
-        with self.document.at(*path, key):  # with the subnet's the routes may be too many
-            options.over(subnet.options)
         if mode is PoolMode.STATIC and plan.size > MAX_LISTED:
             raise self.document.error(
                 (*path, "mode"),
@@ -219,7 +240,9 @@ class _Build:
                 f"which has at most {MAX_LISTED}.",
                 'Use mode = "live", where an unoccupied address costs nothing.',
             )
-        return Pool(
+        with self.document.at(*path, "ipv6_prefix"):
+            prefix = None if table.ipv6_prefix is None else parse_prefix(table.ipv6_prefix)
+        pool = Pool(
             name,
             plan,
             subnet,
@@ -230,7 +253,15 @@ class _Build:
             ReleasePolicy(table.release),
             table.claim_timeout_s,
             table.arp_probe,
+            rule,
+            prefix,
         )
+        key = "static_routes" if table.static_routes else "gateway" if table.gateway else "routers"
+        with self.document.at(
+            *path, key
+        ):  # with the subnet's, or a default route, the routes may be too many
+            pool.told(plan.assignable[0].lo)
+        return pool
 
     def _plan(self, path: KeyPath, table: PoolTable, subnet: Subnet) -> AddressPlan:
         """Which addresses the pool hands out: none of a gateway, a server or a dynamic range."""
@@ -248,6 +279,7 @@ class _Build:
                 ranges=ranges,
                 exclude=(*exclude, *servers),
                 gateways=self.gateways[network],
+                rules=self.rules[network],
             )
         for item in plan.assignable:
             for dynamic in subnet.dynamic:

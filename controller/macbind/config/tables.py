@@ -168,6 +168,7 @@ class _OptionKeys(_Table):
 class SubnetTable(_OptionKeys):
     """``[subnet."NETWORK"]``."""
 
+    gateway: str | None = None
     lease_time_s: Annotated[int, Field(ge=60, le=365 * SECONDS_PER_DAY)] = 600
     dynamic: list[str] = []
 
@@ -185,6 +186,8 @@ class PoolTable(_OptionKeys):
     release: Literal["destroy", "undefine", "never"] = "destroy"
     claim_timeout_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 900.0
     arp_probe: Interface | None = None
+    gateway: str | None = None
+    ipv6_prefix: str | None = None
 
 
 class HypervisorTable(_Table):

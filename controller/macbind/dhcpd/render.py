@@ -11,12 +11,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
-from macbind.addressing import AddressPlan
+from macbind.addressing import AddressRange, by_gateway
 from macbind.config import DhcpdSettings, Settings
 from macbind.dhcpd.key import OmapiKey, ensure_key, staged, sync_directory
 from macbind.errors import ConfigError
@@ -217,28 +219,40 @@ def _subnet(subnet: Subnet) -> Iterator[str]:
         yield f"  {statement}"
     if subnet.dynamic:
         # A deny in the subnet would beat any allow in its pools.
-        for item in subnet.dynamic:
-            yield f"  pool {{ range {item.lo} {item.hi}; }}"
+        for extra, item in _dynamic(subnet):
+            yield f"  pool {{ {extra}range {item.lo} {item.hi}; }}"
     else:
         yield "  deny unknown-clients;"
     yield "}"
 
 
+def _dynamic(subnet: Subnet) -> Iterator[tuple[str, AddressRange]]:
+    """The dynamic ranges, cut where the gateway changes, each with the statements that tell its gateway."""
+    if subnet.gateway is None:
+        yield from (("", item) for item in subnet.dynamic)
+        return
+    for gateway, item in by_gateway(subnet.gateway, subnet.dynamic):
+        told = replace(subnet.options, routers=(gateway,))
+        yield "".join(f"{one} " for one in told.beyond(subnet.options).statements()), item
+
+
 def _static_pool(pool: Pool) -> Iterator[str]:
-    """One host for each address; the pool's own options stand once, in a group around them."""
-    extra = pool.beyond_subnet().statements()
+    """One host for each address; what several are told stands once, in a group around them."""
     yield f"# The pool '{pool.name}'."
-    yield "group {"
-    for statement in extra:
-        yield f"  {statement}"
-    yield from _static_hosts(pool.plan)
-    yield "}"
+    ranges = pool.plan.assignable
+    pieces = by_gateway(pool.rule, ranges) if pool.rule is not None else ((None, item) for item in ranges)
+    for _, group in groupby(pieces, key=itemgetter(0)):
+        together = [item for _, item in group]
+        yield "group {"
+        for statement in pool.told(together[0].lo).beyond(pool.subnet.options).statements():
+            yield f"  {statement}"
+        yield from _static_hosts(pool.plan.scheme.offset, together)
+        yield "}"
 
 
-def _static_hosts(plan: AddressPlan) -> Iterator[str]:
+def _static_hosts(offset: int, ranges: Iterable[AddressRange]) -> Iterator[str]:
     """Arithmetic on integers instead of objects: a /16 takes a tenth of a second."""
-    offset = plan.scheme.offset
-    for item in plan.assignable:
+    for item in ranges:
         for value in range(int(item.lo), int(item.hi) + 1):
             address = f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.{value & 255}"
             raw = f"{offset + value:012x}"

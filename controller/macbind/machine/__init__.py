@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Unpack
 from macbind.errors import MacbindError
 from macbind.machine.destroy import destroy, destroy_all, destroy_group, list_machines
 from macbind.machine.launch import launch, launch_many
+from macbind.machine.renumber import abort_renumbering, renumber
 from macbind.machine.values import (
     DEFAULT_URI,
     Destroyed,
@@ -28,9 +29,11 @@ from macbind.machine.values import (
     Machine,
     OnProgress,
     Progress,
+    Renumbered,
     Step,
     Wait,
 )
+from macbind.virt.channels import Channel
 from macbind.virt.clone import Clone, Copying
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_URI",
+    "Channel",
     "Clone",
     "Copying",
     "Destroyed",
@@ -46,8 +50,10 @@ __all__ = [
     "Machine",
     "OnProgress",
     "Progress",
+    "Renumbered",
     "Step",
     "Wait",
+    "abort_renumbering",
     "destroy",
     "destroy_all",
     "destroy_group",
@@ -56,6 +62,7 @@ __all__ = [
     "list_machines",
     "machine",
     "machines",
+    "renumber",
 ]
 
 

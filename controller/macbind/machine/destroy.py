@@ -94,7 +94,10 @@ def _destroy(client: Client, machine: Machine | str, uri: str, report: Reporter)
     with Hypervisor(machine.uri if isinstance(machine, Machine) else uri) as hypervisor:
         if isinstance(machine, Machine):
             uuid: UUID | None = machine.uuid
-            generation: int | None = machine.allocation.generation
+            # It may have moved to another address since.
+            same = held is not None and held.created_at == machine.allocation.created_at
+            now = held if same and held is not None else machine.allocation
+            generation: int | None = now.generation
             clones = () if _has_successor(hypervisor, machine, held) else machine.clones
         else:
             uuid = _own_domain(client, hypervisor, name, held)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from macbind.errors import Conflict, HypervisorUnavailable, MacbindError, MachineFailed
+from macbind.machine.telling import Telling
 from macbind.machine.values import Machine, OnProgress, Progress, Step, Wait
 from macbind.model import Allocation
 from macbind.reach import EchoSocket, connects
-from macbind.virt import running
+from macbind.virt import running, xenstore
+from macbind.virt.channels import Channel, Message, Seed, check_size
 from macbind.virt.clone import Clone, Copying, Original, delete_clone, make_clone
 from macbind.virt.connection import Hypervisor
 from macbind.virt.domain import Mark, domain_name
+from macbind.virt.seed import plan_seed, send_seed
 from macbind.virt.template import Identity, Template, console_files
 
 if TYPE_CHECKING:
@@ -61,6 +65,7 @@ class Order:
     wait: Wait
     anti_spoofing: bool
     report: Reporter
+    telling: Telling
     halt: threading.Event = field(default_factory=threading.Event)
 
 
@@ -82,13 +87,14 @@ class Journey:
             self._clone(original)
         if order.originals:
             order.report(self._name, Step.CLONED)
+        message, before_it_runs = self._message()
         self._proceed()
         mark = Mark(self._name, allocation.pool, datetime.now(UTC), allocation.group)
         who = Identity(self._uuid, allocation.mac, allocation.address, mark)
         copies = {clone.target: clone for clone in self._clones}
-        xml = order.template.machine(who, copies, anti_spoofing=order.anti_spoofing)
+        xml = order.template.machine(who, copies, anti_spoofing=order.anti_spoofing, message=message)
         self._begun = True  # before it is: when the call fails, it may yet have started
-        running.start(order.hypervisor, self._domain, xml)
+        running.start(order.hypervisor, self._domain, xml, before_it_runs)
         order.report(self._name, Step.STARTED)
         self._wait(xml)
         return Machine(
@@ -109,14 +115,46 @@ class Journey:
     def _clone(self, original: Original) -> None:
         self._proceed()
         clone = original.clone(self._domain, self._order.copying)
-        try:
+        with self._owning(clone):
             make_clone(self._order.hypervisor, original, clone, self._order.copying)
+
+    @contextmanager
+    def _owning(self, clone: Clone) -> Iterator[None]:
+        """A volume that is being made is ours to delete, unless somebody else has made it."""
+        try:
+            yield
         except Conflict:
-            raise  # somebody else's, not ours to delete
+            raise
         except BaseException:
             self._clones.append(clone)  # it may exist, whole or in part
             raise
         self._clones.append(clone)
+
+    def _message(self) -> tuple[Message | None, Callable[[int], None] | None]:
+        """What its XML tells the machine, and what has to be written when it exists and does not run yet."""
+        telling = self._order.telling
+        if not telling.channels:
+            return None, None
+        who, told = telling.identity(self._order.client, self._allocation)
+        lines = tuple(who.lines())
+        disk = None
+        if Channel.NOCLOUD in telling.channels:
+            disk = self._seed(telling.seed_image(who, told, self._uuid))
+        if {Channel.FW_CFG, Channel.SMBIOS} & {*telling.channels}:
+            check_size(lines)
+        before_it_runs = None
+        if Channel.XENSTORE in telling.channels:
+            values = xenstore.keys(lines)
+            before_it_runs = partial(xenstore.tell, values=values)
+        return Message(telling.channels, lines, disk), before_it_runs
+
+    def _seed(self, content: bytes) -> Seed:
+        self._proceed()
+        seed = plan_seed(self._order.hypervisor, self._order.telling.seed_pool, self._domain)
+        with self._owning(seed):
+            made = send_seed(self._order.hypervisor, seed, content)
+        self._order.report(self._name, Step.SEEDED)
+        return made
 
     def _wait(self, xml: str) -> None:
         wait, address = self._order.wait, self._allocation.address

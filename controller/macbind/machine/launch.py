@@ -19,6 +19,7 @@ from macbind.errors import (
     RequestError,
 )
 from macbind.machine.journey import Halted, Journey, Order, Reporter, release
+from macbind.machine.telling import plan_telling
 from macbind.machine.values import DEFAULT_URI, How, Machine, Wait
 from macbind.model import NO_OPTIONS, Allocation, check_name
 from macbind.virt import running
@@ -177,9 +178,9 @@ def _order(client: Client, hypervisor: Hypervisor, template: str | Path, how: Ho
     if spoof:
         running.require_filter(hypervisor, parsed.filter)
     originals = find_originals(hypervisor, parsed.disks)
-    return Order(
-        client, hypervisor, parsed, originals, copying, wait, spoof, Reporter(how.get("on_progress"))
-    )
+    telling = plan_telling(hypervisor, parsed, originals, how)
+    report = Reporter(how.get("on_progress"))
+    return Order(client, hypervisor, parsed, originals, copying, wait, spoof, report, telling)
 
 
 def _read(hypervisor: Hypervisor, template: str | Path) -> tuple[str, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
@@ -14,6 +14,7 @@ from macbind.addressing import MacAddress
 from macbind.errors import InvalidRequest
 from macbind.model import Allocation
 from macbind.options import DhcpOptions
+from macbind.virt.channels import Channel
 from macbind.virt.clone import Clone, Copying
 
 _LAST_PORT = 65_535
@@ -48,6 +49,7 @@ class Step(StrEnum):
 
     ALLOCATED = "allocated"
     CLONED = "cloned"
+    SEEDED = "seed disk made"
     STARTED = "started"
     PINGED = "answers ping"
     CONNECTED = "takes connections"
@@ -55,6 +57,11 @@ class Step(StrEnum):
     DESTROYED = "destroyed"
     DELETED = "clones deleted"
     RELEASED = "released"
+    RESERVED = "new address reserved"
+    UNPLUGGED = "card unplugged"
+    PLUGGED_IN = "card plugged in"
+    REDEFINED = "definition changed"
+    MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ class Machine:
         uuid: Its domain's UUID.
         address: Its address.
         mac: Its MAC.
-        clones: Its own disks.
+        clones: Its own disks, a seed disk included.
         uri: The hypervisor's libvirt URI.
         allocation: Its allocation.
     """
@@ -118,6 +125,27 @@ class Destroyed:
     clones: tuple[str, ...]
     addresses: tuple[IPv4Address, ...]
     already_gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Renumbered:
+    """A machine that has been given another address, or its old one back.
+
+    Attributes:
+        name: Its name, and its allocation's.
+        address: The address it has now.
+        mac: The MAC it has now.
+        before: The address it had before, or was to have.
+        domain: Its domain's name; None if it has none.
+        changed: Whether anything had to be done.
+    """
+
+    name: str
+    address: IPv4Address
+    mac: MacAddress
+    before: IPv4Address
+    domain: str | None
+    changed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +186,11 @@ class How(TypedDict, total=False):
         anti_spoofing: Whether libvirt is to let them use their own MAC and IP only.
         options: DHCP options of these machines.
         ttl_s: Their addresses are released by themselves after so many seconds.
+        channels: By what they are told who they are, beside their MAC; what the template says by default.
+        data: What they are told beside their identity, on top of the template's. No secrets: it can be read on
+            the hypervisor.
+        seed_pool: The storage pool of seed disks (channel nocloud); that of the first disk by default.
+        user_data: cloud-init's user-data on the seed disk.
         on_progress: Told of each step.
     """
 
@@ -168,4 +201,8 @@ class How(TypedDict, total=False):
     anti_spoofing: bool
     options: DhcpOptions
     ttl_s: float | None
+    channels: Sequence[Channel | str] | None
+    data: Mapping[str, str]
+    seed_pool: str | None
+    user_data: str | None
     on_progress: OnProgress | None

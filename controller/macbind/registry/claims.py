@@ -15,7 +15,7 @@ from macbind.registry.extents import chunks
 from macbind.registry.schema import allocation as al
 from macbind.registry.schema import audit, pool
 from macbind.registry.transaction import Transaction
-from macbind.registry.view import View
+from macbind.registry.view import HELD, View
 
 _CLAIMS = (
     select(
@@ -31,9 +31,10 @@ _CLAIMS = (
         pool.c.name.label("pool"),
     )
     .join(pool, pool.c.id == al.c.pool_id)
-    .where(al.c.free_at.is_(None))
+    .where(HELD)
     .order_by(al.c.ip)
 )
+_MOVES = select(al.c.moves_from, al.c.mac).where(al.c.moves_from.is_not(None))
 
 
 def of_hypervisor(view: View, hypervisor: str, uuid: str | None = None) -> list[Claim]:
@@ -43,12 +44,20 @@ def of_hypervisor(view: View, hypervisor: str, uuid: str | None = None) -> list[
 
 
 def of_macs(view: View, macs: Sequence[MacAddress]) -> list[Claim]:
-    """The live allocations that have these MACs."""
-    return [
+    """The live allocations that have these MACs, or are moving to an address that has."""
+    found = [
         claim
         for some in chunks([mac.value for mac in macs])
         for claim in _read(view, _CLAIMS.where(al.c.mac.in_(some)))
     ]
+    wanted, known = {mac.value for mac in macs}, {int(claim.address) for claim in found}
+    moving = [left for left, mac in _moves(view).items() if mac in wanted and left not in known]
+    return found + (_read(view, _CLAIMS.where(al.c.ip.in_(moving))) if moving else [])
+
+
+def _moves(view: View) -> dict[int, int]:
+    """The MAC each address that is being left is moving to; hardly ever any."""
+    return {row.moves_from: row.mac for row in view.db.execute(_MOVES)}
 
 
 def unused_since(view: View, before: datetime) -> list[Claim]:
@@ -77,10 +86,11 @@ def was_last_used_by(view: View, address: IPv4Address, uuid: str) -> bool:
 
 
 def _read(view: View, query: Select[Any]) -> list[Claim]:
-    return [_claim(row) for row in view.db.execute(query)]
+    moves = _moves(view)
+    return [_claim(row, moves.get(row.ip)) for row in view.db.execute(query)]
 
 
-def _claim(row: Row[Any]) -> Claim:
+def _claim(row: Row[Any], moves_to: int | None) -> Claim:
     return Claim(
         address=IPv4Address(row.ip),
         mac=MacAddress(row.mac),
@@ -92,6 +102,7 @@ def _claim(row: Row[Any]) -> Claim:
         phase=None if row.phase is None else Phase(row.phase),
         pinned=row.pinned,
         created_at=datetime.fromtimestamp(row.created_at, UTC),
+        moves_to=None if moves_to is None else MacAddress(moves_to),
     )
 
 

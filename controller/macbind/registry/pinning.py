@@ -86,7 +86,7 @@ class Pinning(Taking):
     def _check_pin(
         self, pool: Pool, address: IPv4Address, mac: MacAddress, own: MacAddress, options: DhcpOptions
     ) -> None:
-        if address in pool.plan.forbidden:
+        if pool.plan.forbids(address):
             raise NotInPool(
                 f"{address} is the network, broadcast or gateway address of {pool.plan.subnet}.",
                 hint="Reserve the address of a machine.",

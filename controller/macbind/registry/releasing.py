@@ -40,10 +40,11 @@ class Releasing(Changes):
             reason: Why, for the audit log.
 
         Returns:
-            The allocations released now, or released before and not confirmed gone by every dhcpd.
+            The allocations released now, or released before and not confirmed gone by every dhcpd. An address that
+            the released one was moving to is released with it.
 
         Raises:
-            Conflict: The allocation is pinned (or is not, when ``pinned``).
+            Conflict: The allocation is pinned (or is not, when ``pinned``), or is only moved to.
         """
         found = self.find(
             names=None if name is None else [name],
@@ -55,6 +56,12 @@ class Releasing(Changes):
             found = [one for one in found if one.generation == generation]
         live = [one for one in found if one.released_at is None]
         for one in live:
+            if one.moves_from is not None:
+                raise Conflict(
+                    f"'{one.name}' is moving from {one.moves_from} to {one.address}.",
+                    hint=f"End that with `macbind renumber {one.name} --abort`, or release '{one.name}'.",
+                    name=one.name,
+                )
             if one.pinned != pinned:
                 raise Conflict(
                     f"'{one.name}' ({one.address}) is a pinned reservation."
@@ -63,9 +70,10 @@ class Releasing(Changes):
                     hint="Use `macbind unreserve`." if one.pinned else "Use `macbind release`.",
                     name=one.name,
                 )
+        live += self._targets(live)
         self._release_rows("unreserve" if pinned else "release", live, reason)
         # Every dhcpd has to look at what is released now, so none of it is gone yet.
-        now = [replace(one, state=State.RELEASING, released_at=self.now) for one in live]
+        now = [self._released(one) for one in live]
         waiting = [one for one in found if one.state is State.RELEASING]
         return sorted([*now, *waiting], key=lambda one: one.address)
 
@@ -76,10 +84,29 @@ class Releasing(Changes):
             {"now": self.now.timestamp()},
         ).all()
         due = self.allocations(rows)
+        due += self._targets(due)
         self._release_rows("release", due, "expired")
         return due
 
-    def _release_rows(self, action: str, live: Sequence[Allocation], reason: str) -> None:
+    def _targets(self, live: Sequence[Allocation]) -> list[Allocation]:
+        """What these are moving to."""
+        return [move.new for move in self.moves(of=[one.address for one in live])]
+
+    def _released(self, one: Allocation) -> Allocation:
+        """An allocation as it is right after its release."""
+        return replace(one, state=State.RELEASING, released_at=self.now, moves_from=None)
+
+    def _release_rows(
+        self, action: str, live: Sequence[Allocation], reason: str, *, still_used: bool = True
+    ) -> None:
+        """Releases.
+
+        Args:
+            action: What the audit log calls it.
+            live: What to release.
+            reason: Why.
+            still_used: Whether a domain that used them may still have their MACs.
+        """
         for pool_name in sorted({one.pool for one in live}):
             pool = self.pools[pool_name]
             generation = self.lock_pool(pool)
@@ -89,7 +116,7 @@ class Releasing(Changes):
                 self.db.execute(
                     update(al)
                     .where(al.c.ip.in_(some), al.c.free_at.is_(None))
-                    .values(released_at=at, free_at=at + pool.cooldown_s)
+                    .values(released_at=at, free_at=at + pool.cooldown_s, moves_from=None)
                 )
             self._mark(pool.dhcpds, [int(one.address) for one in mine], generation)
             detail = {"pool": pool_name, "reason": reason}
@@ -99,7 +126,7 @@ class Releasing(Changes):
                     int(one.address),
                     one.generation,
                     one.name,
-                    detail | ({"domain_uuid": one.domain_uuid} if one.domain_uuid else {}),
+                    detail | ({"domain_uuid": one.domain_uuid} if one.domain_uuid and still_used else {}),
                 )
                 for one in mine
             )

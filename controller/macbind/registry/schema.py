@@ -84,14 +84,27 @@ allocation = Table(
     Column("expires_at", Double),
     Column("released_at", Double),
     Column("free_at", Double, comment="set when released: not before this may the address be used again"),
+    Column(
+        "moves_from",
+        BigInteger,
+        comment="the address whose holder is moving to this one, until it has arrived",
+    ),
     CheckConstraint("(released_at IS NULL) = (free_at IS NULL)", name="released_rests"),
-    # A name is held by one live allocation; a released one keeps its name for the record.
+    # A name is held by one live allocation, and while it moves by the one it moves to, too; a released one keeps its
+    # name for the record.
     Index(
         "uq_allocation_name",
         "name",
         unique=True,
-        sqlite_where=text("free_at IS NULL"),
-        postgresql_where=text("free_at IS NULL"),
+        sqlite_where=text("free_at IS NULL AND moves_from IS NULL"),
+        postgresql_where=text("free_at IS NULL AND moves_from IS NULL"),
+    ),
+    Index(
+        "uq_allocation_moves_from",
+        "moves_from",
+        unique=True,
+        sqlite_where=text("moves_from IS NOT NULL"),
+        postgresql_where=text("moves_from IS NOT NULL"),
     ),
     Index(
         "ix_allocation_released_name",

@@ -7,7 +7,7 @@ else (new ranges, other options, another set of dhcpds) is carried out in one tr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -73,7 +73,10 @@ def synchronise(db: Connection, pools: Mapping[str, Pool], dhcpds: Iterable[str]
     for pool in changed:
         _check_rows(db, pool, pool_ids[pool.name])
         ranges = [(int(item.lo), int(item.hi)) for item in pool.plan.assignable]
-        extents.rebuild(db, pool_ids[pool.name], ranges, _occupied(db, ranges))
+        occupied = db.scalars(select(al.c.ip).where(_within_hull(pool)).order_by(al.c.ip))
+        extents.rebuild(db, pool_ids[pool.name], ranges, occupied)
+    for pool in pools.values():
+        _refuse_gateways(db, pool)
     for name, row in known.items():
         if name not in pools:
             _close(db, row, pools)
@@ -104,19 +107,22 @@ def _forget_dhcpds(db: Connection, wanted: Mapping[str, int]) -> None:
 
 
 def _layout(pool: Pool) -> str:
-    return json.dumps(
-        {
-            "subnet": str(pool.plan.subnet),
-            "prefix": pool.plan.scheme.text,
-            "mode": pool.mode,
-            "ranges": [str(item) for item in pool.plan.assignable],
-        },
-        sort_keys=True,
-    )
+    """What the pool hands out. Its row is written with every change, so ten thousands of gaps do not stand in it."""
+    plan = pool.plan
+    layout: dict[str, Any] = {
+        "subnet": str(plan.subnet),
+        "prefix": plan.scheme.text,
+        "mode": pool.mode,
+        "ranges": [str(item) for item in plan.joined(plan.rules)],
+    }
+    if plan.rules:  # without any the text is what it was before there were rules
+        layout["rules"] = [str(rule) for rule in plan.rules]
+    return json.dumps(layout, sort_keys=True)
 
 
 def _refuse_swaps(db: Connection, before: Iterable[Row[Any]], after: Iterable[Pool]) -> None:
     """Refuses that an address in use moves into dhcpd's configuration file (static mode), or out of it."""
+    # A layout's ranges go across gateways by rule, which nobody holds.
     layouts = [json.loads(row.layout) for row in before]
     was = merge(
         AddressRange.parse(text)
@@ -144,9 +150,16 @@ def _within(item: AddressRange) -> Select[Any]:
 def _move(db: Connection, pool: Pool, pool_id: int, fresh: int) -> None:
     """Addresses that another pool handed out before belong to this one now, with its options."""
     generation = case((_LIVE, fresh), else_=al.c.gen)
-    for item in pool.plan.assignable:
-        theirs = and_(al.c.ip.between(int(item.lo), int(item.hi)), al.c.pool_id != pool_id)
-        db.execute(update(al).where(theirs).values(pool_id=pool_id, gen=generation))
+    # A pool with gateways by rule may have ten thousands of ranges: one question, not one for each.
+    theirs = select(al.c.ip).where(_within_hull(pool), al.c.pool_id != pool_id)
+    moved = [ip for ip in db.scalars(theirs) if IPv4Address(ip) in pool.plan]
+    for some in extents.chunks(moved):
+        db.execute(update(al).where(al.c.ip.in_(some)).values(pool_id=pool_id, gen=generation))
+
+
+def _within_hull(pool: Pool) -> ColumnElement[bool]:
+    """Whether an address lies between the first and the last that the pool hands out."""
+    return al.c.ip.between(int(pool.plan.assignable[0].lo), int(pool.plan.assignable[-1].hi))
 
 
 def _check_rows(db: Connection, pool: Pool, pool_id: int) -> None:
@@ -174,9 +187,20 @@ def _check_rows(db: Connection, pool: Pool, pool_id: int) -> None:
         )
 
 
-def _occupied(db: Connection, ranges: Iterable[extents.Extent]) -> Iterator[int]:
-    for lo, hi in ranges:
-        yield from db.scalars(select(al.c.ip).where(al.c.ip.between(lo, hi)).order_by(al.c.ip))
+def _refuse_gateways(db: Connection, pool: Pool) -> None:
+    """Refuses that a machine's address becomes a gateway's, which would then exist twice on the network."""
+    plan = pool.plan
+    subnet = al.c.ip.between(int(plan.subnet[0]), int(plan.subnet[-1]))
+    by_rule = (al.c.ip.bitwise_and(~rule.own & 0xFFFFFFFF) == rule.fixed_bits for rule in plan.rules)
+    taken = or_(al.c.ip.in_([int(one) for one in plan.forbidden]), *by_rule)
+    row = db.execute(
+        select(al.c.ip, al.c.name).where(subnet, taken, _LIVE).order_by(al.c.ip).limit(1)
+    ).first()
+    if row is not None:
+        raise ConfigError(
+            f"The configuration makes {IPv4Address(row.ip)} a gateway of {plan.subnet}, but '{row.name}' has it.",
+            hint=_UNDO,
+        )
 
 
 def _close(db: Connection, row: Row[Any], pools: Mapping[str, Pool]) -> None:
@@ -206,14 +230,15 @@ def _close(db: Connection, row: Row[Any], pools: Mapping[str, Pool]) -> None:
 
 
 def _extra(pool: Pool) -> str:
-    """What the statements of the pool's host reservations depend on beside the allocation's own options."""
-    return json.dumps(
-        {
-            "all": pool.beyond_subnet().statements(),
-            "base": [pool.options.to_dict(), pool.subnet.options.to_dict()],
-        },
-        sort_keys=True,
-    )
+    """What the statements of the pool's host reservations depend on beside the allocation's address and options."""
+    subnet = pool.subnet.options
+    extra: dict[str, Any] = {
+        "all": pool.options.over(subnet).beyond(subnet).statements(),
+        "base": [pool.options.to_dict(), subnet.to_dict()],
+    }
+    if pool.rule is not None:  # without one the text is what it was before there were rules
+        extra["rule"] = str(pool.rule)
+    return json.dumps(extra, sort_keys=True)
 
 
 def _renew_generations(db: Connection, pool_id: int, before: str, pool: Pool, fresh: int) -> None:
@@ -222,7 +247,8 @@ def _renew_generations(db: Connection, pool_id: int, before: str, pool: Pool, fr
     if was == now:
         return
     mine = [al.c.pool_id == pool_id, _LIVE]
-    if was.get("all") == now["all"]:  # what all of them carry is the same: only own options may differ
+    if was.get("all") == now["all"] and was.get("rule") == now.get("rule"):
+        # What all of them carry is the same: only own options may differ.
         mine.append(cast(al.c.options, Text) != "{}")
     db.execute(update(al).where(*mine).values(gen=fresh))
 

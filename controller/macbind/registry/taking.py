@@ -261,6 +261,7 @@ class Taking(Changes):
             "expires_at": wanted.expires_at.timestamp() if wanted.expires_at else None,
             "released_at": None,
             "free_at": None,
+            "moves_from": None,
         }
 
     def _insert(

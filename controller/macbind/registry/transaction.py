@@ -1,4 +1,4 @@
-"""Changing the registry: allocate, reserve, release, expire, confirm.
+"""Changing the registry: allocate, reserve, move, release, expire, confirm.
 
 Each method is one step of a transaction that the caller opened, and of which there is only one at a time. The
 order inside is always the same: look, change, mark the addresses dirty for every dhcpd concerned, write the
@@ -16,8 +16,7 @@ from sqlalchemy import bindparam, delete, insert, select
 
 from macbind.registry.changes import DELETE_DIRTY
 from macbind.registry.extents import chunks
-from macbind.registry.pinning import Pinning
-from macbind.registry.releasing import Releasing
+from macbind.registry.moving import Moving
 from macbind.registry.schema import allocation as al
 from macbind.registry.schema import audit, dirty, told
 from macbind.registry.taking import Wanted
@@ -34,7 +33,7 @@ _DELETE_TOLD = delete(told).where(told.c.dhcpd_id == bindparam("d"), told.c.ip =
 _INSERT_TOLD = insert(told)
 
 
-class Transaction(Pinning, Releasing):
+class Transaction(Moving):
     """Changes to the registry within one write transaction."""
 
     def doubt(self, dhcpd: str, addresses: Iterable[IPv4Address]) -> None:

@@ -14,11 +14,13 @@ from sqlalchemy import ColumnElement, Connection, Row, RowMapping, and_, bindpar
 
 from macbind.addressing import MacAddress
 from macbind.errors import NotFound
+from macbind.ipv6 import slaac
 from macbind.model import (
     NO_OPTIONS,
     Allocation,
     AuditEntry,
     HostReservation,
+    Move,
     Pool,
     PoolUsage,
     State,
@@ -64,13 +66,14 @@ TOLD_NOBODY = ~exists().where(told.c.ip == al.c.ip)
 NO_QUESTION = ~exists().where(dirty.c.ip == al.c.ip)
 """With both, an address is gone from every dhcpd: none confirmed to hold it, none has to look at it."""
 
-OVERDUE = select(al.c.ip).where(
-    al.c.expires_at <= bindparam("now"), al.c.free_at.is_(None), al.c.pinned.is_(False)
-)
+HELD = and_(al.c.free_at.is_(None), al.c.moves_from.is_(None))
+"""What is neither released nor only moved to: of these, a name has one."""
+OVERDUE = select(al.c.ip).where(al.c.expires_at <= bindparam("now"), HELD, al.c.pinned.is_(False))
 _RESTED = select(al.c.ip).where(al.c.free_at <= bindparam("now"), TOLD_NOBODY, NO_QUESTION)
 
-_NAMED_ONE = select(al).where(al.c.name == bindparam("name"), al.c.free_at.is_(None))
-_NAMED = select(al).where(al.c.name.in_(bindparam("names", expanding=True)), al.c.free_at.is_(None))
+_NAMED_ONE = select(al).where(al.c.name == bindparam("name"), HELD)
+_NAMED = select(al).where(al.c.name.in_(bindparam("names", expanding=True)), HELD)
+_MOVING = select(al).where(al.c.moves_from.is_not(None)).order_by(al.c.ip)
 _TOLD = select(told.c.ip, told.c.dhcpd_id, told.c.gen).where(told.c.ip.in_(bindparam("ips", expanding=True)))
 
 _DIRTY = (
@@ -92,7 +95,8 @@ class View:
     def __init__(self, db: Connection, pools: Mapping[str, Pool], ids: Ids) -> None:
         self.db, self.pools, self.ids = db, pools, ids
         self._pool_of = {ids.pools[name]: pool for name, pool in pools.items()}
-        self._plain: dict[int, str] = {}  # the statements of a machine without options of its own, by pool
+        # The statements of machines without options of their own, by pool and gateway: nothing else differs.
+        self._plain: dict[tuple[int, IPv4Address | None], str] = {}
 
     # -- allocations -----------------------------------------------------------------------------------
 
@@ -113,7 +117,7 @@ class View:
         Args:
             pool: Only of this pool.
             group: Only of this group.
-            names: Only these names.
+            names: Only these names, without what they are moving to.
             addresses: Only these addresses.
             mac: Only this MAC.
             released: Whether released ones that are not gone yet are included.
@@ -142,8 +146,7 @@ class View:
             wanted = list(names) if names is not None else [int(one) for one in addresses or ()]
             # Names have one index for those that are held and one for those that were: neither serves a question
             # that does not say which.
-            held = al.c.free_at.is_(None)
-            states = [held, ~held] if released and names is not None else [true()]
+            states = [true()] if names is None else [HELD, al.c.free_at.is_not(None)] if released else [HELD]
             rows = [
                 row
                 for state in states
@@ -160,6 +163,30 @@ class View:
         else:
             rows = [row for some in chunks(names) for row in self.db.execute(_NAMED, {"names": some})]
         return {one.name: one for one in self.allocations(rows)}
+
+    def moves(self, *, name: str | None = None, of: Sequence[IPv4Address] | None = None) -> list[Move]:
+        """The moves under way, in the order of the addresses moved to.
+
+        Args:
+            name: Only of this name.
+            of: Only from these addresses.
+        """
+        if of is not None:
+            rows = [
+                row
+                for some in chunks([int(one) for one in of])
+                for row in self.db.execute(_MOVING.where(al.c.moves_from.in_(some)))
+            ]
+        else:
+            rows = list(self.db.execute(_MOVING if name is None else _MOVING.where(al.c.name == name)))
+        if not rows:
+            return []
+        left = {
+            one.address: one for one in self.find(addresses=[IPv4Address(row.moves_from) for row in rows])
+        }
+        return [
+            Move(left[one.moves_from], one) for one in self.allocations(rows) if one.moves_from is not None
+        ]
 
     def allocations(self, rows: Sequence[Row[Any]]) -> list[Allocation]:
         """Rows of the allocation table as values, each with its state."""
@@ -195,21 +222,26 @@ class View:
             needed = {(self.ids.dhcpds[name], row["gen"]) for name in pool.dhcpds}
             bound = not pool.needs_host(address) or needed <= confirmed
             state = State.BOUND if bound else State.PENDING
+        mac = MacAddress(row["mac"])
+        options = DhcpOptions.parse(row["options"]) if row["options"] else NO_OPTIONS
         return Allocation(
             address=address,
-            mac=MacAddress(row["mac"]),
+            mac=mac,
             name=row["name"],
             pool=pool.name,
             generation=row["gen"],
             state=state,
             created_at=datetime.fromtimestamp(row["created_at"], UTC),
             group=row["grp"],
-            options=DhcpOptions.parse(row["options"]) if row["options"] else NO_OPTIONS,
+            options=options,
             domain=row["domain"],
             domain_uuid=row["domain_uuid"],
             pinned=row["pinned"],
             expires_at=_moment(row["expires_at"]),
             released_at=_moment(row["released_at"]),
+            gateway=pool.gateway_of(address, options),
+            ipv6=None if pool.ipv6_prefix is None else slaac(pool.ipv6_prefix, mac),
+            moves_from=None if row["moves_from"] is None else IPv4Address(row["moves_from"]),
         )
 
     # -- pools -----------------------------------------------------------------------------------------
@@ -272,10 +304,10 @@ class View:
             return None
         if row.options:
             return pool.reservation(address, MacAddress(row.mac), row.gen, DhcpOptions.parse(row.options))
-        if row.pool_id not in self._plain:
-            self._plain[row.pool_id] = pool.statements()
-        name = host_name(address, row.gen)
-        return HostReservation(name, MacAddress(row.mac), address, self._plain[row.pool_id])
+        key = (row.pool_id, None if pool.rule is None else pool.rule.of(address))
+        if key not in self._plain:
+            self._plain[key] = pool.statements(address)
+        return HostReservation(host_name(address, row.gen), MacAddress(row.mac), address, self._plain[key])
 
     def desired(self, dhcpd: str, *, after: int, limit: int) -> list[Ensure]:
         """The reservations this dhcpd should hold, in the order of their addresses, above ``after``.

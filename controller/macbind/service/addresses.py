@@ -1,4 +1,4 @@
-"""The use cases: allocate, release, reserve, list.
+"""The use cases: allocate, release, reserve, move, list.
 
 Each change is one job in the registry, and then a wait for every dhcpd concerned. What dhcpd does not confirm
 within the caller's deadline stays recorded and is completed later, so the same name can simply ask again.
@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from copy import copy
 from dataclasses import replace
-from datetime import UTC, datetime
-from ipaddress import IPv4Address
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv4Interface
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -40,10 +40,12 @@ from macbind.model import (
     DhcpdStatus,
     Finding,
     HypervisorStatus,
+    Move,
     PoolUsage,
     Released,
     State,
     Status,
+    Told,
 )
 from macbind.options import DhcpOptions
 from macbind.registry.store import Registry
@@ -101,6 +103,9 @@ class MachineWatch(Protocol):
     def release_abandoned(self) -> None:
         """Releases allocations whose domain never appeared."""
 
+    def settle_moves(self) -> None:
+        """Finishes or aborts moves that nobody has ended in time."""
+
 
 class AddressService:
     """What cores and admins ask for.
@@ -151,7 +156,53 @@ class AddressService:
         """Pins one address; resolved when every required dhcpd holds the reservation."""
         return self._bind(actor, lambda txn: [txn.reserve(name, address, mac=mac, options=options)])
 
-    def _bind(self, actor: str, take: Callable[[Transaction], list[Allocation]]) -> Pending[list[Allocation]]:
+    def begin_move(
+        self, name: str, to: IPv4Address, actor: str, *, deadline_s: float
+    ) -> Pending[list[Allocation]]:
+        """Takes the address a name is to move to; resolved with both when every required dhcpd holds it.
+
+        Args:
+            name: The name.
+            to: The address.
+            actor: Who asked, for the audit log.
+            deadline_s: After so many seconds from now the move is settled by itself.
+        """
+
+        def take(txn: Transaction) -> list[Allocation]:
+            move = txn.begin_move(name, to, txn.now + timedelta(seconds=deadline_s))
+            return [move.old, move.new]
+
+        hint = (
+            f"{to} is held for '{name}' and becomes bound when dhcpd is back: ask again in the same way, or give the "
+            f"move up with `macbind renumber {name} --abort`."
+        )
+        return self._bind(actor, take, hint)
+
+    def finish_move(self, name: str, generation: int, actor: str) -> Pending[Move]:
+        """The name has arrived; resolved when its old address is gone from every dhcpd."""
+        waiter = Waiter()
+
+        def work(txn: Transaction) -> Move:
+            self._confirmations.forget(waiter)
+            move = txn.finish_move(name, generation)
+            if move.old.released_at is not None:
+                self._confirmations.expect_gone(waiter, move.old.address, txn.pools[move.old.pool].dhcpds)
+            return move
+
+        def overdue() -> MacbindError:
+            late = self._late(waiter)
+            late.hint = "The move is recorded; the old address becomes free when dhcpd is back."
+            return late
+
+        return self._change(actor, work, waiter, lambda move: move, lambda _: None, overdue)
+
+    def abort_move(self, name: str, actor: str, *, generation: int | None = None) -> Pending[Released]:
+        """Gives a move up; resolved when the address moved to is gone from every dhcpd."""
+        return self._give_back(actor, lambda txn: txn.abort_move(name, generation))
+
+    def _bind(
+        self, actor: str, take: Callable[[Transaction], list[Allocation]], late_hint: str = ""
+    ) -> Pending[list[Allocation]]:
         waiter = Waiter()
         made: list[Allocation] = []
         new: list[Allocation] = []
@@ -177,7 +228,7 @@ class AddressService:
                 return late
             become = "becomes" if len(made) == 1 else "become"
             way = "ask again with the same name, or release it."
-            late.hint = f"{_stays(made)} and {become} bound when dhcpd is back: {way}"
+            late.hint = late_hint or f"{_stays(made)} and {become} bound when dhcpd is back: {way}"
             return late
 
         def withdraw(error: MacbindError) -> Future[Any] | None:
@@ -209,13 +260,19 @@ class AddressService:
         reason: str = "asked",
     ) -> Pending[Released]:
         """Releases; resolved when reservation and leases are gone from every dhcpd."""
+        return self._give_back(
+            actor,
+            lambda txn: txn.release(
+                name=name, group=group, address=address, generation=generation, pinned=pinned, reason=reason
+            ),
+        )
+
+    def _give_back(self, actor: str, give: Callable[[Transaction], list[Allocation]]) -> Pending[Released]:
         waiter = Waiter()
 
         def work(txn: Transaction) -> list[Allocation]:
             self._confirmations.forget(waiter)
-            gone = txn.release(
-                name=name, group=group, address=address, generation=generation, pinned=pinned, reason=reason
-            )
+            gone = give(txn)
             for one in gone:
                 self._confirmations.expect_gone(waiter, one.address, txn.pools[one.pool].dhcpds)
             return gone
@@ -285,9 +342,12 @@ class AddressService:
 
         def work(txn: Transaction) -> None:
             for one in new:
-                txn.release(
-                    address=one.address, generation=one.generation, pinned=one.pinned, reason=error.code
-                )
+                if one.moves_from is not None:
+                    txn.abort_move(one.name, one.generation, reason=error.code)
+                else:
+                    txn.release(
+                        address=one.address, generation=one.generation, pinned=one.pinned, reason=error.code
+                    )
                 if str(one.address) == refused:
                     txn.put_aside(one.address, PUT_ASIDE_S)
 
@@ -358,6 +418,22 @@ class AddressService:
             raise NotFound(f"There is no allocation '{name}'.", hint="`macbind list` shows all.", name=name)
         return found[0]
 
+    def told(self, name: str) -> Told:
+        """What the machine of that name is told of its place in the network.
+
+        Raises:
+            NotFound: There is no such allocation.
+        """
+        one = self.get(name)
+        pool = self._registry.pools[one.pool]
+        interface = IPv4Interface(f"{one.address}/{pool.subnet.network.prefixlen}")
+        return Told(one.name, one.mac, interface, pool.told(one.address, one.options))
+
+    def moves(self) -> list[Move]:
+        """The moves under way."""
+        with self._registry.read() as view:
+            return view.moves()
+
     def pools(self) -> list[PoolUsage]:
         """All pools in numbers, by name."""
         with self._registry.read() as view:
@@ -384,6 +460,7 @@ class AddressService:
             for one in pools
             if not one.free
         ]
+        findings += [_unfinished(move) for move in self.moves() if _is_overdue(move)]
         hypervisors = self._machines.status() if self._machines else ()
         findings += [Finding(HypervisorUnavailable.code, one.problem) for one in hypervisors if one.problem]
         findings += self._machines.findings() if self._machines else []
@@ -427,6 +504,7 @@ class AddressService:
         self._confirmations.recheck(self._registry, older_than_s=0.5, dhcpds=standby)
         if self._machines:
             self._machines.release_abandoned()
+            self._machines.settle_moves()
         with self._registry.read() as view:
             due = view.has_chores(datetime.now(UTC))
 
@@ -450,6 +528,20 @@ def _stays(made: Sequence[Allocation]) -> str:
     if first is last:
         return f"{first.address} stays allocated to '{first.name}'"
     return f"All {len(made)} addresses, '{first.name}' to '{last.name}', stay allocated"
+
+
+def _is_overdue(move: Move) -> bool:
+    return move.new.expires_at is not None and move.new.expires_at <= datetime.now(UTC)
+
+
+def _unfinished(move: Move) -> Finding:
+    name = move.old.name
+    return Finding(
+        "move_unfinished",
+        f"'{name}' was to move from {move.old.address} to {move.new.address}, and nobody can say whether it has: "
+        "both are kept.",
+        f"Repeat `macbind renumber {name} --to {move.new.address}` as it was, or give it up with --abort.",
+    )
 
 
 def _registry_late() -> RegistryUnavailable:

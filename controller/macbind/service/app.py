@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope
 from macbind import __version__
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidRequest, InvariantViolation, MacbindError, NotFound
-from macbind.model import Allocation, AuditEntry, PoolUsage, Released, Status, check_name
+from macbind.model import Allocation, AuditEntry, Move, PoolUsage, Released, Status, Told, check_name
 from macbind.service import wire
 from macbind.service.addresses import AddressService, Pending
 from macbind.service.answers import JSON
@@ -186,6 +186,26 @@ def create_app(
         pending = service.release(str(_peer(caller)), name=check_name(name), pinned=True)
         return _json(wire.RELEASED, await settled(pending, timeout_s, caller.receive))
 
+    @app.post("/v1/moves", response_model=Move, summary="Take the address a name is to move to")
+    async def begin_move(body: wire.MoveBody, caller: Request) -> Response:
+        pending = service.begin_move(body.name, body.to, str(_peer(caller)), deadline_s=body.deadline_s)
+        old, new = await settled(pending, body.timeout_s, caller.receive)
+        return _json(wire.MOVE, Move(old, new))
+
+    @app.post("/v1/moves/finish", response_model=Move, summary="A name has arrived: release its old address")
+    async def finish_move(body: wire.FinishMoveBody, caller: Request) -> Response:
+        pending = service.finish_move(body.name, body.generation, str(_peer(caller)))
+        return _json(wire.MOVE, await settled(pending, body.timeout_s, caller.receive))
+
+    @app.post("/v1/moves/abort", response_model=Released, summary="Give a move up: release the new address")
+    async def abort_move(body: wire.AbortMoveBody, caller: Request) -> Response:
+        pending = service.abort_move(body.name, str(_peer(caller)), generation=body.generation)
+        return _json(wire.RELEASED, await settled(pending, body.timeout_s, caller.receive))
+
+    @app.get("/v1/moves", response_model=list[Move], summary="The moves under way")
+    async def moves(caller: Request) -> Response:
+        return await told(caller, wire.MOVES, service.moves)
+
     @app.get("/v1/allocations", response_model=wire.AllocationList, summary="List, in pages")
     async def listing(
         caller: Request,
@@ -215,6 +235,12 @@ def create_app(
     @app.get("/v1/allocations/{name:path}", response_model=Allocation, summary="One allocation")
     async def show(name: str, caller: Request) -> Response:
         return await told(caller, wire.ALLOCATION, lambda: service.get(name))
+
+    @app.get(
+        "/v1/told/{name:path}", response_model=Told, summary="What a machine is told: mask, gateway, DNS …"
+    )
+    async def told_to(name: str, caller: Request) -> Response:
+        return await told(caller, wire.TOLD, lambda: service.told(name))
 
     @app.get("/v1/pools", response_model=list[PoolUsage], summary="All pools in numbers")
     async def pools(caller: Request) -> Response:

@@ -7,23 +7,35 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter
 from pydantic_core import PydanticCustomError
 
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidOption, InvalidRequest
-from macbind.model import NO_OPTIONS, Allocation, AuditEntry, PoolUsage, Released, Status, check_name
+from macbind.model import (
+    NO_OPTIONS,
+    Allocation,
+    AuditEntry,
+    Move,
+    PoolUsage,
+    Released,
+    Status,
+    Told,
+    check_name,
+)
 from macbind.options import DhcpOptions
 from macbind.registry.transaction import Wanted
 
 MAX_COUNT = 65_536
-"""Allocations per request; about 20 MB of answer."""
+"""Allocations per request; some 40 MB of answer."""
 MAX_PAGE = 1000
 MAX_WAIT_S = 300.0
 MAX_TTL_S = 10 * 365 * 86_400.0
 """Ten years: longer than any machine lives, and still a date."""
 MAX_GENERATION = (1 << 63) - 1
 """What the database's whole numbers hold."""
+MAX_MOVE_S = 86_400.0
+"""A day: who moves a machine waits for it."""
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 """Text for the registry: no control characters (PostgreSQL does not even take a NUL)."""
 
@@ -164,6 +176,46 @@ class ReserveBody(_Body):
     timeout_s: Timeout = None
 
 
+Name = Annotated[str, AfterValidator(check_name)]
+
+
+class MoveBody(_Body):
+    """A name, and the address it is to move to."""
+
+    name: Name
+    to: Address
+    deadline_s: Annotated[float, Strict()] = Field(
+        default=300.0,
+        gt=0,
+        le=MAX_MOVE_S,
+        description="after so many seconds it is finished or given up by itself, by what the machine has then",
+    )
+    timeout_s: Timeout = None
+
+
+class FinishMoveBody(_Body):
+    """A move that has been made."""
+
+    name: Name
+    generation: Annotated[int, Strict()] = Field(
+        ge=0, le=MAX_GENERATION, description="of the allocation that is moved to"
+    )
+    timeout_s: Timeout = None
+
+
+class AbortMoveBody(_Body):
+    """A move to give up."""
+
+    name: Name
+    generation: Annotated[int, Strict()] | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_GENERATION,
+        description="only if it moves to the allocation of this generation",
+    )
+    timeout_s: Timeout = None
+
+
 class AllocationList(BaseModel):
     """Allocations, and where the next page begins."""
 
@@ -189,6 +241,9 @@ class ErrorBody(BaseModel):
 ALLOCATIONS = TypeAdapter(AllocationList)
 ALLOCATION = TypeAdapter(Allocation)
 RELEASED = TypeAdapter(Released)
+MOVE = TypeAdapter(Move)
+MOVES = TypeAdapter(list[Move])
 POOLS = TypeAdapter(list[PoolUsage])
 STATUS = TypeAdapter(Status)
+TOLD = TypeAdapter(Told)
 HISTORY = TypeAdapter(list[AuditEntry])

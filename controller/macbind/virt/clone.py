@@ -18,7 +18,8 @@ from macbind.errors import Conflict, InvalidRequest
 from macbind.virt.connection import Hypervisor, is_missing, libvirt
 from macbind.virt.template import Disk
 
-_PREFIX = "macbind-"
+CLONE_PREFIX = "macbind-"
+"""How the names of all volumes of machines begin."""
 
 
 class Copying(StrEnum):
@@ -71,7 +72,7 @@ class Original:
 
     def clone(self, domain: str, copying: Copying) -> Clone:
         """What the clone of it will be."""
-        volume = f"{_PREFIX}{domain}-{self.disk.target}"
+        volume = f"{CLONE_PREFIX}{domain}-{self.disk.target}"
         path = posixpath.join(posixpath.dirname(self.path), volume)
         kind = "qcow2" if copying is Copying.LINKED else self.format
         return Clone(self.disk.target, self.pool, volume, path, kind)
@@ -229,6 +230,6 @@ def clones_of(hypervisor: Hypervisor, domain: str) -> Sequence[Clone]:
         for pool in connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE):
             for volume in pool.listAllVolumes():
                 owner, _, target = volume.name().rpartition("-")
-                if owner == f"{_PREFIX}{domain}":
+                if owner == f"{CLONE_PREFIX}{domain}":
                     found.append(Clone(target, pool.name(), volume.name(), volume.path(), ""))
         return found

@@ -15,13 +15,15 @@ from macbind.errors import InvalidAddress, InvalidRequest
 
 MARK_NAMESPACE = "urn:macbind:machine:1"
 """XML namespace of the <machine> element that a machine's <metadata> holds."""
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+"""XML namespace of what libvirt passes on to QEMU as it is."""
 _MARK_TAG = f"{{{MARK_NAMESPACE}}}machine"
 _MAX_DEPTH = 100
 """Domain XML is some ten levels deep; what is read must also be written, and that is recursive."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 ElementTree.register_namespace("macbind", MARK_NAMESPACE)
-ElementTree.register_namespace("qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
+ElementTree.register_namespace("qemu", QEMU_NAMESPACE)
 
 
 class _Builder(ElementTree.TreeBuilder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -76,8 +77,17 @@ def require_filter(hypervisor: Hypervisor, name: str) -> None:
         )
 
 
-def start(hypervisor: Hypervisor, domain: str, xml: str) -> None:
+def start(
+    hypervisor: Hypervisor, domain: str, xml: str, before_it_runs: Callable[[int], None] | None = None
+) -> None:
     """Starts a transient domain.
+
+    Args:
+        hypervisor: Where.
+        domain: Its name.
+        xml: Its XML.
+        before_it_runs: What must be done when it exists and before its first instruction; gets its id. If this
+            fails the domain stays as it is, paused.
 
     Raises:
         Conflict: A domain has the name.
@@ -87,10 +97,15 @@ def start(hypervisor: Hypervisor, domain: str, xml: str) -> None:
     connection = hypervisor.connection
     try:
         with hypervisor.doing(f"The machine '{domain}' could not be started", step="start", domain=domain):
-            connection.createXML(xml, 0)
+            flags = 0 if before_it_runs is None else libvirt.VIR_DOMAIN_START_PAUSED
+            made = connection.createXML(xml, flags)
     except MachineFailed:
         refuse_taken(hypervisor, domain)
         raise
+    if before_it_runs is not None:
+        before_it_runs(made.ID())
+        with hypervisor.doing(f"The machine '{domain}' could not be resumed", step="start", domain=domain):
+            made.resume()
 
 
 def is_running(hypervisor: Hypervisor, uuid: UUID) -> bool:

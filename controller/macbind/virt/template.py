@@ -20,6 +20,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidRequest
+from macbind.virt.channels import Channel, Message, check_channels, choice_in, forget, tell
 from macbind.virt.domain import Mark, domain_name, parse_domain
 
 ANTI_SPOOFING_FILTER = "clean-traffic"
@@ -100,6 +101,17 @@ class Template:
         self._root = parse_domain(xml)
         self._interface = _choose_interface(self._root, network)
         self.disks = tuple(_disks_to_copy(self._root))
+        self.choice = choice_in(self._root)
+        forget(self._root)
+
+    def check(self, channels: Iterable[Channel]) -> None:
+        """Checks that its machines can have these channels; see :func:`~macbind.virt.channels.check_channels`."""
+        check_channels(self._root, channels)
+
+    @property
+    def nic(self) -> int:
+        """The number of the interface that gets the address, from 0."""
+        return self._interface
 
     @property
     def filter(self) -> str:
@@ -107,13 +119,21 @@ class Template:
         own = self._root.findall("./devices/interface")[self._interface].find("filterref")
         return ANTI_SPOOFING_FILTER if own is None else own.get("filter", "")
 
-    def machine(self, who: Identity, copies: Mapping[str, DiskCopy], *, anti_spoofing: bool = False) -> str:
+    def machine(
+        self,
+        who: Identity,
+        copies: Mapping[str, DiskCopy],
+        *,
+        anti_spoofing: bool = False,
+        message: Message | None = None,
+    ) -> str:
         """The domain XML of a machine.
 
         Args:
             who: Which machine.
             copies: The copy of each of ``disks``, by its target.
             anti_spoofing: Whether libvirt is to let it use its own MAC and IP only.
+            message: What it is told by its XML.
         """
         root = deepcopy(self._root)
         name = domain_name(who.mark.name)
@@ -138,6 +158,8 @@ class Template:
         for tag in _CHARACTER_DEVICES:
             for device in root.iterfind(f"./devices/{tag}"):
                 _forget_backend(device, name)
+        if message is not None:
+            tell(root, message)
         return ElementTree.tostring(root, encoding="unicode")
 
 

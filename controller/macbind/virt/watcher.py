@@ -117,14 +117,22 @@ class Watcher:
 
     def has(self, uuid: str) -> bool | None:
         """Asks libvirt now whether the domain exists and is not off; None if it cannot be asked."""
-        connection = self._connection
-        if connection is None or not self._status.connected:
-            return None
         try:
-            domain = self._look_up(connection, uuid)
+            domain = self.look(uuid)
         except PeerError:
             return None
         return domain is not None and domain.state is not DomainState.OFF
+
+    def look(self, uuid: str) -> Domain | None:
+        """Asks libvirt now for the domain.
+
+        Raises:
+            HypervisorUnavailable: It cannot be asked.
+        """
+        connection = self._connection
+        if connection is None or not self._status.connected:
+            raise HypervisorUnavailable(f"The hypervisor '{self.name}' ({self.uri}) is not connected.")
+        return self._look_up(connection, uuid)
 
     def _run(self) -> None:
         retrying = tenacity.Retrying(
@@ -283,12 +291,12 @@ class Watcher:
     def _describe(self, handle: Any) -> Domain | None:
         """The domain as it is now; None if it vanished meanwhile."""
         try:
-            macs = macs_in(handle.XMLDesc(0))
+            macs = live = macs_in(handle.XMLDesc(0))
             active = bool(handle.isActive())
             if active and handle.isPersistent():
                 macs |= macs_in(handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
             state = DomainState.ACTIVE if active else self._inactive_state(handle)
-            return Domain(handle.UUIDString(), handle.name(), self.name, state, macs)
+            return Domain(handle.UUIDString(), handle.name(), self.name, state, macs, live)
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None

@@ -1,0 +1,1 @@
+"""What a machine is told about itself, other than by DHCP."""

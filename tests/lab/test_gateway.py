@@ -1,0 +1,166 @@
+"""Gateways by rule, as machines experience them: by subnet, by pool, by allocation, live, static and dynamic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+
+from labkit.clients import dhclient, udhcpc
+from labkit.dhcp import Ack, DhcpClient, Route
+from labkit.farm import Farm
+from labkit.lease import Lease
+from macbind.client import Client
+from macbind.options import DhcpOptions
+
+POOLS = """
+[subnet."10.0.0.0/8"]
+gateway = "x.x.0.1"
+dynamic = ["10.200.0.9", "10.201.0.9"]
+
+[pool.seed]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.255.254-10.2.0.3"]
+
+[pool.fixed]
+subnet = "10.0.0.0/8"
+ranges = ["10.3.0.254-10.3.1.2"]
+mode = "static"
+gateway = "x.x.x.1"
+
+[pool.routed]
+subnet = "10.0.0.0/8"
+ranges = ["10.4.7.9-10.4.7.12"]
+gateway = "{rule}"
+static_routes = ["10.9.0.0/16 via 10.0.0.7"]
+ipv6_prefix = "2001:db8:1::/64"
+
+[pool.own]
+subnet = "10.0.0.0/8"
+ranges = ["10.5.1.1-10.5.1.9"]
+routers = ["10.0.0.8"]
+""".replace("{rule}", "x.x.x.1")
+
+
+@pytest.fixture
+def client(farm: Farm) -> Iterator[Client]:
+    """The Python API."""
+    with farm.client() as client:
+        yield client
+
+
+def boot(farm: Farm, mac: object) -> Lease:
+    """What DHCP tells the machine with this MAC."""
+    port = farm.lab.ports.get("machines") or farm.lab.port("machines")
+    lease = DhcpClient(port, str(mac)).dora()
+    assert lease is not None
+    return lease
+
+
+def test_each_machine_gets_the_gateway_of_its_own_address(farm: Farm, client: Client) -> None:
+    """On both sides of 10.2.0.0 the subnet's rule names another gateway, which itself is never handed out."""
+    made = client.allocate_group("seed", "speck", 5)
+    assert [str(one.address) for one in made] == [
+        "10.1.255.254",
+        "10.1.255.255",
+        "10.2.0.0",
+        "10.2.0.2",
+        "10.2.0.3",
+    ]
+    for one in made:
+        lease = boot(farm, one.mac)
+        assert (lease.address, lease.routers) == (one.address, (one.gateway,))
+    assert [str(one.gateway) for one in made] == ["10.1.0.1"] * 2 + ["10.2.0.1"] * 3
+    client.release_group("speck")
+
+
+def test_real_clients_route_by_the_gateway_of_the_rule(farm: Farm, client: Client) -> None:
+    """udhcpc and dhclient set the default route that the machine's address stands for, or its own routers."""
+    plain = client.allocate("seed", "plain", address="10.2.0.3")
+    own = client.allocate("seed", "own", options=DhcpOptions(routers=(IPv4Address("10.0.0.6"),)))
+    for run, one, gateway in ((udhcpc, plain, "10.2.0.1"), (dhclient, own, "10.0.0.6")):
+        port = farm.lab.port(run.__name__, str(one.mac))
+        assert run(port).address == one.address
+        route = farm.lab.run(["ip", "-json", "route", "show", "default"], port).stdout
+        assert [entry["gateway"] for entry in json.loads(route)] == [gateway] == [str(one.gateway)]
+    client.release("plain")
+    client.release("own")
+
+
+def test_a_pool_says_more_than_its_subnet(farm: Farm, client: Client) -> None:
+    """A pool's routers beat the subnet's rule; a pool's rule is the default route among static routes, too."""
+    fixed, routed = client.allocate("own", "named"), client.allocate("routed", "routed")
+    assert boot(farm, fixed.mac).routers == (IPv4Address("10.0.0.8"),) == (fixed.gateway,)
+    lease = boot(farm, routed.mac)
+    assert lease.routers == (IPv4Address("10.4.7.1"),)
+    assert [_text(route) for route in lease.routes] == [
+        "10.9.0.0/16 via 10.0.0.7",
+        "0.0.0.0/0 via 10.4.7.1",
+    ]
+    pinned = client.reserve("pinned", "10.77.3.9", mac="b8:27:eb:00:00:01")
+    assert boot(farm, pinned.mac).routers == (IPv4Address("10.77.0.1"),) == (pinned.gateway,)
+    client.unreserve("pinned")
+    client.release("named")
+    client.release("routed")
+
+
+def _text(route: Route) -> str:
+    return f"{route.network} via {route.gateway}"
+
+
+def test_a_static_pool_has_them_in_the_file(farm: Farm) -> None:
+    """With the service stopped every machine of a static pool gets its /24's gateway, which none of them is."""
+    assert farm.stop() == 0
+    leases = [boot(farm, f"00:16:3e:03:{low}") for low in ("00:fe", "00:ff", "01:00", "01:02")]
+    assert [str(lease.routers[0]) for lease in leases] == ["10.3.0.1"] * 2 + ["10.3.1.1"] * 2
+    farm.start()
+    farm.wait_serving()
+
+
+def test_unknown_machines_get_the_gateway_of_their_range(farm: Farm) -> None:
+    """dhcpd gives dynamic addresses with the rule's gateway as well, without asking macbind."""
+    leases = [boot(farm, f"02:00:00:00:00:0{number}") for number in (1, 2)]
+    assert {(str(lease.address), *map(str, lease.routers)) for lease in leases} == {
+        ("10.200.0.9", "10.200.0.1"),
+        ("10.201.0.9", "10.201.0.1"),
+    }
+
+
+def test_a_changed_rule_reaches_machines_that_run(farm: Farm, client: Client) -> None:
+    """After a restart of the service, and of nothing else, the next renewal brings the new gateway."""
+    made = client.allocate("routed", "moving")
+    port = farm.lab.port("moving", str(made.mac))
+    machine = DhcpClient(port)
+    lease = machine.dora(bind=True)
+    assert lease is not None
+    assert lease.routers == (IPv4Address("10.4.7.1"),)
+    farm.stop()
+    farm.configure(pools=POOLS.replace('"x.x.x.1"\nstatic_routes', '"x.x.0.3"\nstatic_routes'))
+    farm.start()
+    farm.wait_serving()
+    answer = machine.rebind(lease)
+    assert isinstance(answer, Ack)
+    assert answer.lease.routers == (IPv4Address("10.4.0.3"),) == (client.get("moving").gateway,)
+    client.release("moving")
+
+
+def test_people_and_programs_see_it(farm: Farm, client: Client) -> None:
+    """show and list --wide print gateway and IPv6 addresses, JSON has them always, and show finds by them."""
+    made = client.allocate("routed", "seen", address="10.4.7.12")
+    link_local, ipv6 = "fe80::216:3eff:fe04:70c", "2001:db8:1:0:216:3eff:fe04:70c"
+    assert (str(made.link_local), str(made.ipv6)) == (link_local, ipv6)
+    for what in ("seen", link_local, ipv6.upper()):
+        shown = [line.split(None, 1) for line in farm.macbind("show", what).splitlines()]
+        for key, value in (("link_local:", link_local), ("ipv6:", ipv6), ("gateway:", str(made.gateway))):
+            assert [key, value] in shown
+    with pytest.raises(AssertionError, match="is not allocated"):
+        farm.macbind("show", "2001:db8:2:0:216:3eff:fe04:70c")
+    (listed,) = json.loads(farm.macbind("list", "--json", "--pool", "routed"))
+    assert (listed["gateway"], listed["link_local"], listed["ipv6"]) == (str(made.gateway), link_local, ipv6)
+    assert "LINK-LOCAL" not in farm.macbind("list")
+    header, line = farm.macbind("list", "--wide", "--pool", "routed").splitlines()
+    assert header.split()[-3:] == ["GATEWAY", "LINK-LOCAL", "IPV6"]
+    assert line.split()[-3:] == [str(made.gateway), link_local, ipv6]
+    client.release("seen")

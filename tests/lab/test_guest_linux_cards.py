@@ -1,0 +1,327 @@
+"""The script for Linux on network cards of its own: what it looks at, asks, configures, undoes and leaves alone."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from labkit.mac2ip import SCHEMES
+from labkit.net import Lab, Port
+from labkit.netns import run_command
+from macbind.guest.linux import render
+
+MAC, ADDRESS = "00:16:3e:01:01:03", "10.1.1.3"
+_ENTER = """
+mount --make-rprivate /
+for part in etc run; do mount --no-mtab --bind "$1/$part" "/$part"; done
+mount --no-mtab --bind "$1/firmware" /sys/firmware
+shift
+exec "$@"
+"""
+TOOLS = "busybox cat chmod dash env grep hostname id ip ls mkdir mv od readlink rm sh sleep"
+XENSTORE = """#!/bin/sh
+case $0 in *read) cat "{place}/$1" ;; *list) ls "{place}/$1" ;; esac
+"""
+
+
+class Box:
+    """A machine with one card in the lab and its own /etc, /run and firmware, as directories below `place`."""
+
+    def __init__(self, port: Port, place: Path) -> None:
+        self.port, self.place = port, place
+        for part in ("etc", "run", "firmware", "tools", "xenstore"):
+            (place / part).mkdir(parents=True)
+        self.script = place / "mac2ip"
+        # It would look for programs in the usual places, too, and find what this machine is not to have.
+        self.script.write_text(re.sub(r"(?m)^PATH=.*$", "", render(SCHEMES)))
+        for tool in TOOLS.split():
+            found = shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")
+            assert found, tool
+            (place / "tools" / tool).symlink_to(found)
+
+    def command(self, *arguments: str, shell: str = "dash") -> list[str]:
+        """The command line that runs the script in here; it finds no program but TOOLS and what a test adds."""
+        inside = [
+            "/usr/bin/env",
+            f"PATH={self.place / 'tools'}",
+            *shell.split(),
+            str(self.script),
+            *arguments,
+        ]
+        return self.port.namespace.argv(
+            ["unshare", "--mount", "--uts", "sh", "-euc", _ENTER, "box", str(self.place), *inside]
+        )
+
+    def run(
+        self, *arguments: str, status: int = 0, shell: str = "dash"
+    ) -> "subprocess.CompletedProcess[str]":
+        """Runs it; fails unless it exits with `status`."""
+        done = run_command(self.command(*arguments, shell=shell), deadline_s=60, check=False)
+        assert done.returncode == status, f"status {done.returncode}: {done.stdout}{done.stderr}"
+        return done
+
+    def xen(self, **values: str) -> None:
+        """Lets a stand-in for Xenstore's tools say this of the machine; there is no Xen here to ask."""
+        for tool in ("xenstore-read", "xenstore-list"):
+            program = self.place / "tools" / tool
+            program.write_text(XENSTORE.format(place=self.place / "xenstore"))
+            program.chmod(0o755)
+        for key, value in values.items():
+            file = self.place / "xenstore/vm-data/macbind" / key.replace("__", "/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{value}\n")
+
+    def addresses(self) -> list[str]:
+        """The IPv4 addresses of its card."""
+        return [str(one) for one in self.port.addresses()]
+
+    def routes(self) -> list[str]:
+        """Its default routes."""
+        shown = self.port.lab.run(["ip", "-4", "route", "show", "default"], self.port).stdout
+        return [line.strip() for line in shown.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Lab]:
+    """A bridge without a DHCP server."""
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def box(network: Lab, tmp_path: Path) -> Iterator[Box]:
+    """A machine with a pool's MAC, switched off; unplugged at the end."""
+    port = network.port(f"box-{len(network.ports)}", MAC)
+    port.namespace.ip("link set eth0 down")
+    yield Box(port, tmp_path)
+    network.server.ip(f"link set to-{port.name} down")
+
+
+@pytest.fixture(scope="module")
+def squatter(network: Lab) -> Port:
+    """A machine that can take an address."""
+    return network.port("squatter", "02:00:00:00:00:99")
+
+
+@pytest.mark.parametrize(
+    ("shell", "program"),
+    [("busybox sh", None), ("dash", "/usr/sbin/arping"), ("dash", None)],
+    ids=["arping of busybox", "arping of Habets", "no arping"],
+)
+def test_an_address_in_use_is_refused(box: Box, squatter: Port, shell: str, program: str | None) -> None:
+    """Whatever asks, another's address is refused with its MAC, the card is off again, and a free one is taken."""
+    if program:
+        (box.place / "tools/arping").symlink_to(program)
+    squatter.add_address(f"{ADDRESS}/8")
+    done = box.run(status=5, shell=shell)
+    squatter.flush()
+    assert f"another machine ({squatter.mac}) has {ADDRESS}, the address of {MAC}." in done.stderr.lower()
+    assert box.addresses() == []
+    assert "DOWN" in box.port.lab.run(["ip", "-brief", "link", "show", "eth0"], box.port).stdout
+    assert not (box.place / "run/macbind").exists()
+    done = box.run(shell=shell)
+    assert done.stdout == f"mac2ip: eth0 {MAC} {ADDRESS}/8 gateway 10.1.0.1 (pool seed)\n"
+    assert done.stderr == ""
+    assert box.addresses() == [f"{ADDRESS}/8"]
+
+
+def test_everything_is_configured_once(box: Box, network: Lab) -> None:
+    """Address, route, DNS and name are there after the first run; the second changes nothing; a dry one says so."""
+    (box.place / "etc/resolv.conf").write_text("nameserver 192.0.2.1\noptions edns0 trust-ad\n")
+    shown = box.run("--dry-run", "--probes=0").stdout
+    assert f"would run: ip addr add {ADDRESS}/8 brd + dev eth0" in shown
+    assert box.addresses() == []
+    box.run("--probes=0")
+    assert box.addresses() == [f"{ADDRESS}/8"]
+    assert box.routes() == ["default via 10.1.0.1 dev eth0 proto static"]
+    resolver = box.place / "etc/resolv.conf"
+    assert resolver.read_text() == "search farm.example.org\nnameserver 10.0.0.53\noptions edns0 trust-ad\n"
+    assert network.ping(ADDRESS)
+    before = resolver.stat().st_mtime_ns
+    box.run()
+    assert resolver.stat().st_mtime_ns == before
+    assert box.run("--dry-run").stdout == f"mac2ip: eth0 {MAC} {ADDRESS}/8 gateway 10.1.0.1 (pool seed)\n"
+
+
+def test_failure_takes_back_what_was_begun(box: Box) -> None:
+    """When a file cannot be written the address goes again, the card is switched off, and the file is named."""
+    (box.place / "etc/resolv.conf.mac2ip").mkdir()
+    done = box.run("--probes=0", status=1)
+    assert done.stderr == "mac2ip: /etc/resolv.conf cannot be written.\n"
+    assert (box.addresses(), box.routes()) == ([], [])
+    assert "DOWN" in box.port.lab.run(["ip", "-brief", "link", "show", "eth0"], box.port).stdout
+
+
+def test_cards_that_are_none_are_passed_over(box: Box) -> None:
+    """A bridge, what is in it, a tunnel and a tap keep out of it, whatever their MACs; two cards are configured."""
+    box.port.namespace.ip(
+        "link set eth0 name enp0s31",
+        "link add aaa type bridge",
+        "link set aaa address 00:16:3e:02:02:01",
+        "link add aab type vxlan id 7 dstport 0",
+        "link set aab address 00:16:3e:02:02:02",
+        "link add aac address 00:16:3e:02:02:03 type veth peer name zzc address b8:27:eb:00:00:01",
+        "link set aac master aaa",
+        "link add aad address 0a:58:ac:10:00:09 type veth peer name zzd address b8:27:eb:00:00:02",
+        "link set zzd up",
+        "tuntap add aae mode tap",
+        "link set aae address 00:16:3e:02:02:04",
+    )
+    shown = box.run("--probes=0").stdout.splitlines()
+    assert shown == [
+        "mac2ip: aad 0a:58:ac:10:00:09 172.16.0.9/12 gateway 172.16.0.1 (pool wide)",
+        f"mac2ip: enp0s31 {MAC} {ADDRESS}/8 gateway 10.1.0.1 (pool seed)",
+    ]
+    assert box.routes() == [
+        "default via 172.16.0.1 dev aad proto static",
+        "default via 10.1.0.1 dev enp0s31 proto static metric 100",
+    ]
+    for manager, line in {
+        "networkd": "Metric=100",
+        "netplan": "metric: 100",
+        "networkmanager": "route-metric=200",
+        "ifupdown": "metric 100",
+        "ifcfg": "DEFROUTE=no",
+    }.items():
+        told = box.run("--dry-run", f"--persist={manager}").stdout
+        assert told.count(line) == 1
+        assert told.count(MAC) + told.count("iface enp0s31") > 0
+
+
+def test_it_waits_for_its_card(box: Box) -> None:
+    """--wait lets a card appear later; until then nothing is said."""
+    box.port.mac = "02:00:00:00:00:05"
+    process = subprocess.Popen(
+        box.command("--wait", "20", "--probes=0"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    box.port.namespace.ip("link set eth0 address 0a:58:ac:10:00:0a")
+    said, complained = process.communicate(timeout=30)
+    assert "172.16.0.10/12" in said
+    assert complained == ""
+
+
+def test_card_without_a_cable_is_configured_all_the_same(box: Box) -> None:
+    """Nobody can be asked without a carrier; that is said, and the address is there when the cable is."""
+    outer = f"to-{box.port.name}"
+    box.port.lab.server.ip(f"link set {outer} down")
+    done = box.run()
+    assert "eth0 has no carrier; whether somebody else has 10.1.1.3 could not be asked." in done.stderr
+    assert box.addresses() == [f"{ADDRESS}/8"]
+
+
+def told(**changes: str) -> dict[str, str]:
+    """What a host says of a machine with MAC."""
+    said = {"mac": MAC, "address": "192.0.2.9/24", "gateway": "192.0.2.1", "dns": "192.0.2.53 192.0.2.54"}
+    return {key: value for key, value in {**said, **changes}.items() if value}
+
+
+def test_xenstore_and_a_new_address(box: Box) -> None:
+    """The host's word counts more than the MAC; when it says another address, the one given before goes."""
+    box.run("--probes=0")
+    box.xen(**told(search="told.example.org", hostname="told", data__role="hub"))
+    done = box.run("--probes=0", "--hostname=vm-%")
+    assert done.stdout == f"mac2ip: eth0 {MAC} 192.0.2.9/24 gateway 192.0.2.1 (xenstore)\n"
+    assert box.addresses() == ["192.0.2.9/24"]
+    assert box.routes() == ["default via 192.0.2.1 dev eth0 proto static"]
+    resolver = (box.place / "etc/resolv.conf").read_text()
+    assert resolver == "search told.example.org\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n"
+    identity = box.place / "run/macbind/identity"
+    assert "data.role=hub" in identity.read_text().splitlines()
+    assert "hostname=told" in identity.read_text().splitlines()
+    assert identity.stat().st_mode & 0o777 == 0o600
+    assert box.run("--identity").stdout == identity.read_text()
+    assert "10.1.1.3/8" in box.run("--identity", "--channels=none").stdout
+    box.run("--probes=0", "--channels=fwcfg,smbios")
+    assert box.addresses() == [f"{ADDRESS}/8"]
+
+
+def test_gateway_outside_of_the_subnet(box: Box) -> None:
+    """A gateway that is on no subnet of the machine is reached over the card; managers are told so."""
+    box.xen(**told(address="192.0.2.9/32", gateway="198.51.100.1"))
+    box.run("--probes=0")
+    assert box.routes() == ["default via 198.51.100.1 dev eth0 proto static"]
+    for manager, line in {"networkd": "GatewayOnLink=yes", "netplan": "on-link: true"}.items():
+        assert line in box.run("--dry-run", f"--persist={manager}").stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"mac": "00:16:3e:01:01:04"},
+            "it is about 00:16:3e:01:01:04, which is no interface of this machine.",
+        ),
+        ({"mac": ""}, "it names no MAC."),
+        ({"address": ""}, "'' is no address."),
+        ({"address": "192.0.2.9"}, "'192.0.2.9' has no prefix length."),
+        ({"address": "192.0.2.9/33"}, "'192.0.2.9/33' has no prefix length."),
+        ({"address": "192.0.2.256/24"}, "'192.0.2.256/24' is no address."),
+        ({"gateway": "192.0.2.1 192.0.2.2"}, "'192.0.2.1 192.0.2.2' is no address."),
+        ({"dns": "192.0.2.53 $(reboot)"}, "'$(reboot)' is no address."),
+        ({"search": "a|b"}, "'a|b' is no domain."),
+        ({"hostname": "a.b"}, "'a.b' is no host name."),
+    ],
+    ids=lambda value: str(next(iter(value.items()))) if isinstance(value, Mapping) else "",
+)
+def test_what_the_host_says_is_checked(box: Box, changes: dict[str, str], reason: str) -> None:
+    """What is not about this machine, or is not well formed, is not used and told; the MAC counts then."""
+    box.xen(**told(**changes))
+    done = box.run("--dry-run")
+    assert f"What xenstore says is not used: {reason}" in done.stderr
+    assert f"{ADDRESS}/8 gateway 10.1.0.1 (pool seed)" in done.stdout
+
+
+def structure(kind: int, *strings: bytes, body: bytes = b"\x01") -> bytes:
+    """One structure of an SMBIOS table."""
+    text = b"".join(one + b"\0" for one in strings) or b"\0"
+    return bytes([kind, 4 + len(body), 0x41, 0x42]) + body + text + b"\0"
+
+
+def test_smbios_table_without_entries(box: Box) -> None:
+    """Where the kernel shows the table as a whole only, the OEM strings are found among other structures."""
+    lines = [b"macbind:" + f"{key}={value}".encode() for key, value in told().items()]
+    table = box.place / "firmware/dmi/tables/DMI"
+    table.parent.mkdir(parents=True)
+    table.write_bytes(
+        structure(0, b"SeaBIOS", b"macbind:mac=not here", body=bytes(range(20)))
+        + structure(32, body=bytes(7))
+        + structure(11, b"somebody's: macbind:", *lines[:2], body=b"\x03")
+        + structure(11, *lines[2:], body=b"\x02")
+        + structure(127, body=b"")
+    )
+    assert "192.0.2.9/24 gateway 192.0.2.1 (smbios)" in box.run("--dry-run", "--probes=0").stdout
+
+
+def test_systemd_resolved_is_told_and_its_link_kept(box: Box) -> None:
+    """Where names are resolved by systemd-resolved, its configuration is written and resolv.conf stays a link."""
+    resolver = box.place / "etc/resolv.conf"
+    resolver.symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    box.run("--probes=0")
+    assert resolver.is_symlink()
+    written = (box.place / "run/systemd/resolved.conf.d/macbind.conf").read_text()
+    assert written == "[Resolve]\nDNS=10.0.0.53\nDomains=farm.example.org\n"
+
+
+def test_no_manager_to_write_for(box: Box) -> None:
+    """--persist auto on a machine without any network manager ends with status 7 before anything is touched."""
+    done = box.run("--persist=auto", status=7)
+    assert "No network manager was found on this machine." in done.stderr
+    assert box.addresses() == []
+
+
+def test_ifcfg_as_text(box: Box) -> None:
+    """What is written for Red Hat's initscripts; nothing on a Debian can read it."""
+    scripts = box.place / "etc/sysconfig/network-scripts"
+    scripts.mkdir(parents=True)
+    (scripts / "ifcfg-eth7").write_text("# Written by mac2ip.\nDEVICE=eth7\n")
+    (scripts / "ifcfg-lo").write_text("DEVICE=lo\n")
+    box.run("--persist=auto", "--probes=0", "--hostname=vm-%")
+    assert (scripts / "ifcfg-eth0").read_text() == (
+        f"# Written by mac2ip.\nDEVICE=eth0\nHWADDR={MAC}\nTYPE=Ethernet\nONBOOT=yes\nBOOTPROTO=none\n"
+        f"IPADDR={ADDRESS}\nPREFIX=8\nGATEWAY=10.1.0.1\nDNS1=10.0.0.53\nDOMAIN=farm.example.org\n"
+    )
+    assert sorted(path.name for path in scripts.iterdir()) == ["ifcfg-eth0", "ifcfg-lo"]
+    assert (box.place / "etc/hostname").read_text() == "vm-10-1-1-3\n"

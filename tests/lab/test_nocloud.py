@@ -1,0 +1,117 @@
+"""Seed disks as cloud-init itself sees them: Debian's, with every way it has to configure a network."""
+
+import json
+import re
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from labkit.netns import run_command
+from macbind.addressing import MacAddress
+from macbind.guest.identity import Identity
+from macbind.guest.nocloud import NO_USER_DATA, VOLUME_ID, seed_files
+from macbind.options import StaticRoute
+from macbind.virt.seed import image
+
+INSTANCE = UUID("6b0c7a52-1f6e-4d0f-9f5e-2a2f0d3c4b5a")
+WEB = Identity(
+    MacAddress.parse("00:16:3e:01:01:03"),
+    IPv4Interface("10.1.1.3/16"),
+    IPv4Address("10.1.0.1"),
+    (IPv4Address("10.1.0.2"), IPv4Address("10.1.0.3")),
+    "farm.example",
+    "web",
+    {"role": "worker", "awkward": "a: b, {c} \"d\" 'e' # <f> %20 \\n", "answer": "yes", "empty": ""},
+)
+READ = """
+import json, sys
+from cloudinit import helpers
+from cloudinit.sources.DataSourceNoCloud import DataSourceNoCloud
+paths = helpers.Paths({"cloud_dir": sys.argv[1], "run_dir": sys.argv[1]})
+source = DataSourceNoCloud({"datasource": {"NoCloud": {"fs_label": None}}}, None, paths)
+assert source.get_data()
+print(json.dumps({
+    "id": source.get_instance_id(), "host": source.get_hostname().hostname, "meta": source.metadata,
+    "network": source.network_config, "user": source.get_userdata_raw().decode(),
+}))
+"""
+
+
+def converted(directory: Path, identity: Identity, kind: str, distribution: str, *routes: StaticRoute) -> str:
+    """Everything cloud-init writes to configure the network of a distribution."""
+    given, made = directory / "network-config", directory / "made"
+    given.write_bytes(seed_files(identity, INSTANCE, routes=routes)["network-config"])
+    asked = ["--network-data", str(given), "--kind", "yaml", "--mac", f"eth0,{identity.mac}"]
+    way = ["--directory", str(made), "--distro", distribution, "--output-kind", kind]
+    run_command(["cloud-init", "devel", "net-convert", *asked, *way])
+    return "\n".join(path.read_text() for path in sorted(made.rglob("*")) if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("kind", "distribution", "expected"),
+    [
+        ("netplan", "ubuntu", ["10.1.1.3/16", "via: 10.1.0.1", "macaddress: 00:16:3e:01:01:03", "10.1.0.3"]),
+        (
+            "eni",
+            "debian",
+            ["iface eth0 inet static", "address 10.1.1.3/16", "10.1.0.1", "dns-search farm.example"],
+        ),
+        ("networkd", "arch", ["MACAddress=00:16:3e:01:01:03", "Address=10.1.1.3/16", "Gateway=10.1.0.1"]),
+        ("sysconfig", "rhel", ["HWADDR=00:16:3e:01:01:03", "IPADDR=10.1.1.3", "255.255.0.0", "10.1.0.1"]),
+        ("network-manager", "fedora", ["10.1.1.3/16", "10.1.0.1", "dns=10.1.0.2;10.1.0.3;"]),
+    ],
+)
+def test_every_renderer_configures_the_address(
+    tmp_path: Path, kind: str, distribution: str, expected: list[str]
+) -> None:
+    """Address, mask, default gateway and DNS arrive in each distribution's own files, for this MAC."""
+    text = converted(tmp_path, WEB, kind, distribution)
+    assert [part for part in expected if part not in text] == []
+
+
+def test_routes_and_a_gateway_elsewhere(tmp_path: Path) -> None:
+    """A machine's static routes are there beside the default one; a gateway of another subnet is on-link."""
+    far = replace(WEB, gateway=IPv4Address("10.2.0.1"))
+    text = converted(tmp_path, far, "netplan", "ubuntu", StaticRoute.parse("10.9.0.0/16 via 10.1.0.9"))
+    assert "via: 10.1.0.9" in text
+    assert re.search(r"on-link: true\s+to: 0\.0\.0\.0/0\s+via: 10\.2\.0\.1", text)
+    assert text.count("on-link") == 1
+
+
+def seeded(directory: Path, files: dict[str, bytes]) -> Any:
+    """What cloud-init makes of the files of a seed."""
+    place = directory / "seed" / "nocloud"
+    place.mkdir(parents=True)
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    return json.loads(run_command(["/usr/bin/python3", "-c", READ, str(directory)]).stdout)
+
+
+def test_cloud_init_reads_what_was_meant(tmp_path: Path) -> None:
+    """Instance, host name, network and user-data are what they should be, and the data is text to the letter."""
+    script = "#!/bin/sh\necho hello\n"
+    found = seeded(tmp_path, dict(seed_files(WEB, INSTANCE, user_data=script)))
+    assert (found["id"], found["host"], found["user"]) == (str(INSTANCE), "web", script)
+    assert found["meta"]["macbind"]["data"] == dict(WEB.data)
+    assert found["meta"]["macbind"]["address"] == "10.1.1.3/16"
+    assert found["network"]["ethernets"]["eth0"]["nameservers"]["search"] == ["farm.example"]
+
+
+def test_its_own_checker_finds_nothing_wrong(tmp_path: Path) -> None:
+    """The user-data that says nothing is valid by cloud-init's schema."""
+    path = tmp_path / "user-data"
+    path.write_text(NO_USER_DATA)
+    assert "Valid" in run_command(["cloud-init", "schema", "--config-file", str(path)]).stdout
+
+
+def test_the_disk_is_found_by_its_label(tmp_path: Path) -> None:
+    """blkid, by which cloud-init looks for it, sees the file system and its name."""
+    path = tmp_path / "seed"
+    path.write_bytes(image(seed_files(WEB, INSTANCE)))
+    said = run_command(["blkid", "--probe", "--output", "export", str(path)]).stdout.splitlines()
+    assert {f"LABEL={VOLUME_ID}", "TYPE=iso9660"} <= set(said)
+    assert path.stat().st_size < 1 << 20

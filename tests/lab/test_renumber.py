@@ -1,0 +1,389 @@
+"""Machines that get another address while they run: real libvirt, QEMU and dhcpd, and nothing of ours inside."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.farm import Farm
+from labkit.guest import Guest, boot, greeting
+from labkit.net import Lab
+from labkit.virt import Libvirtd
+from labkit.wait import until
+from macbind.client import Client
+from macbind.machine import Progress, Step, Wait, launch, renumber
+from macbind.model import Allocation
+from macbind.virt.connection import run_event_loop
+from macbind.virt.domain import macs_in
+
+pytestmark = pytest.mark.timeout(240)
+
+POOLS = """
+[subnet."10.0.0.0/8"]
+routers = ["10.0.0.1"]
+lease_time_s = 3600
+
+[pool.farm]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.1.3-10.1.1.60"]
+release = "undefine"
+
+[pool.shelf]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.2.3-10.1.2.60"]
+"""
+MACHINES = {"web": "", "calm": "", "loyal": "macbind.faithful", "stiff": "acpiphp.disable=1"}
+"""Each machine's kernel command line."""
+SOON_S = 15.0
+_ENDS_AT = """
+import os, signal, sys
+from macbind.client import Client
+from macbind.machine import renumber
+with Client() as client:
+    renumber(client, sys.argv[1], sys.argv[2], live=True, uri=os.environ["LIBVIRT_DEFAULT_URI"],
+        on_progress=lambda it: it.step == sys.argv[3] and os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+@dataclass
+class Site:
+    """A lab with dhcpd, macbind and libvirtd, and the machines that were launched in it."""
+
+    lab: Lab
+    libvirtd: Libvirtd
+    farm: Farm
+    client: Client
+    guest: Guest
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Where everything is, for commands."""
+        return {
+            **os.environ,
+            "MACBIND_SOCKET": str(self.farm.socket),
+            "LIBVIRT_DEFAULT_URI": self.libvirtd.uri,
+        }
+
+    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Runs a command where the machines can be pinged from."""
+        argv = self.lab.server.argv(list(command))
+        return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=150, check=False)
+
+    def renumber(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Runs `macbind renumber`."""
+        return self.run(*self.farm.command, "renumber", *arguments)
+
+    def renumbered(self, *arguments: str) -> Any:
+        """Runs `macbind renumber`, which must succeed; returns its answer."""
+        done = self.renumber(*arguments, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def crash(self, name: str, to: str, step: str) -> None:
+        """Moves a machine until a step is done, when whoever moves it is killed."""
+        done = self.run(sys.executable, "-c", _ENDS_AT, name, to, step)
+        assert done.returncode != 0, "it was not killed"
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr, done.stderr
+
+    def xml(self, name: str, *options: str) -> str:
+        """A domain as libvirt describes it."""
+        return self.libvirtd.virsh("dumpxml", name, *options)
+
+    def card(self, name: str) -> set[str]:
+        """The MACs of a running domain."""
+        return {str(mac) for mac in macs_in(self.xml(name))}
+
+    def answers(self, address: Any) -> bool:
+        """Whether a machine answers there."""
+        return self.lab.ping(str(address), 1)
+
+    def serves(self, one: Allocation) -> bool:
+        """Whether dhcpd has exactly this reservation."""
+        host = self.farm.dhcpd.omshell_host(str(one.mac))
+        name = f"macbind-{one.address}-g{one.generation}"
+        return host == {"name": name, "mac": str(one.mac), "ip": str(one.address)}
+
+    def holders(self) -> dict[str, str]:
+        """Who holds which address; the target of a move in brackets."""
+        return {
+            str(one.address): f"({one.name})" if one.moves_from is not None else one.name
+            for one in self.client.list(released=True)
+        }
+
+    def until_holds(self, name: str, *addresses: str) -> None:
+        """Waits until a name holds exactly these addresses."""
+        until(
+            lambda: (
+                [where for where, who in self.holders().items() if who.strip("()") == name] == list(addresses)
+            ),
+            SOON_S,
+            f"{name} to hold {addresses}, not {self.holders()}",
+        )
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """One lab for all tests, with its machines launched at once; its macbind watches the hypervisor."""
+    run_event_loop()  # its thread must not be born inside, where it would outlive the lab
+    with tempfile.TemporaryDirectory(prefix="mb-") as name, Lab() as lab:
+        directory = Path(name)
+        for part in ("virt", "farm"):
+            (directory / part).mkdir()
+        with Libvirtd(lab, directory / "virt") as libvirtd:
+            watched = f'{POOLS}\n[hypervisor.local]\nuri = "{libvirtd.uri}"\n'
+            with Farm(lab, directory / "farm", pools=watched) as farm, farm.client(10) as client:
+                site = Site(lab, libvirtd, farm, client, Guest.build())
+
+                def start(name: str) -> None:
+                    template = site.guest.template(cmdline=MACHINES[name])
+                    wait = Wait(timeout_s=100)
+                    guarded = name == "web"
+                    launch(
+                        client,
+                        template,
+                        "farm",
+                        name=name,
+                        uri=libvirtd.uri,
+                        wait=wait,
+                        anti_spoofing=guarded,
+                    )
+
+                define_filter(libvirtd, "clean-traffic", set())
+                start_lasting(site)
+                with ThreadPoolExecutor(len(MACHINES)) as pool:
+                    list(lab.server.call(lambda: pool.map(start, MACHINES)))
+                yield site
+                assert farm.defects() == []
+
+
+def define_filter(libvirtd: Libvirtd, name: str, known: set[str]) -> None:
+    """Gives libvirtd one of the filters that come with libvirt, and those it uses."""
+    file = Path("/etc/libvirt/nwfilter") / f"{name}.xml"
+    for used in re.findall(r"filterref filter='([^']+)'", file.read_text()):
+        if used not in known:
+            define_filter(libvirtd, used, known)
+    libvirtd.virsh("nwfilter-define", str(file))
+    known.add(name)
+
+
+def start_lasting(site: Site) -> None:
+    """Starts a machine that has a definition: `db`."""
+    one = site.client.allocate("farm", "db", address="10.1.1.51")
+    boot(site.libvirtd, site.guest.template(name="db", mac=str(one.mac)), persistent=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def refused(site: Site) -> "Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]":
+    """What comes of moving the two machines that cannot be moved; it goes on while other machines are."""
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            name: pool.submit(site.renumber, name, "--to", to, "--live", "--json", "--timeout", "5")
+            for name, to in (("loyal", "10.1.1.21"), ("stiff", "10.1.1.22"))
+        }
+
+
+def test_a_running_machine_moves_and_no_other_is_touched(site: Site) -> None:
+    """The old address falls silent and is free, the new one answers, in the same slot; another machine goes on."""
+    before, calm = site.client.get("web"), site.client.get("calm")
+    calm_xml, slot = site.xml("calm"), _slots(site.xml("web"))
+    assert site.renumbered("web", "--to", "10.1.1.20", "--live") == {
+        "name": "web",
+        "address": "10.1.1.20",
+        "mac": "00:16:3e:01:01:14",
+        "before": str(before.address),
+        "domain": "web",
+        "changed": True,
+    }
+    assert greeting(site.lab, "10.1.1.20").split()[-2:] == ["10.1.1.20/8", "00:16:3e:01:01:14"]
+    assert not site.answers(before.address)
+    now = site.client.get("web")
+    assert (now.address, now.domain_uuid, now.created_at) == (
+        IPv4Address("10.1.1.20"),
+        before.domain_uuid,
+        before.created_at,
+    )
+    assert site.serves(now)
+    assert site.farm.dhcpd.omshell_host(str(before.mac)) is None
+    site.until_holds("web", "10.1.1.20")
+    assert _slots(site.xml("web")) == slot
+    assert "<parameter name='IP' value='10.1.1.20'/>" in site.xml("web")
+    assert "move" not in site.xml("web")
+    assert site.answers(calm.address)
+    assert site.serves(site.client.get("calm"))
+    assert (site.client.get("calm"), site.xml("calm")) == (calm, calm_xml)
+    assert site.client.allocate("farm", "next").address == before.address
+    site.client.release("next")
+
+
+def _slots(xml: str) -> list[str]:
+    """The lines that say where interfaces are plugged in."""
+    return [line.strip() for line in xml.partition("<interface")[2].splitlines() if "<address type=" in line][
+        :1
+    ]
+
+
+def test_nothing_is_done_twice(site: Site) -> None:
+    """A machine that has the address already is left alone, whatever else is said, with exit status 0."""
+    address = str(site.client.get("calm").address)
+    before = site.xml("calm")
+    done = site.renumbered("calm", "--to", address, "--live")
+    assert (done["address"], done["changed"]) == (address, False)
+    assert site.xml("calm") == before
+
+
+def test_a_move_that_broke_off_is_seen_and_goes_on(site: Site) -> None:
+    """Its mover killed when the machine has no card: both addresses are held; the same call again brings it there."""
+    old = site.client.get("web")
+    site.crash("web", "10.1.2.30", "card unplugged")
+    assert site.card("web") == set()
+    assert site.holders()[str(old.address)] == "web"
+    assert site.holders()["10.1.2.30"] == "(web)"
+    shown = site.farm.macbind("show", "web")
+    assert "moves to:             10.1.2.30" in shown
+    assert f"moves from {old.address}" in site.farm.macbind("list")
+    refusal = site.renumber("web", "--to", "10.1.1.31", "--live")
+    assert refusal.returncode == 4
+    assert "is moving from" in refusal.stderr
+    site.renumbered("web", "--to", "10.1.2.30", "--live")
+    assert site.answers("10.1.2.30")
+    assert site.client.get("web").pool == "shelf"
+    site.until_holds("web", "10.1.2.30")
+
+
+def test_a_move_that_broke_off_is_given_up(site: Site) -> None:
+    """Its mover killed when the new card was in, and it answers: --abort gives it its old card and address."""
+    old = site.client.get("web")
+    site.crash("web", "10.1.1.40", "card plugged in")
+    assert site.card("web") == {"00:16:3e:01:01:28"}
+    until(lambda: site.answers("10.1.1.40"), SOON_S, "its system to find the new card")
+    done = site.renumbered("web", "--abort")
+    assert (done["address"], done["before"], done["changed"]) == (str(old.address), "10.1.1.40", True)
+    assert site.answers(old.address)
+    assert site.card("web") == {str(old.mac)}
+    site.until_holds("web", str(old.address))
+    assert site.renumbered("web", "--abort")["changed"] is False
+
+
+def test_a_machine_that_is_off_moves_in_its_definition(site: Site) -> None:
+    """It starts with its new address; --live is refused, as is leaving it out for one that runs."""
+    one = site.client.allocate("farm", "spare")
+    site.libvirtd.virsh("define", "/dev/stdin", stdin=site.guest.template(name="spare", mac=str(one.mac)))
+    until(lambda: site.client.get("spare").domain_uuid, SOON_S, "its domain to be seen")
+    refusals = {"spare": ["--live"], "calm": []}
+    for name, more in refusals.items():
+        refusal = site.renumber(name, "--to", "10.1.1.45", *more)
+        assert refusal.returncode == 4, refusal.stderr
+        assert "--live" in refusal.stderr
+        assert "10.1.1.45" not in site.holders()
+    site.renumbered("spare", "--to", "10.1.1.45")
+    assert site.card("spare") == {"00:16:3e:01:01:2d"}
+    site.until_holds("spare", "10.1.1.45")
+    site.libvirtd.virsh("undefine", "spare")
+    site.until_holds("spare")
+
+
+def test_a_lasting_machine_moves_with_its_definition(site: Site) -> None:
+    """Both are changed, so that it has its address also after the next start."""
+    until(lambda: site.answers("10.1.1.51"), 60, "db to answer")
+    site.renumbered("db", "--to", "10.1.1.52", "--live", "--tcp", "22")
+    stored = {str(mac) for mac in macs_in(site.xml("db", "--inactive"))}
+    assert stored == site.card("db") == {"00:16:3e:01:01:34"}
+    site.until_holds("db", "10.1.1.52")
+
+
+def test_an_address_somebody_answers_at_is_refused(site: Site) -> None:
+    """A stranger would be taken for the machine: refused before anything is changed."""
+    stranger = site.lab.port("stranger")
+    stranger.add_address("10.1.1.55/8")
+    refusal = site.renumber("calm", "--to", "10.1.1.55", "--live")
+    assert refusal.returncode == 5, refusal
+    assert "Somebody answers a ping at 10.1.1.55 already" in refusal.stderr
+    assert "10.1.1.55" not in site.holders()
+
+
+def test_libvirtd_may_crash_in_the_middle(site: Site) -> None:
+    """Killed when the card is out, and started again: the move goes on by itself, and no address is lost."""
+    crashes: list[Progress] = []
+
+    def crash(progress: Progress) -> None:
+        if progress.step is Step.UNPLUGGED and not crashes:
+            crashes.append(progress)
+            site.libvirtd.kill()
+            site.libvirtd.start()
+
+    done = site.lab.server.call(
+        lambda: renumber(
+            site.client,
+            "calm",
+            "10.1.1.46",
+            live=True,
+            uri=site.libvirtd.uri,
+            on_progress=crash,
+            wait=Wait(timeout_s=40),
+        )
+    )
+    assert crashes
+    assert str(done.address) == "10.1.1.46"
+    assert site.card("calm") == {str(done.mac)}
+    site.until_holds("calm", "10.1.1.46")
+
+
+def test_a_machine_that_ignores_the_new_card_gets_the_old_one_back(
+    site: Site, refused: "dict[str, Future[subprocess.CompletedProcess[str]]]"
+) -> None:
+    """One that uses only cards it knows: in time, it has its card and address again, and the new address is free."""
+    done = refused["loyal"].result()
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"], error["details"]["step"]) == (
+        5,
+        "machine_failed",
+        "wait",
+    )
+    assert "did not answer a ping at 10.1.1.21 within 5 s" in error["message"]
+    assert "undo" not in error["details"], error
+    _unchanged(site, "loyal", "10.1.1.21")
+
+
+def test_a_machine_that_does_not_let_go_of_its_card_keeps_it(
+    site: Site, refused: "dict[str, Future[subprocess.CompletedProcess[str]]]"
+) -> None:
+    """One whose system takes no part in hot-plugging: it keeps card and address, and the new address is free."""
+    done = refused["stiff"].result()
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"], error["details"]["step"]) == (
+        5,
+        "machine_failed",
+        "unplug",
+    )
+    assert "undo" not in error["details"], error
+    _unchanged(site, "stiff", "10.1.1.22")
+
+
+def _unchanged(site: Site, name: str, target: str) -> None:
+    one = site.client.get(name)
+    assert site.answers(one.address)
+    assert site.card(name) == {str(one.mac)}
+    assert site.serves(one)
+    assert "move" not in site.xml(name)
+    site.until_holds(name, str(one.address))
+    probe = f"probe-{name}"
+    assert str(site.client.allocate("farm", probe, address=target).address) == target
+    site.client.release(probe)
+
+
+def test_destroying_a_machine_on_its_way_frees_both_addresses(site: Site) -> None:
+    """`virsh destroy` when its card is out: neither address is held any longer."""
+    site.crash("web", "10.1.1.41", "card unplugged")
+    site.libvirtd.virsh("destroy", "web")
+    site.until_holds("web")

@@ -1,0 +1,296 @@
+"""The batch file for Windows, run by Wine's cmd. Stand-ins for the programs of Windows record how they are called."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from labkit import mac2ip
+from labkit.wine import Outcome, Scene, Wine, wine
+from macbind.guest.windows import batch
+
+SEED = replace(mac2ip.SCHEMES[0], dns=(IPv4Address("10.0.0.53"), IPv4Address("10.0.0.54")))
+BARE = replace(mac2ip.SCHEMES[0], dns=(), gateway=None, search=None)
+SCRIPT = batch([SEED, *mac2ip.SCHEMES[1:]])
+VECTORS = batch(mac2ip.SCHEMES)
+
+GUID = "{0A1B2C3D-0000-4000-8000-00000000000A}"
+NAME = "Local Area Connection (2) & more"
+DEVICE = r"PCI\VEN_8086&DEV_100E&SUBSYS_11001AF4&REV_03\3&267a616a&0&18"
+NETWORK = (
+    r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\Network\{4D36E972-E325-11CE-BFC1-08002BE10318}"
+)
+MINE, OTHER, GATEWAY = "00-16-3E-01-01-03", "AC-DE-48-00-11-22", "00-16-3E-05-00-01"
+ADDRESS = f'netsh interface ip set address name="{NAME}" static 10.1.1.3 255.0.0.0 10.1.0.1 1'
+DNS = (
+    f'netsh interface ip set dns name="{NAME}" static 10.0.0.53 primary validate=no',
+    f'netsh interface ip add dns name="{NAME}" 10.0.0.54 index=2 validate=no',
+)
+DOMAIN = (
+    rf'reg add "HKLM\SYSTEM\CurrentControlSet\Services\Tcpip\Parameters\Interfaces\{GUID}"'
+    " /v Domain /t REG_SZ /d farm.example.org /f"
+)
+ENABLE, DISABLE = f'devcon enable "@{DEVICE}"', f'devcon disable "@{DEVICE}"'
+READS = ("getmac", "ipconfig", "reg query", "ping")
+
+
+def row(mac: str, transport: str = rf"\Device\Tcpip_{GUID}") -> str:
+    """A line of `getmac /fo csv /nh /v`."""
+    return f'"{NAME}","Intel(R) PRO/1000 MT, rev. 3","{mac}","{transport}"\n'
+
+
+def registry(gap: str) -> dict[str, str]:
+    """What `reg query` shows; Windows XP has tabs between the columns, later ones have spaces."""
+    loopback = "{0A1B2C3D-0000-4000-8000-00000000000B}"
+    return {
+        "network.txt": f"! REG.EXE VERSION 3.0\n\n{NETWORK}\n    Class{gap}REG_SZ{gap}Net\n\n"
+        rf"{NETWORK}\{loopback}\Connection" + "\n"
+        f"    PnpInstanceID{gap}REG_SZ{gap}ROOT\\MS_LOOPBACK\\0000\n    Name{gap}REG_SZ{gap}Loopback\n\n"
+        rf"{NETWORK}\{GUID}\Connection" + "\n"
+        f"    DefaultNameIndex{gap}REG_DWORD{gap}0x1\n    Name{gap}REG_SZ{gap}{NAME}\n"
+        f"    PnpInstanceID{gap}REG_SZ{gap}{DEVICE}\n",
+        "driver.txt": f"    Driver{gap}REG_SZ{gap}{{4D36E972-E325-11CE-BFC1-08002BE10318}}\\0007\n",
+    }
+
+
+REG = (
+    "if not %1==query exit /b 0",
+    'for %%w in (%*) do if "%%~w"=="HKU\\S-1-5-19" if exist nobody.txt exit /b 1',
+    'for %%w in (%*) do if "%%~w"=="Driver" type driver.txt',
+    'for %%w in (%*) do if "%%~w"=="NetworkAddress" if exist written.txt type written.txt',
+    'for %%w in (%*) do if "%%~w"=="ConfigFlags" if exist flags.txt type flags.txt',
+    'for %%w in (%*) do if "%%~w"=="/s" type network.txt',
+    "exit /b 0",
+)
+DEVCON = (
+    "if %1==enable copy awake.txt getmac.txt >nul",
+    "if %1==disable copy asleep.txt getmac.txt >nul",
+    "exit /b 0",
+)
+PROGRAMS = {
+    "getmac": ("type getmac.txt", "exit /b 0"),
+    "ipconfig": ("type ipconfig.txt", "exit /b 0"),
+    "reg": REG,
+    "netsh": ("if exist refused.txt exit /b 1", "exit /b 0"),
+    "schtasks": ("exit /b 0",),
+    "ping": ("if exist pong.txt type pong.txt", "exit /b 0"),
+}
+
+
+def scene(mac: str = MINE, *runs: str, version: str = "win10", **files: str) -> Scene:
+    """A machine whose one adapter is enabled and has this MAC."""
+    there = registry("    ") | {"getmac.txt": row(mac), "ipconfig.txt": "Windows IP Configuration\n"}
+    return Scene(SCRIPT, runs or ("",), PROGRAMS, there | {f"{k}.txt": v for k, v in files.items()}, version)
+
+
+def asleep(mac: str, *runs: str, version: str = "win10", shown: str | None = None, **files: str) -> Scene:
+    """A machine whose one adapter is disabled, and has this MAC when it is not."""
+    shown = row("Disabled", "Disconnected") if shown is None else shown
+    made = scene(mac, *runs, version=version, getmac=shown, asleep=shown, awake=row(mac), **files)
+    there = {**made.files, **registry("\t" if version.startswith("winxp") else "    ")}
+    return replace(made, programs={**PROGRAMS, "devcon": DEVCON}, files=there)
+
+
+HAS = f"""
+   Connection-specific DNS Suffix  . : farm.example.org
+   Physical Address. . . . . . . . . : {MINE}
+   Link-local IPv6 Address . . . . . : fe80::1%11(Preferred)
+   IPv4 Address. . . . . . . . . . . : 10.1.1.3(Preferred)
+   Subnet Mask . . . . . . . . . . . : 255.0.0.0
+   Default Gateway . . . . . . . . . : 10.1.0.1
+   DNS Servers . . . . . . . . . . . : 10.0.0.53
+"""
+PONG = "Reply from 10.1.1.3: bytes=32 time<1ms TTL=128\n"
+WRITTEN = "    NetworkAddress    REG_SZ    00163e010103\n"
+ODD = (
+    "00:16:3E:01:01:03 0-16-3e-1-1-3 0016.3e01.0103 00163e010103 00:16-3e:1:1:3 00::16:3e:1:1 zz:16:3e:1:1:3 "
+    "00:16:3e:001:1:3 00:16:3e:1:1 00163e0101 00:16:3e:1:1:3:4 52:54:00:00:00:01 00:16:3e:05:00:01 "
+    "00:16:3e:00:00:00 0a:58:ac:1f:ff:ff 02:00:00:00:00:01"
+)
+SCENES = {
+    "vectors": Scene(
+        VECTORS,
+        ("/decodefile macs.txt", "/decodefile absent.txt"),
+        files={"macs.txt": "".join(f"{vector.mac}\n" for vector in mac2ip.vectors())},
+    ),
+    "odd": Scene(VECTORS, (f"/decode {ODD}", "/decode", "/bogus", "/help")),
+    "bare": Scene(batch([BARE]), ("/decode 00:16:3e:05:00:01", "/dryrun"), PROGRAMS, scene().files),
+    "enabled": scene(MINE, "", "/dryrun"),
+    "unplugged": scene(getmac=row(MINE, "Media disconnected")),
+    "unknown": scene(OTHER),
+    "forbidden": scene(GATEWAY),
+    "already": scene(ipconfig=HAS),
+    "stranger's dns": scene(ipconfig=HAS.replace("10.0.0.53", "8.8.8.8")),
+    "refused": scene(refused="yes"),
+    "nobody": scene(MINE, "", "/register", "/unregister", nobody="yes"),
+    "checked": scene(MINE, "/check", pong=PONG),
+    "taken": scene(MINE, "/check"),
+    "registered": scene(MINE, "/register", "/registerrun", "/unregister", "/register /dryrun"),
+    "asleep": asleep(MINE, "/dryrun", ""),
+    "asleep on XP": asleep(MINE, version="winxp64", shown="", flags="    ConfigFlags\tREG_DWORD\t0x1\n"),
+    "asleep, another's": asleep(OTHER),
+    "asleep, written down": asleep(MINE, written=WRITTEN),
+    "asleep on XP, written down": asleep(MINE, version="winxp64", written=WRITTEN),
+    "getmac fails": asleep(MINE, shown=""),
+    "no devcon": replace(asleep(MINE), programs=PROGRAMS),
+}
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Outcome]]]:
+    """What all scenes came to; the thousands of vectors are decoded by a Windows of their own meanwhile."""
+    long = {"vectors": SCENES["vectors"]}
+    short = {name: scene for name, scene in SCENES.items() if name not in long}
+    with ExitStack() as machines, ThreadPoolExecutor() as threads:
+        windows = [machines.enter_context(wine(tmp_path_factory.mktemp("wine"))) for _ in range(2)]
+        first, second = threads.map(Wine.play, windows, (long, short))
+        yield first | second
+
+
+def changes(outcome: Outcome) -> list[str]:
+    """The calls that change something."""
+    return [call for call in outcome.calls if not call.startswith(READS)]
+
+
+def test_every_vector_is_decoded_as_by_the_daemon(played: dict[str, list[Outcome]]) -> None:
+    """Thousands of MACs of three schemes give the address, prefix length and gateway the daemon would give."""
+    decoded = played["vectors"][0]
+    wanted = [vector.line.split(" ", 1)[1] for vector in mac2ip.vectors()]
+    assert decoded.output.splitlines() == wanted
+    assert (decoded.code, decoded.errors) == (0, "")
+
+
+def test_spellings_and_refusals(played: dict[str, list[Outcome]]) -> None:
+    """The spellings of a MAC the daemon reads are read; what is none, or is no machine's, gets a sentence and a -."""
+    odd = played["odd"][0]
+    assert odd.output.split("\n") == ["10.1.1.3/8 10.1.0.1"] * 4 + ["-"] * 12 + [""]
+    said = odd.errors.splitlines()
+    assert [line for line in said if "is not a MAC" in line] == said[:7]
+    assert said[7] == "mac2ip: 52:54:00:00:00:01 would be 192.0.0.1, which is not in 192.168.0.0/16."
+    assert [("no machine may have" in line) for line in said[8:11]] == [True] * 3
+    assert said[11].startswith("mac2ip: 02:00:00:00:00:01 does not belong to a pool")
+    assert odd.code == 3
+
+
+def test_a_pool_without_gateway(played: dict[str, list[Outcome]]) -> None:
+    """Without a gateway, DNS servers and domain there is only the address to set."""
+    assert played["bare"][0].output == "10.5.0.1/8 -\n"
+    (command,) = played["bare"][1].output.splitlines()
+    assert command.endswith(f'name="{NAME}" static 10.1.1.3 255.0.0.0 none')
+
+
+def test_a_command_line_that_is_not_understood(played: dict[str, list[Outcome]]) -> None:
+    """Each mistake gets one sentence and the exit code 2; help is no mistake."""
+    nothing, wrong, helped = played["odd"][1:]
+    absent = played["vectors"][1]
+    assert [one.code for one in (nothing, wrong, absent, helped)] == [2, 2, 2, 0]
+    assert all(one.errors.startswith("mac2ip: ") and not one.output for one in (nothing, wrong, absent))
+    assert helped.output.startswith("Usage: mac2ip")
+
+
+def test_an_enabled_adapter(played: dict[str, list[Outcome]]) -> None:
+    """The MAC is read, then one netsh sets address, mask and gateway; names may have spaces, & and brackets."""
+    done, dry = played["enabled"]
+    assert (done.code, done.errors, changes(done)) == (0, "", [ADDRESS, *DNS, DOMAIN])
+    assert done.output == f'mac2ip: "{NAME}" {MINE} 10.1.1.3/8 gateway 10.1.0.1\n'
+    assert (dry.code, dry.errors, changes(dry)) == (0, "", [])
+    assert dry.output.splitlines() == [f"would run: {line}" for line in (ADDRESS, *DNS, DOMAIN)]
+
+
+def test_an_adapter_without_a_cable(played: dict[str, list[Outcome]]) -> None:
+    """getmac does not say which connection it is then, but the registry does."""
+    (done,) = played["unplugged"]
+    assert (done.code, changes(done)) == (0, [ADDRESS, *DNS, DOMAIN])
+
+
+@pytest.mark.parametrize(("name", "code"), [("unknown", 3), ("forbidden", 4), ("getmac fails", 3)])
+def test_nothing_is_touched(played: dict[str, list[Outcome]], name: str, code: int) -> None:
+    """A MAC of no pool, one that is a gateway's, and a getmac that shows nothing change nothing."""
+    (done,) = played[name]
+    assert (done.code, done.output, changes(done)) == (code, "", [])
+    assert done.errors.startswith("mac2ip: ")
+
+
+def test_a_machine_that_has_it_already(played: dict[str, list[Outcome]]) -> None:
+    """A second run changes nothing; if only one value is another's, all are set again."""
+    (again,), (other,) = played["already"], played["stranger's dns"]
+    assert (again.code, changes(again)) == (0, [])
+    assert again.output == f'mac2ip: "{NAME}" {MINE} has 10.1.1.3/8 already.\n'
+    assert (other.code, changes(other)) == (0, [ADDRESS, *DNS, DOMAIN])
+
+
+def test_a_netsh_that_fails(played: dict[str, list[Outcome]]) -> None:
+    """No more is done, and a sentence says what failed."""
+    (done,) = played["refused"]
+    assert (done.code, changes(done)) == (1, [ADDRESS])
+    assert "netsh could not set the address 10.1.1.3" in done.errors
+
+
+def test_an_ordinary_user(played: dict[str, list[Outcome]]) -> None:
+    """Whoever is no administrator is told so before anything is read or changed."""
+    for done in played["nobody"]:
+        assert (done.code, done.calls) == (6, ["reg query HKU\\S-1-5-19"])
+        assert done.errors == "mac2ip: Run it as an administrator.\n"
+
+
+def test_an_address_that_somebody_else_has(played: dict[str, list[Outcome]]) -> None:
+    """With /check an address that does not come up is given up; one that does is kept."""
+    (checked,), (taken,) = ([one[-1]] for one in (played["checked"], played["taken"]))
+    assert (checked.code, changes(checked)) == (0, [ADDRESS, *DNS, DOMAIN])
+    assert (taken.code, changes(taken)[-1]) == (5, f'netsh interface ip set address name="{NAME}" dhcp')
+    assert checked.calls[-1] == "ping -n 5 -w 1000 10.1.1.3"
+
+
+def test_it_registers_itself(played: dict[str, list[Outcome]]) -> None:
+    """As a task at start-up or under the Run key, and it can be undone."""
+    task, run, undone, dry = played["registered"]
+    assert [one.code for one in (task, run, undone, dry)] == [0, 0, 0, 0]
+    first, made = changes(task)
+    assert first == 'schtasks /delete /tn "macbind mac2ip" /f'
+    assert made.startswith('schtasks /create /ru SYSTEM /sc onstart /tn "macbind mac2ip" /tr "\\"Z:\\')
+    assert made.endswith('\\registered\\mac2ip.bat\\""')
+    (key,) = changes(run)
+    assert key.startswith(
+        'reg add "HKLM\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Run" /v "macbind mac2ip"'
+    )
+    assert [line.split()[:2] for line in changes(undone)] == [["schtasks", "/delete"], ["reg", "delete"]]
+    assert (dry.output.strip(), dry.calls) == (f"would run: {made}", [])
+
+
+def test_a_disabled_adapter_is_enabled_and_read(played: dict[str, list[Outcome]]) -> None:
+    """No throw-away address comes first: enabled, read, one address set. A dry run does not even enable it."""
+    dry, done = played["asleep"]
+    assert (dry.code, changes(dry)) == (0, [])
+    assert "it would be enabled" in dry.output
+    assert (done.code, changes(done)) == (0, [ENABLE, ADDRESS, *DNS, DOMAIN])
+
+
+def test_windows_xp(played: dict[str, list[Outcome]]) -> None:
+    """Its registry has tabs, its getmac may show no disabled adapter, its netsh knows no validate."""
+    (done,) = played["asleep on XP"]
+    older = [line.removesuffix(" validate=no") for line in DNS]
+    assert (done.code, changes(done)) == (0, [ENABLE, ADDRESS, *older, DOMAIN])
+
+
+def test_a_disabled_adapter_of_nobody(played: dict[str, list[Outcome]]) -> None:
+    """One whose MAC is no pool's is disabled again."""
+    (done,) = played["asleep, another's"]
+    assert (done.code, changes(done)) == (3, [ENABLE, DISABLE])
+
+
+def test_a_mac_that_is_written_down(played: dict[str, list[Outcome]]) -> None:
+    """It is read while the adapter is disabled. Windows XP sets the address first, later ones enable it first."""
+    (late,), (early,) = played["asleep, written down"], played["asleep on XP, written down"]
+    older = [line.removesuffix(" validate=no") for line in DNS]
+    assert (late.code, changes(late)) == (0, [ENABLE, ADDRESS, *DNS, DOMAIN])
+    assert (early.code, changes(early)) == (0, [ADDRESS, *older, DOMAIN, ENABLE])
+
+
+def test_without_devcon(played: dict[str, list[Outcome]]) -> None:
+    """netsh enables the adapter where there is no devcon; what still shows no MAC is disabled again."""
+    (done,) = played["no devcon"]
+    switch = f'netsh interface set interface name="{NAME}" admin='
+    assert (done.code, changes(done)) == (3, [f"{switch}enabled", f"{switch}disabled"])

@@ -1,0 +1,110 @@
+"""`macbind guest-script`: works from the configuration alone, and refuses in one sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from macbind.cli.commands import app
+from macbind.cli.guest import SCRIPTS
+
+POOLS = """
+[dhcpd.main]
+
+[subnet."10.1.0.0/16"]
+routers = ["10.1.0.1"]
+domain_name_servers = ["10.1.0.53"]
+domain_name = "farm.example.org"
+
+[pool.farm]
+subnet = "10.1.0.0/16"
+ranges = ["10.1.1.1-10.1.9.254"]
+
+[pool.kvm]
+subnet = "192.168.0.0/24"
+mac_prefix = "52:54:00"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration; nothing else of macbind is there."""
+    path = tmp_path / "macbind.toml"
+    path.write_text(POOLS)
+    return path
+
+
+def test_all_pools_by_default(config: Path) -> None:
+    """Without --pool the script knows every pool with what its machines must configure."""
+    text = CliRunner().invoke(app, ["guest-script", "linux", "--config", str(config)]).stdout
+    assert "for the pools farm, kvm." in text
+    offers = [line.split() for line in text.splitlines() if line.startswith("  offer ")]
+    assert offers[0][1:8] == [
+        "farm", "00:16:3e", "10.1.0.0-10.1.255.255", "16", "10.1.0.1", "10.1.0.53", "farm.example.org",
+    ]  # fmt: skip
+    assert offers[1][1:5] == ["kvm", "52:54:00", "192.168.0.0-192.168.0.255", "24"]
+
+
+def test_one_pool(config: Path) -> None:
+    """--pool leaves the others out, and may be repeated."""
+    words = ["guest-script", "linux", "--config", str(config), "--pool", "kvm"]
+    assert "for the pool kvm." in CliRunner().invoke(app, words).stdout
+    assert "for the pools farm, kvm." in CliRunner().invoke(app, [*words, "--pool", "farm"]).stdout
+
+
+def test_file_is_written_whole_and_executable(config: Path, tmp_path: Path) -> None:
+    """--output makes a file that can be run, replaces the old one, and says so; the unit cannot be run."""
+    target = tmp_path / "mac2ip"
+    target.write_text("old")
+    words = ["guest-script", "linux", "--config", str(config), "--output", str(target)]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stdout) == (0, f"{target}: written\n")
+    assert target.read_text().startswith("#!/bin/sh\n")
+    assert target.stat().st_mode & 0o777 == 0o755
+    unit = tmp_path / "mac2ip.service"
+    assert CliRunner().invoke(app, ["guest-script", "linux-unit", "-o", str(unit)]).exit_code == 0
+    assert unit.stat().st_mode & 0o777 == 0o644
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mac2ip", "mac2ip.service", "macbind.toml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence", "hint"),
+    [
+        (["plan9"], 4, "There is no guest script 'plan9'.", f"There are: {', '.join(SCRIPTS)}."),
+        (["linux", "--pool", "fram"], 4, "There is no pool 'fram' in the configuration.", "These are there:"),
+        (["linux", "--output", "/nonexistent/x"], 4, "/nonexistent/x cannot be written: No", "Choose a place"),
+    ],
+)  # fmt: skip
+def test_refusals(config: Path, arguments: list[str], status: int, sentence: str, hint: str) -> None:
+    """What cannot be made is told in a sentence with a hint, and nothing is printed."""
+    done = CliRunner().invoke(app, ["guest-script", *arguments, "--config", str(config)])
+    assert (done.exit_code, done.stdout) == (status, "")
+    assert sentence in done.stderr
+    assert hint in done.stderr
+
+
+def test_without_a_configuration(tmp_path: Path) -> None:
+    """The script needs it, and says so with the configuration's exit status; the unit does not."""
+    words = ["--config", str(tmp_path / "none.toml")]
+    assert CliRunner().invoke(app, ["guest-script", "linux", *words]).exit_code == 3
+    assert (
+        CliRunner()
+        .invoke(app, ["guest-script", "linux-unit", *words])
+        .stdout.startswith("# Gives this machine")
+    )
+
+
+def test_json(config: Path) -> None:
+    """--json prints the script, and the file it was written to, as a value."""
+    done = CliRunner().invoke(app, ["guest-script", "linux", "--config", str(config), "--json"])
+    value = json.loads(done.stdout)
+    assert (value["kind"], value["file"]) == ("linux", None)
+    assert value["script"].startswith("#!/bin/sh\n")
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_every_kind_is_in_the_help(kind: str) -> None:
+    """`macbind guest-script --help` names each kind and says what it is."""
+    told = " ".join(CliRunner().invoke(app, ["guest-script", "--help"]).stdout.split())
+    assert f"{kind}: {SCRIPTS[kind].about}" in told

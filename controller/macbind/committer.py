@@ -128,7 +128,7 @@ class Committer:
         if alone:
             return job.work(txn), None
         try:
-            with txn.db.begin_nested():
+            with txn.undone_if_refused():
                 return job.work(txn), None
         except RequestError as error:
             return None, error

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from macbind.errors import ConfigError, InvariantViolation, RegistryUnavailable
+from macbind.registry.statement import execute
 
 READ_ONLY = "macbind_read_only"
 """Execution option of connections that only read: they take no write lock and wait for none."""
@@ -128,15 +129,15 @@ class _SqliteFile:
         self._check()
         options = connection.get_execution_options()
         if options.get(READ_ONLY, False):
-            connection.exec_driver_sql("BEGIN")
+            execute(connection, "BEGIN")
             return
         # FULL costs one flush per commit; NORMAL could forget an allocation after power loss that a machine has been
         # started with.
         wanted = "NORMAL" if options.get(LAZY, False) else "FULL"
         if connection.info.get("synchronous") != wanted:
-            connection.exec_driver_sql(f"PRAGMA synchronous = {wanted}")
+            execute(connection, f"PRAGMA synchronous = {wanted}")
             connection.info["synchronous"] = wanted
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        execute(connection, "BEGIN IMMEDIATE")
 
     def _check(self) -> None:
         if self._identity() != self._opened:

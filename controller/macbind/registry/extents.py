@@ -12,6 +12,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from macbind.registry.schema import free_extent as fe
+from macbind.registry.statement import Statement
 
 _T = TypeVar("_T")
 
@@ -21,19 +22,15 @@ Extent = tuple[int, int]
 CHUNK = 500
 """Rows per look-up; well below every database's limit of bound parameters."""
 
-_LOWEST = (
-    select(fe.c.lo, fe.c.hi).where(fe.c.pool_id == bindparam("p")).order_by(fe.c.hi).limit(bindparam("n"))
-)
-_DELETE = delete(fe).where(fe.c.pool_id == bindparam("p"), fe.c.hi == bindparam("key"))
-_RAISE_LO = (
-    update(fe).where(fe.c.pool_id == bindparam("p"), fe.c.hi == bindparam("key")).values(lo=bindparam("new"))
-)
-_COVERING = (
-    select(fe.c.lo, fe.c.hi)
-    .where(fe.c.pool_id == bindparam("p"), fe.c.hi >= bindparam("ip"))
-    .order_by(fe.c.hi)
-    .limit(1)
-)
+_MINE = select(fe.c.lo, fe.c.hi).where(fe.c.pool_id == bindparam("p"))
+_LOWEST = Statement(_MINE.order_by(fe.c.hi).limit(bindparam("n")))
+_COVERING = Statement(_MINE.where(fe.c.hi >= bindparam("ip")).order_by(fe.c.hi).limit(1))
+_ENDING_AT = Statement(_MINE.where(fe.c.hi.in_(bindparam("ends", expanding=True))))
+_BEGINNING_AT = Statement(_MINE.where(fe.c.lo.in_(bindparam("ends", expanding=True))))
+_KEY = (fe.c.pool_id == bindparam("p"), fe.c.hi == bindparam("key"))
+_DELETE = Statement(delete(fe).where(*_KEY))
+_RAISE_LO = Statement(update(fe).where(*_KEY).values(lo=bindparam("new")))
+_INSERT = Statement(insert(fe), keys=("pool_id", "lo", "hi"))
 
 
 def chunks(items: Sequence[_T], size: int = CHUNK) -> Iterable[Sequence[_T]]:
@@ -56,7 +53,7 @@ def take_lowest(db: Connection, pool_id: int, count: int) -> list[int]:
     """Takes the ``count`` lowest free addresses, or as many as there are."""
     taken: list[int] = []
     while len(taken) < count:
-        rows = db.execute(_LOWEST, {"p": pool_id, "n": min(CHUNK, count - len(taken))}).all()
+        rows = _LOWEST.all(db, {"p": pool_id, "n": min(CHUNK, count - len(taken))})
         if not rows:
             break
         emptied = []
@@ -64,28 +61,27 @@ def take_lowest(db: Connection, pool_id: int, count: int) -> list[int]:
             last = min(hi, lo + count - len(taken) - 1)
             taken.extend(range(lo, last + 1))
             if last < hi:
-                db.execute(_RAISE_LO, {"p": pool_id, "key": hi, "new": last + 1})
+                _RAISE_LO.run(db, {"p": pool_id, "key": hi, "new": last + 1})
                 break
             emptied.append({"p": pool_id, "key": hi})
             if len(taken) == count:
                 break
-        if emptied:
-            db.execute(_DELETE, emptied)
+        _DELETE.run_each(db, emptied)
     return taken
 
 
 def take(db: Connection, pool_id: int, ip: int) -> bool:
     """Takes one given address; False if it is not free."""
-    row = db.execute(_COVERING, {"p": pool_id, "ip": ip}).first()
+    row = _COVERING.first(db, {"p": pool_id, "ip": ip})
     if row is None or row.lo > ip:
         return False
     lo, hi = row
     if ip < hi:
-        db.execute(_RAISE_LO, {"p": pool_id, "key": hi, "new": ip + 1})
+        _RAISE_LO.run(db, {"p": pool_id, "key": hi, "new": ip + 1})
     else:
-        db.execute(_DELETE, {"p": pool_id, "key": hi})
+        _DELETE.run(db, {"p": pool_id, "key": hi})
     if lo < ip:
-        db.execute(insert(fe), {"pool_id": pool_id, "lo": lo, "hi": ip - 1})
+        _INSERT.run(db, {"pool_id": pool_id, "lo": lo, "hi": ip - 1})
     return True
 
 
@@ -94,11 +90,10 @@ def give_back(db: Connection, pool_id: int, addresses: Iterable[int]) -> None:
     freed = runs(sorted(addresses))
     left: dict[int, Extent] = {}
     right: dict[int, Extent] = {}
-    mine = select(fe.c.lo, fe.c.hi).where(fe.c.pool_id == pool_id)
     for some in chunks(freed):
-        for row in db.execute(mine.where(fe.c.hi.in_([lo - 1 for lo, _ in some]))):
+        for row in _ENDING_AT.all(db, {"p": pool_id, "ends": [lo - 1 for lo, _ in some]}):
             left[row.hi] = (row.lo, row.hi)
-        for row in db.execute(mine.where(fe.c.lo.in_([hi + 1 for _, hi in some]))):
+        for row in _BEGINNING_AT.all(db, {"p": pool_id, "ends": [hi + 1 for _, hi in some]}):
             right[row.lo] = (row.lo, row.hi)
     merged: list[Extent] = []
     for first, last in freed:
@@ -109,10 +104,8 @@ def give_back(db: Connection, pool_id: int, addresses: Iterable[int]) -> None:
         else:
             merged.append((lo, hi))
     gone = {hi for _, hi in (*left.values(), *right.values())}
-    if gone:
-        db.execute(_DELETE, [{"p": pool_id, "key": hi} for hi in sorted(gone)])
-    if merged:
-        db.execute(insert(fe), [{"pool_id": pool_id, "lo": lo, "hi": hi} for lo, hi in merged])
+    _DELETE.run_each(db, [{"p": pool_id, "key": hi} for hi in sorted(gone)])
+    _INSERT.run_each(db, [{"pool_id": pool_id, "lo": lo, "hi": hi} for lo, hi in merged])
 
 
 def rebuild(db: Connection, pool_id: int, assignable: Iterable[Extent], occupied: Iterable[int]) -> None:
@@ -132,4 +125,4 @@ def rebuild(db: Connection, pool_id: int, assignable: Iterable[Extent], occupied
         if start <= hi:
             rows.append((start, hi))
     for some in chunks(rows, 10_000):
-        db.execute(insert(fe), [{"pool_id": pool_id, "lo": lo, "hi": hi} for lo, hi in some])
+        _INSERT.run_each(db, [{"pool_id": pool_id, "lo": lo, "hi": hi} for lo, hi in some])

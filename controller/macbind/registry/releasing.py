@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 
 from macbind.errors import Conflict
 from macbind.model import Allocation, State
 from macbind.registry.changes import Changes
 from macbind.registry.extents import chunks
 from macbind.registry.schema import allocation as al
+from macbind.registry.statement import Statement
 from macbind.registry.view import OVERDUE
+
+_RELEASE = Statement(
+    update(al)
+    .where(al.c.ip.in_(bindparam("ips", expanding=True)), al.c.free_at.is_(None))
+    .values(released_at=bindparam("at"), free_at=bindparam("rests_until"), moves_from=None)
+)
 
 
 class Releasing(Changes):
@@ -113,11 +120,7 @@ class Releasing(Changes):
             mine = [one for one in live if one.pool == pool_name]
             at = self.now.timestamp()
             for some in chunks([int(one.address) for one in mine]):
-                self.db.execute(
-                    update(al)
-                    .where(al.c.ip.in_(some), al.c.free_at.is_(None))
-                    .values(released_at=at, free_at=at + pool.cooldown_s, moves_from=None)
-                )
+                _RELEASE.run(self.db, {"ips": some, "at": at, "rests_until": at + pool.cooldown_s})
             self._mark(pool.dhcpds, [int(one.address) for one in mine], generation)
             detail = {"pool": pool_name, "reason": reason}
             self._log(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import insert, update
@@ -25,10 +26,13 @@ from macbind.registry import extents
 from macbind.registry.changes import RESTING, Changes
 from macbind.registry.extents import chunks
 from macbind.registry.schema import allocation as al
+from macbind.registry.statement import Statement
 
 _SWEEP = 16
 """Rested addresses returned to the free extents by each allocation, so that no big sweep is ever needed."""
-_INSERT = insert(al)
+_INSERT = Statement(
+    insert(al), keys=[column.key for column in al.c if column.key not in ("hypervisor", "phase")]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +86,8 @@ class Taking(Changes):
             check_name(name)
         if wanted.group is not None:
             check_name(wanted.group, "group")
-        if pool.needs_host(pool.plan.assignable[0].lo):
-            pool.reservation(pool.plan.assignable[0].lo, MacAddress(0), 1, wanted.options)
-        elif wanted.options != NO_OPTIONS:
-            raise Conflict(
-                f"The pool '{pool.name}' is in static mode: its machines' options are in dhcpd's "
-                "configuration file and cannot differ.",
-                hint="Set options for the whole pool, or use a pool in live mode.",
-            )
+        if wanted.options != NO_OPTIONS:
+            self._check_options(pool, wanted.options)
         generation = self.lock_pool(pool)
         held = self._held(wanted)
         if held is not None:
@@ -106,6 +104,18 @@ class Taking(Changes):
             for ip, name in zip(taken, wanted.names, strict=True)
         ]
         return self._insert("allocate", pool, rows, generation)
+
+    @staticmethod
+    def _check_options(pool: Pool, options: DhcpOptions) -> None:
+        """Whether dhcpd can be told the options of one machine of the pool."""
+        first = pool.plan.assignable[0].lo
+        if not pool.needs_host(first):
+            raise Conflict(
+                f"The pool '{pool.name}' is in static mode: its machines' options are in dhcpd's "
+                "configuration file and cannot differ.",
+                hint="Set options for the whole pool, or use a pool in live mode.",
+            )
+        pool.reservation(first, MacAddress(0), 1, options)
 
     def _held(self, wanted: Wanted) -> list[Allocation] | None:
         """The allocations that already have these names, None if there is none of them."""
@@ -196,8 +206,8 @@ class Taking(Changes):
         limit = count
         while True:
             where = {"p": self.ids.pools[pool.name], "before": math.inf, "n": limit}
-            rows = list(self.db.scalars(RESTING, where))
-            found = [ip for ip in rows if IPv4Address(ip) in pool.plan][:count]
+            rows = RESTING.all(self.db, where)
+            found = [row.ip for row in rows if IPv4Address(row.ip) in pool.plan][:count]
             if len(found) == count or len(rows) < limit:
                 return found
             limit *= 2
@@ -268,10 +278,10 @@ class Taking(Changes):
         self, action: str, pool: Pool, rows: list[dict[str, Any]], generation: int
     ) -> list[Allocation]:
         """Makes the rows real. Their addresses were free, so no dhcpd was told of them or has to look."""
-        self.db.execute(_INSERT, rows)
+        _INSERT.run_each(self.db, rows)
         hosts = [row["ip"] for row in rows if pool.needs_host(IPv4Address(row["ip"]))]
         self._mark(pool.dhcpds, hosts, generation, unmarked=True)
-        made = [self.value(row) for row in rows]
+        made = [self.value(SimpleNamespace(**row)) for row in rows]
         self._log(
             (action, int(one.address), generation, one.name, {"pool": pool.name, "mac": str(one.mac)})
             for one in made

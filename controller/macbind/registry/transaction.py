@@ -19,18 +19,22 @@ from macbind.registry.extents import chunks
 from macbind.registry.moving import Moving
 from macbind.registry.schema import allocation as al
 from macbind.registry.schema import audit, dirty, told
+from macbind.registry.statement import Statement
 from macbind.registry.taking import Wanted
 from macbind.registry.view import NO_QUESTION, TOLD_NOBODY, Dirty
 
 __all__ = ["Transaction", "Wanted"]
 
-_MARKS = select(dirty.c.ip, dirty.c.seq).where(
-    dirty.c.dhcpd_id == bindparam("d"), dirty.c.ip.in_(bindparam("ips", expanding=True))
+_MARKS = Statement(
+    select(dirty.c.ip, dirty.c.seq).where(
+        dirty.c.dhcpd_id == bindparam("d"), dirty.c.ip.in_(bindparam("ips", expanding=True))
+    )
 )
-_POOLS = select(al.c.ip, al.c.pool_id).where(al.c.ip.in_(bindparam("ips", expanding=True)))
-_GONE = _POOLS.where(al.c.free_at <= bindparam("now"), TOLD_NOBODY, NO_QUESTION)
-_DELETE_TOLD = delete(told).where(told.c.dhcpd_id == bindparam("d"), told.c.ip == bindparam("a"))
-_INSERT_TOLD = insert(told)
+_IN_POOLS = select(al.c.ip, al.c.pool_id).where(al.c.ip.in_(bindparam("ips", expanding=True)))
+_POOLS = Statement(_IN_POOLS)
+_GONE = Statement(_IN_POOLS.where(al.c.free_at <= bindparam("now"), TOLD_NOBODY, NO_QUESTION))
+_DELETE_TOLD = Statement(delete(told).where(told.c.dhcpd_id == bindparam("d"), told.c.ip == bindparam("a")))
+_INSERT_TOLD = Statement(insert(told), keys=("dhcpd_id", "ip", "gen"))
 
 
 class Transaction(Moving):
@@ -39,9 +43,8 @@ class Transaction(Moving):
     def doubt(self, dhcpd: str, addresses: Iterable[IPv4Address]) -> None:
         """Forgets that a dhcpd confirmed these addresses, and has it look at them again."""
         ips = sorted({int(address) for address in addresses})
-        if ips:
-            number = self.ids.dhcpds[dhcpd]
-            self.db.execute(_DELETE_TOLD, [{"d": number, "a": ip} for ip in ips])
+        number = self.ids.dhcpds[dhcpd]
+        _DELETE_TOLD.run_each(self.db, [{"d": number, "a": ip} for ip in ips])
         for pool_id, mine in self._by_pool(ips).items():
             self._mark([dhcpd], mine, self.lock_pool(self._pool_of[pool_id]))
 
@@ -55,21 +58,20 @@ class Transaction(Moving):
         asked = {
             row.ip: row.seq
             for some in chunks([int(item.address) for item in done])
-            for row in self.db.execute(_MARKS, {"d": number, "ips": some})
+            for row in _MARKS.all(self.db, {"d": number, "ips": some})
         }
         valid = [item for item in done if asked.get(int(item.address)) == item.seq]
         if not valid:
             return
         keys = [{"d": number, "a": int(item.address)} for item in valid]
-        self.db.execute(DELETE_DIRTY, keys)
-        self.db.execute(_DELETE_TOLD, keys)
+        DELETE_DIRTY.run_each(self.db, keys)
+        _DELETE_TOLD.run_each(self.db, keys)
         held = [
             {"dhcpd_id": number, "ip": int(item.address), "gen": item.confirms}
             for item in valid
             if item.confirms is not None
         ]
-        if held:
-            self.db.execute(_INSERT_TOLD, held)
+        _INSERT_TOLD.run_each(self.db, held)
         gone = [int(item.address) for item in valid if item.confirms is None]
         for pool_id, ips in self._by_pool(gone, gone=True).items():
             self._free(self._pool_of[pool_id], ips)
@@ -79,7 +81,7 @@ class Transaction(Moving):
         found: dict[int, list[int]] = defaultdict(list)
         for some in chunks(ips):
             parameters = {"ips": some, "now": self.now.timestamp()} if gone else {"ips": some}
-            for row in self.db.execute(_GONE if gone else _POOLS, parameters):
+            for row in (_GONE if gone else _POOLS).all(self.db, parameters):
                 found[row.pool_id].append(row.ip)
         return found
 

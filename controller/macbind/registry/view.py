@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, RowMapping, and_, bindparam, exists, func, select, true
+from sqlalchemy import Connection, and_, bindparam, exists, func, select, true
 
 from macbind.addressing import MacAddress
 from macbind.errors import NotFound
@@ -31,6 +32,7 @@ from macbind.plan import Change, Ensure, Remove
 from macbind.registry.extents import chunks
 from macbind.registry.schema import allocation as al
 from macbind.registry.schema import audit, dirty, free_extent, told
+from macbind.registry.statement import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,37 @@ HELD = and_(al.c.free_at.is_(None), al.c.moves_from.is_(None))
 OVERDUE = select(al.c.ip).where(al.c.expires_at <= bindparam("now"), HELD, al.c.pinned.is_(False))
 _RESTED = select(al.c.ip).where(al.c.free_at <= bindparam("now"), TOLD_NOBODY, NO_QUESTION)
 
-_NAMED_ONE = select(al).where(al.c.name == bindparam("name"), HELD)
-_NAMED = select(al).where(al.c.name.in_(bindparam("names", expanding=True)), HELD)
-_MOVING = select(al).where(al.c.moves_from.is_not(None)).order_by(al.c.ip)
-_TOLD = select(told.c.ip, told.c.dhcpd_id, told.c.gen).where(told.c.ip.in_(bindparam("ips", expanding=True)))
+_STATES = {"any": true(), "live": al.c.free_at.is_(None), "held": HELD, "released": al.c.free_at.is_not(None)}
+_State = Literal["any", "live", "held", "released"]
+_CRITERIA = {
+    "pool": al.c.pool_id == bindparam("pool"),
+    "group": al.c.grp == bindparam("group"),
+    "mac": al.c.mac == bindparam("mac"),
+    "after": al.c.ip > bindparam("after"),
+    "names": al.c.name.in_(bindparam("names", expanding=True)),
+    "ips": al.c.ip.in_(bindparam("ips", expanding=True)),
+}
 
-_DIRTY = (
+
+@functools.cache
+def _finding(state: _State, *by: str) -> Statement:
+    """The statement that finds allocations by these criteria (and a limit), in the order of their addresses."""
+    query = select(al).where(_STATES[state], *(_CRITERIA[one] for one in by if one != "limit"))
+    return Statement(query.order_by(al.c.ip).limit(bindparam("limit") if "limit" in by else None))
+
+
+_MOVING = select(al).where(al.c.moves_from.is_not(None)).order_by(al.c.ip)
+_MOVES = Statement(_MOVING)
+_MOVE_OF_NAME = Statement(_MOVING.where(al.c.name == bindparam("name")))
+_MOVES_FROM = Statement(_MOVING.where(al.c.moves_from.in_(bindparam("ips", expanding=True))))
+_TOLD = Statement(
+    select(told.c.ip, told.c.dhcpd_id, told.c.gen).where(told.c.ip.in_(bindparam("ips", expanding=True)))
+)
+_MARKED = Statement(
+    select(dirty.c.ip, dirty.c.dhcpd_id).where(dirty.c.ip.in_(bindparam("ips", expanding=True)))
+)
+
+_DIRTY = Statement(
     select(dirty.c.ip.label("dirty_ip"), dirty.c.seq, told.c.gen.label("told_gen"), al)
     .select_from(
         dirty.outerjoin(al, al.c.ip == dirty.c.ip).outerjoin(
@@ -127,41 +154,40 @@ class View:
         Raises:
             NotFound: There is no such pool.
         """
-        where: list[ColumnElement[bool]] = []
+        where: dict[str, Any] = {}
         if pool is not None:
-            where.append(al.c.pool_id == self.ids.pools[self.pool(pool).name])
+            where["pool"] = self.ids.pools[self.pool(pool).name]
         if group is not None:
-            where.append(al.c.grp == group)
+            where["group"] = group
         if mac is not None:
-            where.append(al.c.mac == mac.value)
-        if not released:
-            where.append(al.c.free_at.is_(None))
+            where["mac"] = mac.value
         if after is not None:
-            where.append(al.c.ip > int(after))
-        query = select(al).where(*where).order_by(al.c.ip).limit(limit)
+            where["after"] = int(after)
+        if limit is not None:
+            where["limit"] = limit
         if names is None and addresses is None:
-            rows = list(self.db.execute(query))
-        else:
-            column: ColumnElement[Any] = al.c.name if names is not None else al.c.ip
-            wanted = list(names) if names is not None else [int(one) for one in addresses or ()]
-            # Names have one index for those that are held and one for those that were: neither serves a question
-            # that does not say which.
-            states = [true()] if names is None else [HELD, al.c.free_at.is_not(None)] if released else [HELD]
-            rows = [
-                row
-                for state in states
-                for some in chunks(wanted)
-                for row in self.db.execute(query.where(column.in_(some), state))
-            ]
-            rows.sort(key=lambda row: row.ip)
+            return self.allocations(_finding("any" if released else "live", *where).all(self.db, where))
+        key = "ips" if names is None else "names"
+        wanted = list(names) if names is not None else [int(one) for one in addresses or ()]
+        # Names have one index for those that are held and one for those that were: neither serves a question that
+        # does not say which.
+        states: tuple[_State, ...] = ("any",) if released else ("live",)
+        if names is not None:
+            states = ("held", "released") if released else ("held",)
+        rows = [
+            row
+            for state in states
+            for some in chunks(wanted)
+            for row in _finding(state, *where, key).all(self.db, where | {key: some})
+        ]
+        rows.sort(key=lambda row: row.ip)
         return self.allocations(rows)
 
     def named(self, names: Sequence[str]) -> dict[str, Allocation]:
         """The live allocations of these names, by name."""
-        if len(names) == 1:  # the usual case, in half the time
-            rows = list(self.db.execute(_NAMED_ONE, {"name": names[0]}))
-        else:
-            rows = [row for some in chunks(names) for row in self.db.execute(_NAMED, {"names": some})]
+        rows = [
+            row for some in chunks(names) for row in _finding("held", "names").all(self.db, {"names": some})
+        ]
         return {one.name: one for one in self.allocations(rows)}
 
     def moves(self, *, name: str | None = None, of: Sequence[IPv4Address] | None = None) -> list[Move]:
@@ -172,13 +198,12 @@ class View:
             of: Only from these addresses.
         """
         if of is not None:
-            rows = [
-                row
-                for some in chunks([int(one) for one in of])
-                for row in self.db.execute(_MOVING.where(al.c.moves_from.in_(some)))
-            ]
+            ips = [int(one) for one in of]
+            rows = [row for some in chunks(ips) for row in _MOVES_FROM.all(self.db, {"ips": some})]
+        elif name is not None:
+            rows = _MOVE_OF_NAME.all(self.db, {"name": name})
         else:
-            rows = list(self.db.execute(_MOVING if name is None else _MOVING.where(al.c.name == name)))
+            rows = _MOVES.all(self.db, {})
         if not rows:
             return []
         left = {
@@ -188,21 +213,21 @@ class View:
             Move(left[one.moves_from], one) for one in self.allocations(rows) if one.moves_from is not None
         ]
 
-    def allocations(self, rows: Sequence[Row[Any]]) -> list[Allocation]:
+    def allocations(self, rows: Sequence[Any]) -> list[Allocation]:
         """Rows of the allocation table as values, each with its state."""
         confirmed: dict[int, set[tuple[int, int]]] = defaultdict(set)
         pending: set[int] = set()
         for some in chunks(rows):
-            for ip, dhcpd_id, gen in self.db.execute(_TOLD, {"ips": [row.ip for row in some]}):
+            for ip, dhcpd_id, gen in _TOLD.all(self.db, {"ips": [row.ip for row in some]}):
                 confirmed[ip].add((dhcpd_id, gen))
             released = [row.ip for row in some if row.free_at is not None]
             if released:
-                pending.update(self.db.scalars(select(dirty.c.ip).where(dirty.c.ip.in_(released))))
-        return [self.value(row._mapping, confirmed[row.ip], pending=row.ip in pending) for row in rows]  # noqa: SLF001
+                pending.update(row.ip for row in _MARKED.all(self.db, {"ips": released}))
+        return [self.value(row, confirmed[row.ip], pending=row.ip in pending) for row in rows]
 
     def value(
         self,
-        row: Mapping[str, Any] | RowMapping,
+        row: Any,
         confirmed: AbstractSet[tuple[int, int]] = frozenset(),
         *,
         pending: bool = False,
@@ -210,38 +235,38 @@ class View:
         """A row of the allocation table as a value.
 
         Args:
-            row: The row.
+            row: The row, with its columns as attributes.
             confirmed: Number of each dhcpd that confirmed to hold it, and the generation it holds.
             pending: Whether a dhcpd has to look at the address.
         """
-        pool = self._pool_of[row["pool_id"]]
-        address = IPv4Address(row["ip"])
-        if row["free_at"] is not None:
+        pool = self._pool_of[row.pool_id]
+        address = IPv4Address(row.ip)
+        if row.free_at is not None:
             state = State.RELEASING if confirmed or pending else State.COOLING
         else:
-            needed = {(self.ids.dhcpds[name], row["gen"]) for name in pool.dhcpds}
+            needed = {(self.ids.dhcpds[name], row.gen) for name in pool.dhcpds}
             bound = not pool.needs_host(address) or needed <= confirmed
             state = State.BOUND if bound else State.PENDING
-        mac = MacAddress(row["mac"])
-        options = DhcpOptions.parse(row["options"]) if row["options"] else NO_OPTIONS
+        mac = MacAddress(row.mac)
+        options = DhcpOptions.parse(row.options) if row.options else NO_OPTIONS
         return Allocation(
             address=address,
             mac=mac,
-            name=row["name"],
+            name=row.name,
             pool=pool.name,
-            generation=row["gen"],
+            generation=row.gen,
             state=state,
-            created_at=datetime.fromtimestamp(row["created_at"], UTC),
-            group=row["grp"],
+            created_at=datetime.fromtimestamp(row.created_at, UTC),
+            group=row.grp,
             options=options,
-            domain=row["domain"],
-            domain_uuid=row["domain_uuid"],
-            pinned=row["pinned"],
-            expires_at=_moment(row["expires_at"]),
-            released_at=_moment(row["released_at"]),
+            domain=row.domain,
+            domain_uuid=row.domain_uuid,
+            pinned=row.pinned,
+            expires_at=_moment(row.expires_at),
+            released_at=_moment(row.released_at),
             gateway=pool.gateway_of(address, options),
             ipv6=None if pool.ipv6_prefix is None else slaac(pool.ipv6_prefix, mac),
-            moves_from=None if row["moves_from"] is None else IPv4Address(row["moves_from"]),
+            moves_from=None if row.moves_from is None else IPv4Address(row.moves_from),
         )
 
     # -- pools -----------------------------------------------------------------------------------------
@@ -281,10 +306,10 @@ class View:
 
     def dirty(self, dhcpd: str, limit: int) -> list[Dirty]:
         """The addresses this dhcpd should look at, lowest first, each with the change that is due."""
-        rows = self.db.execute(_DIRTY, {"d": self.ids.dhcpds[dhcpd], "n": limit})
+        rows = _DIRTY.all(self.db, {"d": self.ids.dhcpds[dhcpd], "n": limit})
         return [self._due(dhcpd, row) for row in rows]
 
-    def _due(self, dhcpd: str, row: Row[Any]) -> Dirty:
+    def _due(self, dhcpd: str, row: Any) -> Dirty:
         address = IPv4Address(row.dirty_ip)
         if row.ip is None:
             return Dirty(address, row.seq, None, None)
@@ -298,7 +323,7 @@ class View:
         remove = Remove(address, row.gen, MacAddress(row.mac), pool.needs_host(address))
         return Dirty(address, row.seq, remove, None)
 
-    def _desired(self, dhcpd: str, row: Row[Any]) -> HostReservation | None:
+    def _desired(self, dhcpd: str, row: Any) -> HostReservation | None:
         pool, address = self._pool_of[row.pool_id], IPv4Address(row.ip)
         if row.free_at is not None or dhcpd not in pool.dhcpds or not pool.needs_host(address):
             return None
@@ -316,9 +341,8 @@ class View:
             At most ``limit``; an empty list means that there are no more.
         """
         while True:
-            rows = self.db.execute(
-                select(al).where(al.c.ip > after, al.c.free_at.is_(None)).order_by(al.c.ip).limit(limit)
-            ).all()
+            where = {"after": after, "limit": limit}
+            rows = _finding("live", *where).all(self.db, where)
             found = [
                 Ensure(IPv4Address(row.ip), row.gen, host)
                 for row in rows
@@ -338,13 +362,10 @@ class View:
         held: set[tuple[int, int, int | None]] = set()
         unsure: set[tuple[int, int]] = set()
         for some in chunks([int(address) for address in addresses]):
-            for number, ip, gen in self.db.execute(
-                select(told.c.dhcpd_id, told.c.ip, told.c.gen).where(told.c.ip.in_(some))
-            ):
+            for ip, number, gen in _TOLD.all(self.db, {"ips": some}):
                 held.add((number, ip, gen))
                 unsure.add((number, ip))
-            query = select(dirty.c.dhcpd_id, dirty.c.ip).where(dirty.c.ip.in_(some))
-            unsure.update((number, ip) for number, ip in self.db.execute(query))
+            unsure.update((number, ip) for ip, number in _MARKED.all(self.db, {"ips": some}))
 
         def answer(dhcpd: str, address: IPv4Address, generation: int | None) -> bool:
             number, ip = self.ids.dhcpds[dhcpd], int(address)

@@ -16,8 +16,8 @@ from ipaddress import IPv4Address
 
 from macbind.errors import MacbindError
 from macbind.model import Allocation, State
+from macbind.registry.due import Dirty
 from macbind.registry.store import Registry
-from macbind.registry.view import Dirty
 
 _Key = tuple[str, IPv4Address, int | None]
 """What is awaited: this dhcpd holds this generation of this address; None: no generation."""

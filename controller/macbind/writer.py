@@ -35,9 +35,9 @@ from macbind.errors import (
 from macbind.model import DhcpdState, DhcpdStatus, Finding
 from macbind.plan import Ensure
 from macbind.reconciler import Reconciler
+from macbind.registry.due import Dirty
 from macbind.registry.leader import Leader
 from macbind.registry.store import Registry
-from macbind.registry.view import Dirty
 
 _log = structlog.get_logger()
 

@@ -13,9 +13,10 @@ from macbind.addressing import AddressPlan, AddressRange, MacAddress
 from macbind.gateway import GatewayRule
 from macbind.model import NO_OPTIONS, Allocation, Pool, PoolMode, Subnet
 from macbind.options import DhcpOptions
+from macbind.registry.due import Dirty
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction, Wanted
-from macbind.registry.view import Dirty, View
+from macbind.registry.view import View
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ from contract.book import Book, addresses, ip, make_pool
 from macbind.errors import AddressInUse, PoolExhausted
 from macbind.model import State
 from macbind.plan import Ensure, Remove
-from macbind.registry.view import Dirty
+from macbind.registry.due import Dirty
 
 TWO = ("d1", "d2")
 

@@ -15,7 +15,7 @@ from contract.book import Book, ip, make_pool
 from macbind.confirmations import Confirmations, Waiter
 from macbind.errors import DhcpdRefused
 from macbind.model import Allocation, State
-from macbind.registry.view import Dirty
+from macbind.registry.due import Dirty
 
 TWO = ("d1", "d2")
 

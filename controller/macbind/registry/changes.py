@@ -13,11 +13,12 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from macbind.errors import InvariantViolation, RequestError
 from macbind.model import Pool
 from macbind.registry import extents
+from macbind.registry.due import Ids
 from macbind.registry.schema import allocation as al
 from macbind.registry.schema import audit, dirty
 from macbind.registry.schema import pool as pool_table
 from macbind.registry.statement import Statement, execute
-from macbind.registry.view import NO_QUESTION, TOLD_NOBODY, Ids, View
+from macbind.registry.view import NO_QUESTION, TOLD_NOBODY, View
 
 _COUNT_UP = Statement(
     update(pool_table)
@@ -49,7 +50,7 @@ class Changes(View):
     """The parts of a change, within one write transaction.
 
     Args:
-        db, pools, ids: As in :class:`~macbind.registry.view.View`.
+        db, pools, ids: As in :class:`~macbind.registry.due.Due`.
         now: The time of every change in it (UTC).
         actor: Who asked, for the audit log.
     """

@@ -34,11 +34,11 @@ from macbind.addressing import AddressRange, MacAddress, merge, subtract
 from macbind.errors import ConfigError
 from macbind.model import Pool, PoolMode
 from macbind.registry import extents
+from macbind.registry.due import Ids
 from macbind.registry.schema import allocation as al
 from macbind.registry.schema import dhcpd as dhcpd_table
 from macbind.registry.schema import dirty, told
 from macbind.registry.schema import pool as pool_table
-from macbind.registry.view import Ids
 
 _CLOSED = "{}"
 """The layout of a pool that is not configured; its row is kept for when it comes back."""

@@ -15,13 +15,14 @@ from ipaddress import IPv4Address
 from sqlalchemy import bindparam, delete, insert, select
 
 from macbind.registry.changes import DELETE_DIRTY
+from macbind.registry.due import Dirty
 from macbind.registry.extents import chunks
 from macbind.registry.moving import Moving
 from macbind.registry.schema import allocation as al
 from macbind.registry.schema import audit, dirty, told
 from macbind.registry.statement import Statement
 from macbind.registry.taking import Wanted
-from macbind.registry.view import NO_QUESTION, TOLD_NOBODY, Dirty
+from macbind.registry.view import NO_QUESTION, TOLD_NOBODY
 
 __all__ = ["Transaction", "Wanted"]
 

@@ -94,7 +94,7 @@ STEPS = (
     Step("change committed", _WRITE, When.OUTSIDE, only=_by_caller),
     Step("before callers hear of the commit", "macbind.daemon:Daemon._wake", _B),
     # the writer's batch
-    Step("due changes read", "macbind.registry.view:View.dirty", _A, only=lambda _, found: found),
+    Step("due changes read", "macbind.registry.due:Due.dirty", _A, only=lambda _, found: found),
     Step("before dhcpd is told", f"{_DHCPD}.apply", _B, only=_some),
     Step("OMAPI: request half sent", "macbind.daemon:tcp", When.HALF_SENT),
     Step("OMAPI: request sent", "macbind.daemon:tcp", When.SENT),

@@ -13,6 +13,7 @@ from labkit.dhcp import Ack, DhcpClient, Route
 from labkit.farm import Farm
 from labkit.lease import Lease
 from macbind.client import Client
+from macbind.errors import InvalidOption
 from macbind.options import DhcpOptions
 
 POOLS = """
@@ -146,12 +147,26 @@ def test_a_changed_rule_reaches_machines_that_run(farm: Farm, client: Client) ->
     client.release("moving")
 
 
+def test_a_gateway_of_its_own_is_refused_by_every_door(farm: Farm, client: Client) -> None:
+    """The command line, in one sentence with a hint and status 4, and the Python API; nothing is taken."""
+    for router, words in (
+        ("11.0.0.1", "is not a machine's address"),
+        ("10.4.7.10", "is an unoccupied address"),
+    ):
+        with pytest.raises(AssertionError, match=words):
+            farm.macbind("allocate", "routed", "edge", "--router", router)
+        with pytest.raises(InvalidOption, match=words) as caught:
+            client.allocate_group("routed", "edges", 2, options=DhcpOptions(routers=(IPv4Address(router),)))
+        assert caught.value.details == {"option": "routers", "address": router}
+    assert not [one for one in client.list(pool="routed") if one.name.startswith("edge")]
+
+
 def test_people_and_programs_see_it(farm: Farm, client: Client) -> None:
     """show and list --wide print gateway and IPv6 addresses, JSON has them always, and show finds by them."""
     made = client.allocate("routed", "seen", address="10.4.7.12")
     link_local, ipv6 = "fe80::216:3eff:fe04:70c", "2001:db8:1:0:216:3eff:fe04:70c"
     assert (str(made.link_local), str(made.ipv6)) == (link_local, ipv6)
-    for what in ("seen", link_local, ipv6.upper()):
+    for what in ("seen", link_local, f"{link_local}%br0", ipv6.upper()):
         shown = [line.split(None, 1) for line in farm.macbind("show", what).splitlines()]
         for key, value in (("link_local:", link_local), ("ipv6:", ipv6), ("gateway:", str(made.gateway))):
             assert [key, value] in shown
@@ -160,7 +175,14 @@ def test_people_and_programs_see_it(farm: Farm, client: Client) -> None:
     (listed,) = json.loads(farm.macbind("list", "--json", "--pool", "routed"))
     assert (listed["gateway"], listed["link_local"], listed["ipv6"]) == (str(made.gateway), link_local, ipv6)
     assert "LINK-LOCAL" not in farm.macbind("list")
-    header, line = farm.macbind("list", "--wide", "--pool", "routed").splitlines()
-    assert header.split()[-3:] == ["GATEWAY", "LINK-LOCAL", "IPV6"]
-    assert line.split()[-3:] == [str(made.gateway), link_local, ipv6]
+    client.reserve("kept", "10.4.7.11")
+    header, pinned, line = (
+        row.split() for row in farm.macbind("list", "--wide", "--pool", "routed").splitlines()
+    )
+    assert header[5:] == ["GATEWAY", "LINK-LOCAL", "IPV6", "STATE"]
+    assert line[5:] == [str(made.gateway), link_local, ipv6, "bound"]
+    assert (pinned[5], pinned[8:]) == (str(made.gateway), ["bound", "pinned"]), (
+        "two words end a line and move no column"
+    )
+    client.unreserve("kept")
     client.release("seen")

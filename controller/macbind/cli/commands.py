@@ -568,7 +568,7 @@ def _find(client: Client, what: str) -> Allocation:
     with suppress(InvalidAddress):
         mac = MacAddress.parse(what)
     with suppress(ValueError):
-        ipv6 = IPv6Address(what)
+        ipv6 = IPv6Address(what.strip().partition("%")[0])  # people copy it with the zone: fe80::1%eth0
         mac = mac_of(ipv6)
     if address is None and mac is None:
         return client.get(what)
@@ -583,10 +583,11 @@ def _find(client: Client, what: str) -> Allocation:
 def _print(found: list[Allocation], *, wide: bool = False) -> None:
     targets = {one.moves_from: one.address for one in found if one.moves_from is not None}
     table(
-        ["ADDRESS", "MAC", "NAME", "POOL", "GROUP", "STATE", *["GATEWAY", "LINK-LOCAL", "IPV6"] * wide],
+        ["ADDRESS", "MAC", "NAME", "POOL", "GROUP", *["GATEWAY", "LINK-LOCAL", "IPV6"] * wide, "STATE"],
         [
-            (one.address, one.mac, one.name, one.pool, one.group, _state(one, targets.get(one.address)))
+            (one.address, one.mac, one.name, one.pool, one.group)
             + (one.gateway, one.link_local, one.ipv6) * wide
+            + (_state(one, targets.get(one.address)),)
             for one in found
         ],
         "No allocations.",
@@ -594,7 +595,7 @@ def _print(found: list[Allocation], *, wide: bool = False) -> None:
 
 
 def _state(one: Allocation, moves_to: IPv4Address | None) -> str:
-    """What stands in the last column."""
+    """What stands in the last column: words, of which no other column has more than one."""
     words = [str(one.state), "pinned" if one.pinned else None]
     words += [f"moves from {one.moves_from}" if one.moves_from else None]
     words += [f"moves to {moves_to}" if moves_to else None]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +14,11 @@ from labkit.clients import dhclient, udhcpc
 from labkit.dhcp import Ack, DhcpClient, Route
 from labkit.farm import Farm
 from labkit.lease import Lease
+from labkit.powershell import Script
+from labkit.wine import Scene, wine
 from macbind.client import Client
 from macbind.errors import InvalidOption
+from macbind.machine.telling import Telling
 from macbind.options import DhcpOptions
 
 POOLS = """
@@ -42,6 +47,17 @@ ipv6_prefix = "2001:db8:1::/64"
 subnet = "10.0.0.0/8"
 ranges = ["10.5.1.1-10.5.1.9"]
 routers = ["10.0.0.8"]
+
+[pool.default]
+subnet = "10.0.0.0/8"
+ranges = ["10.6.1.1-10.6.1.9"]
+static_routes = ["0.0.0.0/0 via 10.0.0.7"]
+
+[pool.beside]
+subnet = "11.1.128.0/17"
+mac_prefix = "0a:58"
+ranges = ["11.1.129.1-11.1.129.9"]
+gateway = "x.x.x.254"
 """.replace("{rule}", "x.x.x.1")
 
 
@@ -145,6 +161,58 @@ def test_a_changed_rule_reaches_machines_that_run(farm: Farm, client: Client) ->
     assert isinstance(answer, Ack)
     assert answer.lease.routers == (IPv4Address("10.4.0.3"),) == (client.get("moving").gateway,)
     client.release("moving")
+
+
+def test_every_way_names_the_same_gateway(farm: Farm, client: Client, tmp_path: Path) -> None:
+    """DHCP, the scripts for Linux and both Windows, and the channels: of rules, routers and a default route."""
+    asked = {
+        "seed": "10.2.0.2",
+        "routed": "10.4.7.10",
+        "own": "10.5.1.3",
+        "default": "10.6.1.3",
+        "beside": "11.1.129.5",
+    }
+    made = [client.allocate(pool, f"same-{pool}", address=address) for pool, address in asked.items()]
+    made.append(client.reserve("same-pinned", "11.1.200.7"))
+    macs = [str(one.mac) for one in made]
+    told = [f"{client.told(one.name).interface} {one.gateway}" for one in made]
+    assert told == [
+        "10.2.0.2/8 10.2.0.1",
+        f"10.4.7.10/8 {made[1].gateway}",
+        "10.5.1.3/8 10.0.0.8",
+        "10.6.1.3/8 10.0.0.7",
+        "11.1.129.5/17 11.1.129.254",
+        "11.1.200.7/17 11.1.200.254",
+    ]
+    for one in made[:4]:  # dhcpd serves the other subnet to its own network only
+        lease = boot(farm, one.mac)
+        default = [route.gateway for route in lease.routes if route.network.prefixlen == 0]
+        assert [*default, *lease.routers][0] == one.gateway
+    for one in made:
+        who, _ = Telling().identity(client, one)
+        assert (str(who.interface), who.gateway) == (
+            f"{one.address}/{who.interface.network.prefixlen}",
+            one.gateway,
+        )
+    kinds = ("linux", "windows", "windows-batch")
+    linux, windows, batch = (str(farm.macbind_json("guest-script", kind)["script"]) for kind in kinds)
+    (tmp_path / "mac2ip").write_text(linux)
+    shell = subprocess.run(
+        ["sh", tmp_path / "mac2ip", "--decode", *macs], capture_output=True, text=True, check=True
+    )
+    assert shell.stdout.splitlines() == told
+    script = Script(windows.replace("\r\n", "\n"))
+    script.define("Pools")
+    found = [script.call("Find-Address", one.mac.value) for one in made]
+    assert [str(script.call("Format-Address", one["gateway"])) for one in found] == [
+        str(one.gateway) for one in made
+    ]
+    with wine(tmp_path / "wine") as cmd:
+        (done,) = cmd.play({"decode": Scene(batch, (f"/decode {' '.join(macs)}",))})["decode"]
+    assert done.output.splitlines() == told
+    client.unreserve("same-pinned")
+    for one in made[:-1]:
+        client.release(one.name)
 
 
 def test_a_gateway_of_its_own_is_refused_by_every_door(farm: Farm, client: Client) -> None:

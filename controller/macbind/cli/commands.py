@@ -14,6 +14,16 @@ import typer
 
 from macbind import __version__
 from macbind.cli import guest
+from macbind.cli.options import (
+    Dns,
+    DomainName,
+    Filename,
+    Hostname,
+    NextServer,
+    Routers,
+    Routes,
+    dhcp_options,
+)
 from macbind.cli.output import EXIT_CODES, Group, Output, table, when
 from macbind.cli.renumber import renumber
 from macbind.cli.vm import vm
@@ -23,7 +33,6 @@ if TYPE_CHECKING:
     from macbind.client import Client
     from macbind.config import Settings
     from macbind.model import Allocation, Released
-    from macbind.options import DhcpOptions
 
 _EPILOG = "Exit codes: " + "; ".join(
     [
@@ -70,15 +79,6 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=300, help="Sec
 Config = Annotated[
     Path,
     typer.Option("--config", "-c", envvar="MACBIND_CONFIG", help="The configuration file.", readable=False),
-]
-Hostname = Annotated[str | None, typer.Option("--hostname", help="Host name sent by DHCP.")]
-Routers = Annotated[list[str] | None, typer.Option("--router", help="Default gateway; may be repeated.")]
-Dns = Annotated[list[str] | None, typer.Option("--dns", help="DNS server; may be repeated.")]
-DomainName = Annotated[str | None, typer.Option("--domain-name", help="DNS domain.")]
-NextServer = Annotated[str | None, typer.Option("--next-server", help="Boot (TFTP) server.")]
-Filename = Annotated[str | None, typer.Option("--filename", help="Boot file.")]
-Routes = Annotated[
-    list[str] | None, typer.Option("--route", help="Static route, 'NETWORK via GATEWAY'; may be repeated.")
 ]
 
 _DEFAULT_CONFIG = Path("/etc/macbind/macbind.toml")
@@ -127,7 +127,7 @@ def allocate(
     json: Json = False,
 ) -> None:
     """Take the first unoccupied address; when it is printed, the machine may be started."""
-    options = _options(hostname, router, dns, domain_name, next_server, filename, route)
+    options = dhcp_options(hostname, router, dns, domain_name, next_server, filename, route)
     if count is not None and (group is None or name is not None or address is not None):
         raise InvalidRequest(
             "--count needs --group, and neither NAME nor --address.",
@@ -204,7 +204,7 @@ def reserve(
     json: Json = False,
 ) -> None:
     """Pin an address: allocate passes it by, and only unreserve ends it."""
-    options = _options(hostname, router, dns, domain_name, next_server, filename, route)
+    options = dhcp_options(hostname, router, dns, domain_name, next_server, filename, route)
     with _client(socket, timeout) as client:
         made = client.reserve(name, address, mac=mac, options=options)
     if json:
@@ -533,29 +533,6 @@ def _gid(group: str) -> int:
         return grp.getgrnam(group).gr_gid
     except KeyError:
         raise InvalidRequest(f"There is no group '{group}'.", hint="Create it with addgroup.") from None
-
-
-def _options(
-    hostname: str | None,
-    routers: list[str] | None,
-    dns: list[str] | None,
-    domain_name: str | None,
-    next_server: str | None,
-    filename: str | None,
-    routes: list[str] | None,
-) -> DhcpOptions:
-    from macbind.options import DhcpOptions
-
-    values: dict[str, Any] = {
-        "hostname": hostname,
-        "routers": routers,
-        "domain_name_servers": dns,
-        "domain_name": domain_name,
-        "next_server": next_server,
-        "filename": filename,
-        "static_routes": routes,
-    }
-    return DhcpOptions.parse({key: value for key, value in values.items() if value})
 
 
 def _find(client: Client, what: str) -> Allocation:

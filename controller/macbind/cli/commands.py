@@ -386,7 +386,8 @@ def init(
         typer.Option("--range", help="Addresses to allocate from; all of the subnet. May be repeated."),
     ] = None,
     gateway: Annotated[
-        list[str] | None, typer.Option("--gateway", help="Default gateway, or none; may be repeated.")
+        list[str] | None,
+        typer.Option("--gateway", help="Default gateway, a rule as x.x.0.1, or none; may be repeated."),
     ] = None,
     dns: Annotated[
         list[str] | None, typer.Option("--dns", help="DNS server, or none; may be repeated.")

@@ -103,6 +103,13 @@ def default_routes(machine: Machine) -> list[str]:
     return machine.run("ip", "route", "show", "default").stdout.splitlines()
 
 
+def wait_for_link_local(machine: Machine, mac: str) -> None:
+    """Until the machine has the IPv6 address that macbind tells of its MAC."""
+    asked = ["ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link"]
+    wanted = str(link_local(MacAddress.parse(mac)))
+    until(lambda: wanted in machine.run(*asked).stdout, 10, f"the address {wanted}")
+
+
 def test_at_boot_before_networkmanager(debian: Machine) -> None:
     """The unit ends before NetworkManager starts, which then brings up the profile it has written."""
     assert debian.run("systemd-analyze", "verify", "/etc/systemd/system/mac2ip.service").stderr == ""
@@ -123,9 +130,7 @@ def test_at_boot_before_networkmanager(debian: Machine) -> None:
         "nmcli", "-g", "IP4.ADDRESS,IP4.GATEWAY,IP4.DNS,IP4.SEARCHES", "device", "show", "eth0"
     ).stdout
     assert shown.split() == [f"{ADDRESS}/8", "10.1.0.1", "10.0.0.53", "farm.example.org"]
-    of_the_mac = str(link_local(MacAddress.parse(MAC)))
-    asked = ["ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link"]
-    until(lambda: of_the_mac in debian.run(*asked).stdout, 10, f"the address {of_the_mac}")
+    wait_for_link_local(debian, MAC)
     assert len(default_routes(debian)) == 1
     assert answers(debian, ADDRESS)
     assert debian.run("hostname").stdout == "vm-10-1-1-3\n"
@@ -150,6 +155,7 @@ def test_copy_of_the_image_before_networkd(debian: Machine, port: Port) -> None:
     until(lambda: mine in status(debian) and "routable" in status(debian), 30, "networkd to configure eth0")
     assert "ens9" not in debian.run("ls", "/etc/systemd/network").stdout
     assert [str(one) for one in port.addresses()] == [f"{CLONE}/8"]
+    wait_for_link_local(debian, CLONE_MAC)
     assert len(default_routes(debian)) == 1
     assert answers(debian, CLONE)
     assert not debian.lab.ping(ADDRESS, 0.3)

@@ -143,6 +143,31 @@ def test_no_machine_is_given_the_address_of_anothers_gateway(book: Book) -> None
     assert book.one("a", options=wanted) == made
 
 
+def test_a_move_takes_the_gateway_of_the_new_address(book: Book) -> None:
+    """By the rule, unless the machine has routers of its own, which go with it."""
+    book.open(ruled())
+    book.reserve("router", "10.1.2.0")
+    book.allocate("a")
+    book.one("own", options=through("10.1.2.0"))
+    book.confirm()
+    with book.write() as txn:
+        moves = [
+            txn.begin_move(name, ip(to), book.now) for name, to in (("a", "10.1.2.2"), ("own", "10.1.2.3"))
+        ]
+    assert [(str(one.old.gateway), str(one.new.gateway)) for one in moves] == [
+        ("10.1.1.1", "10.1.2.1"),
+        ("10.1.0.9", "10.1.0.9"),
+    ]
+    assert told(book) == {
+        "10.1.2.2": "option routers 10.1.2.1;",
+        "10.1.2.3": "option routers 10.1.0.9, 10.1.2.0;",
+    }
+    for taken in ("x.x.x.2", "x.x.x.3"):  # an address that is only moved to is no less a machine's
+        with pytest.raises(ConfigError, match=r"a gateway of 10\.1\.0\.0/16, but"):
+            book.open(ruled(taken))
+    book.open(ruled())
+
+
 def test_ipv6_addresses_are_known_before_boot(book: Book) -> None:
     """The link-local address always, the other where the pool has a prefix, of the MAC that the machine has."""
     book.open(make_pool("six", ipv6_prefix="2001:db8:1::/64"), make_pool("four", subnet="10.2.0.0/28"))

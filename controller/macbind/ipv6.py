@@ -55,13 +55,6 @@ def parse_prefix(text: str) -> IPv6Network:
         raise InvalidAddress(
             f"{text!r} is not an IPv6 prefix.", hint="Write address and prefix length, as 2001:db8:1::/64."
         ) from error
-    if network.prefixlen != 64:
-        raise InvalidAddress(
-            f"The IPv6 prefix {text.strip()} is not a /64, and machines make addresses in no other (RFC 4862).",
-            hint=f"Write the /64 that the router advertises, as {network[0]}/64.",
-        )
-    if IPv6Address(text.strip().partition("/")[0]) != network[0]:
-        raise InvalidAddress(f"{text!r} is an address, not a prefix.", hint=f"Did you mean {network}?")
     if network.is_link_local or network.is_multicast or network[0].is_unspecified:
         kind = "link-local" if network.is_link_local else "multicast" if network.is_multicast else "reserved"
         raise InvalidAddress(
@@ -69,4 +62,11 @@ def parse_prefix(text: str) -> IPv6Network:
             hint="Write a global prefix or a unique local one, as 2001:db8:1::/64 or fd00:1::/64. The link-local "
             "address needs none.",
         )
+    if network.prefixlen != 64:
+        raise InvalidAddress(
+            f"The IPv6 prefix {text.strip()} is not a /64, and machines make addresses in no other (RFC 4862).",
+            hint=f"Write the /64 that the router advertises, as {network[0]}/64.",
+        )
+    if IPv6Address(text.strip().partition("/")[0]) != network[0]:
+        raise InvalidAddress(f"{text!r} is an address, not a prefix.", hint=f"Did you mean {network}?")
     return network

@@ -236,9 +236,9 @@ class Allocation:
         released_at: When it was released (UTC); such an allocation is only waiting to disappear.
         gateway: The default gateway the machine is told; None if it is told none.
         ipv6: The address it makes of the pool's IPv6 prefix by SLAAC (RFC 4862); None if the pool has no prefix.
+        link_local: Its link-local IPv6 address (RFC 4291). Both hold for a machine that makes them from its MAC.
         moves_from: The address whose holder is moving to this one and has not arrived yet: until then the name has
             two addresses.
-        link_local: Its link-local IPv6 address (RFC 4291). Both hold for a machine that makes them from its MAC.
     """
 
     address: IPv4Address

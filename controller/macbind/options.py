@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, ClassVar
 
 from macbind.addressing import parse_address, parse_network
 from macbind.errors import InvalidAddress, InvalidOption
+from macbind.gateway import GatewayRule
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -184,9 +186,14 @@ class DhcpOptions:
             try:
                 return parse_address(str(text))
             except InvalidAddress as error:
+                hint = "dhcpd needs addresses here: it would stop serving while it resolves a name."
+                if name == "routers":
+                    with suppress(InvalidAddress):
+                        rule = GatewayRule.parse(str(text))
+                        hint = f'A rule for gateways is not a list: write gateway = "{rule}" in a subnet or a pool.'
                 raise InvalidOption(
                     f"{name}: {error.message}",
-                    hint="dhcpd needs addresses here: it would stop serving while it resolves a name.",
+                    hint=hint,
                     option=name,
                 ) from error
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from contract.book import Book, addresses, ip, make_pool
-from macbind.errors import ConfigError, NotInPool
+from macbind.errors import ConfigError, InvalidOption, NotInPool
 from macbind.model import Pool
 from macbind.options import DhcpOptions
 from macbind.plan import Ensure
 
 RANGES = ["10.1.1.254-10.1.2.3"]
 OWN = DhcpOptions(routers=(ip("10.1.0.9"),))
-TWO = ("d1", "d2")
+_UNREACHABLE = r"is not a machine's address on the subnet 10\.1\.0\.0/16"
 
 
 def ruled(gateway: str | None = "x.x.x.1", **more: Any) -> Pool:
@@ -98,6 +98,74 @@ def test_a_gateway_cannot_be_reserved_by_hand(book: Book) -> None:
         with pytest.raises(NotInPool):
             book.one("a", address=ip(text))
     assert str(book.reserve("pin", "10.1.99.2").gateway) == "10.1.99.1"
+
+
+def through(gateway: str) -> DhcpOptions:
+    """Options of a machine with this gateway."""
+    return DhcpOptions(routers=(ip("10.1.0.9"), ip(gateway)))
+
+
+def test_a_gateway_of_its_own_must_be_within_reach(book: Book) -> None:
+    """A router, or a route's gateway, on another subnet is refused, and so are the two ends of its own."""
+    book.open(ruled())
+    elsewhere = DhcpOptions.parse({"static_routes": ["10.9.0.0/16 via 10.2.0.1"]})
+    for options in (through("10.2.0.1"), through("10.1.0.0"), through("10.1.255.255"), elsewhere):
+        with pytest.raises(InvalidOption, match=_UNREACHABLE):
+            book.one("a", options=options)
+        with pytest.raises(InvalidOption, match=_UNREACHABLE):
+            book.reserve("a", "10.1.7.7", options=options)
+    assert book.find() == []
+
+
+def test_a_machine_is_not_its_own_gateway(book: Book) -> None:
+    """Neither when it is reserved nor when it moves there."""
+    book.open(ruled())
+    with pytest.raises(InvalidOption, match=r"routers: 10\.1\.7\.7 is the machine's own address"):
+        book.reserve("a", "10.1.7.7", options=through("10.1.7.7"))
+    book.reserve("a", "10.1.7.8", options=through("10.1.7.7"))
+    with book.write() as txn, pytest.raises(InvalidOption, match="own address"):
+        txn.begin_move("a", ip("10.1.7.7"), book.now)
+
+
+def test_no_machine_is_given_the_address_of_anothers_gateway(book: Book) -> None:
+    """What a pool may still hand out is no gateway; held by a router it is one, and a repeated call finds its own."""
+    book.open(ruled())
+    wanted = through("10.1.2.2")
+    unoccupied = r"routers: 10\.1\.2\.2 is an unoccupied address of the pool 'farm'"
+    with pytest.raises(InvalidOption, match=unoccupied):
+        book.one("a", options=wanted)
+    with pytest.raises(InvalidOption, match=unoccupied):
+        book.reserve("a", "10.1.7.7", options=wanted)
+    book.reserve("router", "10.1.2.2", "b8:27:eb:00:00:01")
+    made = book.one("a", options=wanted)
+    with book.write() as txn:
+        txn.release(name="router", pinned=True)
+    assert book.one("a", options=wanted) == made
+
+
+def test_a_move_takes_the_gateway_of_the_new_address(book: Book) -> None:
+    """By the rule, unless the machine has routers of its own, which go with it."""
+    book.open(ruled())
+    book.reserve("router", "10.1.2.0")
+    book.allocate("a")
+    book.one("own", options=through("10.1.2.0"))
+    book.confirm()
+    with book.write() as txn:
+        moves = [
+            txn.begin_move(name, ip(to), book.now) for name, to in (("a", "10.1.2.2"), ("own", "10.1.2.3"))
+        ]
+    assert [(str(one.old.gateway), str(one.new.gateway)) for one in moves] == [
+        ("10.1.1.1", "10.1.2.1"),
+        ("10.1.0.9", "10.1.0.9"),
+    ]
+    assert told(book) == {
+        "10.1.2.2": "option routers 10.1.2.1;",
+        "10.1.2.3": "option routers 10.1.0.9, 10.1.2.0;",
+    }
+    for taken in ("x.x.x.2", "x.x.x.3"):  # an address that is only moved to is no less a machine's
+        with pytest.raises(ConfigError, match=r"a gateway of 10\.1\.0\.0/16, but"):
+            book.open(ruled(taken))
+    book.open(ruled())
 
 
 def test_ipv6_addresses_are_known_before_boot(book: Book) -> None:

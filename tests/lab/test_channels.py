@@ -333,16 +333,19 @@ def test_bad_choices_are_refused_before_anything_is_taken(site: Site) -> None:
 
 
 def test_from_the_command_line(site: Site, tmp_path: Path) -> None:
-    """--channel, --data, --seed-pool and --user-data do what they say; mistakes are one sentence and exit code 4."""
+    """Channels, data, seed pool, user-data and DHCP options count; mistakes are one sentence and exit code 4."""
     template, script = tmp_path / "web.xml", tmp_path / "user-data"
     template.write_text(site.guest.template())
     script.write_text(USER_DATA)
     given = ["launch", str(template), "farm", "web", "--no-ping"]
     channels = ["--channel", "fw_cfg", "--channel", "nocloud", "--seed-pool", "images"]
-    site.vm(*given, *channels, "--data", "role=a=b", "--data", "rack=7", "--user-data", str(script))
+    told = ["--data", "role=a=b", "--data", "rack=7", "--router", "10.0.0.9", "--hostname", "edge"]
+    site.vm(*given, *channels, *told, "--user-data", str(script))
     root = parse_domain(site.xml("web"))
     lines = root.findtext(f"./sysinfo/entry[@name='{FW_CFG_NAME}']", "").splitlines()
-    assert lines[-2:] == ["data.role=a=b", "data.rack=7"]
+    assert lines[-3:] == ["hostname=edge", "data.role=a=b", "data.rack=7"]
+    assert "gateway=10.0.0.9" in lines
+    assert site.client.get("web").options.to_dict() == {"hostname": "edge", "routers": ["10.0.0.9"]}
     assert seed_of(site.images / "macbind-web-seed")["user-data"].decode() == USER_DATA
     assert "macbind-web-seed deleted" in site.vm("destroy", "web")
     assert "no channel 'mail'" in site.vm(*given, "--channel", "mail", status=4)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,11 @@ from labkit.clients import dhclient, udhcpc
 from labkit.dhcp import Ack, DhcpClient, Route
 from labkit.farm import Farm
 from labkit.lease import Lease
+from labkit.powershell import Script
+from labkit.wine import Scene, wine
 from macbind.client import Client
+from macbind.errors import InvalidOption
+from macbind.machine.telling import Telling
 from macbind.options import DhcpOptions
 
 POOLS = """
@@ -41,6 +47,17 @@ ipv6_prefix = "2001:db8:1::/64"
 subnet = "10.0.0.0/8"
 ranges = ["10.5.1.1-10.5.1.9"]
 routers = ["10.0.0.8"]
+
+[pool.default]
+subnet = "10.0.0.0/8"
+ranges = ["10.6.1.1-10.6.1.9"]
+static_routes = ["0.0.0.0/0 via 10.0.0.7"]
+
+[pool.beside]
+subnet = "11.1.128.0/17"
+mac_prefix = "0a:58"
+ranges = ["11.1.129.1-11.1.129.9"]
+gateway = "x.x.x.254"
 """.replace("{rule}", "x.x.x.1")
 
 
@@ -146,12 +163,78 @@ def test_a_changed_rule_reaches_machines_that_run(farm: Farm, client: Client) ->
     client.release("moving")
 
 
+def test_every_way_names_the_same_gateway(farm: Farm, client: Client, tmp_path: Path) -> None:
+    """DHCP, the scripts for Linux and both Windows, and the channels: of rules, routers and a default route."""
+    asked = {
+        "seed": "10.2.0.2",
+        "routed": "10.4.7.10",
+        "own": "10.5.1.3",
+        "default": "10.6.1.3",
+        "beside": "11.1.129.5",
+    }
+    made = [client.allocate(pool, f"same-{pool}", address=address) for pool, address in asked.items()]
+    made.append(client.reserve("same-pinned", "11.1.200.7"))
+    macs = [str(one.mac) for one in made]
+    told = [f"{client.told(one.name).interface} {one.gateway}" for one in made]
+    assert told == [
+        "10.2.0.2/8 10.2.0.1",
+        f"10.4.7.10/8 {made[1].gateway}",
+        "10.5.1.3/8 10.0.0.8",
+        "10.6.1.3/8 10.0.0.7",
+        "11.1.129.5/17 11.1.129.254",
+        "11.1.200.7/17 11.1.200.254",
+    ]
+    for one in made[:4]:  # dhcpd serves the other subnet to its own network only
+        lease = boot(farm, one.mac)
+        default = [route.gateway for route in lease.routes if route.network.prefixlen == 0]
+        assert [*default, *lease.routers][0] == one.gateway
+    for one in made:
+        who, _ = Telling().identity(client, one)
+        assert (str(who.interface), who.gateway) == (
+            f"{one.address}/{who.interface.network.prefixlen}",
+            one.gateway,
+        )
+    kinds = ("linux", "windows", "windows-batch")
+    linux, windows, batch = (str(farm.macbind_json("guest-script", kind)["script"]) for kind in kinds)
+    (tmp_path / "mac2ip").write_text(linux)
+    shell = subprocess.run(
+        ["sh", tmp_path / "mac2ip", "--decode", *macs], capture_output=True, text=True, check=True
+    )
+    assert shell.stdout.splitlines() == told
+    script = Script(windows.replace("\r\n", "\n"))
+    script.define("Pools")
+    found = [script.call("Find-Address", one.mac.value) for one in made]
+    assert [str(script.call("Format-Address", one["gateway"])) for one in found] == [
+        str(one.gateway) for one in made
+    ]
+    with wine(tmp_path / "wine") as cmd:
+        (done,) = cmd.play({"decode": Scene(batch, (f"/decode {' '.join(macs)}",))})["decode"]
+    assert done.output.splitlines() == told
+    client.unreserve("same-pinned")
+    for one in made[:-1]:
+        client.release(one.name)
+
+
+def test_a_gateway_of_its_own_is_refused_by_every_door(farm: Farm, client: Client) -> None:
+    """The command line, in one sentence with a hint and status 4, and the Python API; nothing is taken."""
+    for router, words in (
+        ("11.0.0.1", "is not a machine's address"),
+        ("10.4.7.10", "is an unoccupied address"),
+    ):
+        with pytest.raises(AssertionError, match=words):
+            farm.macbind("allocate", "routed", "edge", "--router", router)
+        with pytest.raises(InvalidOption, match=words) as caught:
+            client.allocate_group("routed", "edges", 2, options=DhcpOptions(routers=(IPv4Address(router),)))
+        assert caught.value.details == {"option": "routers", "address": router}
+    assert not [one for one in client.list(pool="routed") if one.name.startswith("edge")]
+
+
 def test_people_and_programs_see_it(farm: Farm, client: Client) -> None:
     """show and list --wide print gateway and IPv6 addresses, JSON has them always, and show finds by them."""
     made = client.allocate("routed", "seen", address="10.4.7.12")
     link_local, ipv6 = "fe80::216:3eff:fe04:70c", "2001:db8:1:0:216:3eff:fe04:70c"
     assert (str(made.link_local), str(made.ipv6)) == (link_local, ipv6)
-    for what in ("seen", link_local, ipv6.upper()):
+    for what in ("seen", link_local, f"{link_local}%br0", ipv6.upper()):
         shown = [line.split(None, 1) for line in farm.macbind("show", what).splitlines()]
         for key, value in (("link_local:", link_local), ("ipv6:", ipv6), ("gateway:", str(made.gateway))):
             assert [key, value] in shown
@@ -160,7 +243,14 @@ def test_people_and_programs_see_it(farm: Farm, client: Client) -> None:
     (listed,) = json.loads(farm.macbind("list", "--json", "--pool", "routed"))
     assert (listed["gateway"], listed["link_local"], listed["ipv6"]) == (str(made.gateway), link_local, ipv6)
     assert "LINK-LOCAL" not in farm.macbind("list")
-    header, line = farm.macbind("list", "--wide", "--pool", "routed").splitlines()
-    assert header.split()[-3:] == ["GATEWAY", "LINK-LOCAL", "IPV6"]
-    assert line.split()[-3:] == [str(made.gateway), link_local, ipv6]
+    client.reserve("kept", "10.4.7.11")
+    header, pinned, line = (
+        row.split() for row in farm.macbind("list", "--wide", "--pool", "routed").splitlines()
+    )
+    assert header[5:] == ["GATEWAY", "LINK-LOCAL", "IPV6", "STATE"]
+    assert line[5:] == [str(made.gateway), link_local, ipv6, "bound"]
+    assert (pinned[5], pinned[8:]) == (str(made.gateway), ["bound", "pinned"]), (
+        "two words end a line and move no column"
+    )
+    client.unreserve("kept")
     client.release("seen")

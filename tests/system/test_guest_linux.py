@@ -13,7 +13,9 @@ from labkit.net import Lab, Port
 from labkit.netns import run_command
 from labkit.nspawn import Machine
 from labkit.wait import until
+from macbind.addressing import MacAddress
 from macbind.guest.linux import render, unit
+from macbind.ipv6 import link_local
 
 ADDRESS, MAC = "10.1.1.3", "00:16:3e:01:01:03"
 CLONE, CLONE_MAC = "10.1.1.4", "00:16:3e:01:01:04"
@@ -28,6 +30,8 @@ iface eth0 inet static
     gateway 10.0.0.1
 iface eth0 inet6 manual
 """
+PRIVATE = "[connection]\nipv6.addr-gen-mode=1\nipv6.ip6-privacy=2\n"
+"""What a distribution may have NetworkManager do by default: IPv6 addresses that nobody can know before."""
 CLOUD_INIT = "network: {version: 2, ethernets: {eth0: {dhcp4: true}}}\n"
 
 
@@ -35,7 +39,9 @@ CLOUD_INIT = "network: {version: 2, ethernets: {eth0: {dhcp4: true}}}\n"
 def port() -> Iterator[Port]:
     """A cable to a bridge where no DHCP server is."""
     with Lab() as lab:
-        yield lab.port("debian", MAC)
+        port = lab.port("debian", MAC)
+        lab.run(["sysctl", "-q", "-w", "net.ipv6.conf.eth0.disable_ipv6=0"], port)
+        yield port
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +53,7 @@ def debian(port: Port, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mac
         ("usr/local/sbin/mac2ip", 0o755, render(SCHEMES)),
         ("etc/systemd/system/mac2ip.service", 0o644, unit()),
         ("etc/default/mac2ip", 0o644, "MAC2IP_OPTIONS=--persist networkmanager --hostname vm-%\n"),
+        ("etc/NetworkManager/conf.d/private.conf", 0o644, PRIVATE),
     ):
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +103,13 @@ def default_routes(machine: Machine) -> list[str]:
     return machine.run("ip", "route", "show", "default").stdout.splitlines()
 
 
+def wait_for_link_local(machine: Machine, mac: str) -> None:
+    """Until the machine has the IPv6 address that macbind tells of its MAC."""
+    asked = ["ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link"]
+    wanted = str(link_local(MacAddress.parse(mac)))
+    until(lambda: wanted in machine.run(*asked).stdout, 10, f"the address {wanted}")
+
+
 def test_at_boot_before_networkmanager(debian: Machine) -> None:
     """The unit ends before NetworkManager starts, which then brings up the profile it has written."""
     assert debian.run("systemd-analyze", "verify", "/etc/systemd/system/mac2ip.service").stderr == ""
@@ -116,6 +130,7 @@ def test_at_boot_before_networkmanager(debian: Machine) -> None:
         "nmcli", "-g", "IP4.ADDRESS,IP4.GATEWAY,IP4.DNS,IP4.SEARCHES", "device", "show", "eth0"
     ).stdout
     assert shown.split() == [f"{ADDRESS}/8", "10.1.0.1", "10.0.0.53", "farm.example.org"]
+    wait_for_link_local(debian, MAC)
     assert len(default_routes(debian)) == 1
     assert answers(debian, ADDRESS)
     assert debian.run("hostname").stdout == "vm-10-1-1-3\n"
@@ -140,6 +155,7 @@ def test_copy_of_the_image_before_networkd(debian: Machine, port: Port) -> None:
     until(lambda: mine in status(debian) and "routable" in status(debian), 30, "networkd to configure eth0")
     assert "ens9" not in debian.run("ls", "/etc/systemd/network").stdout
     assert [str(one) for one in port.addresses()] == [f"{CLONE}/8"]
+    wait_for_link_local(debian, CLONE_MAC)
     assert len(default_routes(debian)) == 1
     assert answers(debian, CLONE)
     assert not debian.lab.ping(ADDRESS, 0.3)

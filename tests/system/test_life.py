@@ -95,6 +95,7 @@ def test_package_is_made_without_touching_the_machine(machine: Installed) -> Non
         "/opt/macbind/lib/sysusers.d/macbind.conf",
         "/opt/macbind/lib/tmpfiles.d/macbind.conf",
         "/opt/macbind/share/doc/macbind/dhcpd.md",
+        *(f"/opt/macbind/share/doc/macbind/{name}.md" for name in ("GUESTS", "GUESTS-WINDOWS", "CHANNELS")),
         "/opt/macbind/share/doc/macbind/macbind.toml",
     } <= made
     assert machine.run("grep", "-rlI", "/tmp/package", "/tmp/package", status=None).stdout == ""

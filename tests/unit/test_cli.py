@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import tracemalloc
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -13,7 +15,7 @@ from typer.testing import CliRunner
 from macbind import __version__
 from macbind.addressing import MacAddress
 from macbind.cli.commands import app
-from macbind.cli.output import EXIT_CODES, plain, table
+from macbind.cli.output import EXIT_CODES, Output, plain, table
 from macbind.errors import (
     ConfigError,
     DhcpdUnavailable,
@@ -213,6 +215,21 @@ def test_values_become_json_types() -> None:
     assert set(one) == {item.name for item in dataclasses.fields(Allocation)}
     assert (one["address"], one["mac"], one["state"]) == ("10.1.1.3", "00:16:3e:01:01:03", "bound")
     assert (one["options"], one["created_at"]) == ({"hostname": "vm"}, "2024-01-02T00:00:00+00:00")
+
+
+def test_a_long_list_is_printed_item_by_item(capsys: pytest.CaptureFixture[str]) -> None:
+    """The text is what it would be in one piece, and never the whole of it in memory."""
+    output = Output(json=True)
+    for value in ([], [{"a": [1, {}]}], [{"a": "x\ny"}, [], "z"], {"a": 1}):
+        output.value(value)
+        assert capsys.readouterr().out == json.dumps(value, indent=2) + "\n"
+    many = [{"name": "x" * 1000}] * 10_000
+    with Path("/dev/null").open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        tracemalloc.start()
+        output.value(many)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_table_can_be_read_by_awk(capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,6 +65,8 @@ def test_prefix_is_read(text: str) -> None:
         ("2001:db8:1::/65", "is not a /64"),
         ("2001:db8:1::1/64", "is an address, not a prefix"),
         ("fe80::/64", "is link-local"),
+        ("fe80::/10", "is link-local"),
+        ("::1/64", "is reserved"),
         ("ff02::/64", "is multicast"),
         ("::/64", "is reserved"),
     ],

@@ -41,6 +41,17 @@ def test_own_addresses_are_never_handed_out() -> None:
     assert 'exclude = ["10.1.0.7"]' in document(site)
 
 
+def test_a_gateway_may_be_a_rule() -> None:
+    """The answer x.x.0.1 is the subnet's rule; what is wrong with one is said as of any other answer."""
+    site = altered(gateways=["x.x.0.1"], own=[IPv4Address("10.1.0.7")])
+    assert str(parse(site).pools["farm"].rule) == "x.x.0.1"
+    assert IPv4Address("10.1.0.7") not in parse(site).pools["farm"].plan
+    with pytest.raises(
+        InvalidRequest, match=r"gateway: The rule x\.2\.0\.1 gives 10\.1\.0\.1 the gateway 10\.2\.0\.1"
+    ):
+        parse(altered(gateways=["x.2.0.1"]))
+
+
 def test_hypervisors_are_named_after_their_hosts() -> None:
     """One on this machine is local; others have their host's name; of one name they are numbered."""
     uris = ["qemu:///system", "qemu+ssh://root@hv1.example.org/system", "qemu+tls://HV1/system", "xen:///"]

@@ -14,6 +14,16 @@ import typer
 
 from macbind import __version__
 from macbind.cli import guest
+from macbind.cli.options import (
+    Dns,
+    DomainName,
+    Filename,
+    Hostname,
+    NextServer,
+    Routers,
+    Routes,
+    dhcp_options,
+)
 from macbind.cli.output import EXIT_CODES, Group, Output, table, when
 from macbind.cli.renumber import renumber
 from macbind.cli.vm import vm
@@ -23,7 +33,6 @@ if TYPE_CHECKING:
     from macbind.client import Client
     from macbind.config import Settings
     from macbind.model import Allocation, Released
-    from macbind.options import DhcpOptions
 
 _EPILOG = "Exit codes: " + "; ".join(
     [
@@ -70,15 +79,6 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=300, help="Sec
 Config = Annotated[
     Path,
     typer.Option("--config", "-c", envvar="MACBIND_CONFIG", help="The configuration file.", readable=False),
-]
-Hostname = Annotated[str | None, typer.Option("--hostname", help="Host name sent by DHCP.")]
-Routers = Annotated[list[str] | None, typer.Option("--router", help="Default gateway; may be repeated.")]
-Dns = Annotated[list[str] | None, typer.Option("--dns", help="DNS server; may be repeated.")]
-DomainName = Annotated[str | None, typer.Option("--domain-name", help="DNS domain.")]
-NextServer = Annotated[str | None, typer.Option("--next-server", help="Boot (TFTP) server.")]
-Filename = Annotated[str | None, typer.Option("--filename", help="Boot file.")]
-Routes = Annotated[
-    list[str] | None, typer.Option("--route", help="Static route, 'NETWORK via GATEWAY'; may be repeated.")
 ]
 
 _DEFAULT_CONFIG = Path("/etc/macbind/macbind.toml")
@@ -127,7 +127,7 @@ def allocate(
     json: Json = False,
 ) -> None:
     """Take the first unoccupied address; when it is printed, the machine may be started."""
-    options = _options(hostname, router, dns, domain_name, next_server, filename, route)
+    options = dhcp_options(hostname, router, dns, domain_name, next_server, filename, route)
     if count is not None and (group is None or name is not None or address is not None):
         raise InvalidRequest(
             "--count needs --group, and neither NAME nor --address.",
@@ -204,7 +204,7 @@ def reserve(
     json: Json = False,
 ) -> None:
     """Pin an address: allocate passes it by, and only unreserve ends it."""
-    options = _options(hostname, router, dns, domain_name, next_server, filename, route)
+    options = dhcp_options(hostname, router, dns, domain_name, next_server, filename, route)
     with _client(socket, timeout) as client:
         made = client.reserve(name, address, mac=mac, options=options)
     if json:
@@ -386,7 +386,8 @@ def init(
         typer.Option("--range", help="Addresses to allocate from; all of the subnet. May be repeated."),
     ] = None,
     gateway: Annotated[
-        list[str] | None, typer.Option("--gateway", help="Default gateway, or none; may be repeated.")
+        list[str] | None,
+        typer.Option("--gateway", help="Default gateway, a rule as x.x.0.1, or none; may be repeated."),
     ] = None,
     dns: Annotated[
         list[str] | None, typer.Option("--dns", help="DNS server, or none; may be repeated.")
@@ -535,29 +536,6 @@ def _gid(group: str) -> int:
         raise InvalidRequest(f"There is no group '{group}'.", hint="Create it with addgroup.") from None
 
 
-def _options(
-    hostname: str | None,
-    routers: list[str] | None,
-    dns: list[str] | None,
-    domain_name: str | None,
-    next_server: str | None,
-    filename: str | None,
-    routes: list[str] | None,
-) -> DhcpOptions:
-    from macbind.options import DhcpOptions
-
-    values: dict[str, Any] = {
-        "hostname": hostname,
-        "routers": routers,
-        "domain_name_servers": dns,
-        "domain_name": domain_name,
-        "next_server": next_server,
-        "filename": filename,
-        "static_routes": routes,
-    }
-    return DhcpOptions.parse({key: value for key, value in values.items() if value})
-
-
 def _find(client: Client, what: str) -> Allocation:
     from macbind.addressing import MacAddress, parse_address
     from macbind.ipv6 import mac_of
@@ -568,7 +546,7 @@ def _find(client: Client, what: str) -> Allocation:
     with suppress(InvalidAddress):
         mac = MacAddress.parse(what)
     with suppress(ValueError):
-        ipv6 = IPv6Address(what)
+        ipv6 = IPv6Address(what.strip().partition("%")[0])  # people copy it with the zone: fe80::1%eth0
         mac = mac_of(ipv6)
     if address is None and mac is None:
         return client.get(what)
@@ -583,10 +561,11 @@ def _find(client: Client, what: str) -> Allocation:
 def _print(found: list[Allocation], *, wide: bool = False) -> None:
     targets = {one.moves_from: one.address for one in found if one.moves_from is not None}
     table(
-        ["ADDRESS", "MAC", "NAME", "POOL", "GROUP", "STATE", *["GATEWAY", "LINK-LOCAL", "IPV6"] * wide],
+        ["ADDRESS", "MAC", "NAME", "POOL", "GROUP", *["GATEWAY", "LINK-LOCAL", "IPV6"] * wide, "STATE"],
         [
-            (one.address, one.mac, one.name, one.pool, one.group, _state(one, targets.get(one.address)))
+            (one.address, one.mac, one.name, one.pool, one.group)
             + (one.gateway, one.link_local, one.ipv6) * wide
+            + (_state(one, targets.get(one.address)),)
             for one in found
         ],
         "No allocations.",
@@ -594,7 +573,7 @@ def _print(found: list[Allocation], *, wide: bool = False) -> None:
 
 
 def _state(one: Allocation, moves_to: IPv4Address | None) -> str:
-    """What stands in the last column."""
+    """What stands in the last column: words, of which no other column has more than one."""
     words = [str(one.state), "pinned" if one.pinned else None]
     words += [f"moves from {one.moves_from}" if one.moves_from else None]
     words += [f"moves to {moves_to}" if moves_to else None]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -40,8 +41,15 @@ class Output:
     json: bool = False
 
     def value(self, value: Any) -> None:
-        """Prints a value (or list of values) as JSON."""
-        typer.echo(json.dumps(plain(value), indent=2))
+        """Prints a value (or list of values) as JSON; of a long list never more than one item is held as text."""
+        if not isinstance(value, list) or not value:
+            typer.echo(json.dumps(plain(value), indent=2))
+            return
+        start = "[\n"
+        for one in value:
+            typer.echo(start + indent(json.dumps(plain(one), indent=2), "  "), nl=False)
+            start = ",\n"
+        typer.echo("\n]")
 
 
 def plain(value: Any) -> Any:

@@ -37,7 +37,7 @@ class Site:
         own: The interface's own addresses, which are never handed out.
         pool: The pool's name.
         ranges: Ranges to allocate from; the whole subnet if empty.
-        gateways: Gateways, best first.
+        gateways: Gateways, best first; or one rule, as ``x.x.0.1``.
         name_servers: DNS servers.
         domain_name: The DNS domain.
         hypervisors: URIs of the hypervisors to watch.
@@ -70,6 +70,7 @@ class Created:
 def document(site: Site) -> str:
     """The site's macbind.toml."""
     known = {*site.gateways, *site.name_servers}
+    rule = site.gateways[0] if len(site.gateways) == 1 and "x" in site.gateways[0].lower() else None
     exclude = [str(one) for one in site.own if str(one) not in known]
     lines = [
         "# Written by `macbind init`. The sample macbind.toml in the documentation shows every key.",
@@ -83,7 +84,7 @@ def document(site: Site) -> str:
         *_key("probe", site.interface),
         "",
         f"[subnet.{_toml(site.subnet)}]",
-        *_key("routers", site.gateways),
+        *(_key("gateway", rule) if rule else _key("routers", site.gateways)),
         *_key("domain_name_servers", site.name_servers),
         *_key("domain_name", site.domain_name),
         "",

@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from macbind.cli.options import (
+    Dns,
+    DomainName,
+    Filename,
+    Hostname,
+    NextServer,
+    Routers,
+    Routes,
+    dhcp_options,
+)
 from macbind.cli.output import Output, table
 from macbind.cli.output import problems_told as _problems_told
 from macbind.cli.output import tell as _tell
@@ -98,6 +108,13 @@ def launch(
             "--seed-pool", help="The storage pool of the seed disk (nocloud); else the first disk's."
         ),
     ] = None,
+    hostname: Hostname = None,
+    router: Routers = None,
+    dns: Dns = None,
+    domain_name: DomainName = None,
+    next_server: NextServer = None,
+    filename: Filename = None,
+    route: Routes = None,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
@@ -118,6 +135,7 @@ def launch(
         "clone": clone,
         "network": network,
         "anti_spoofing": anti_spoofing,
+        "options": dhcp_options(hostname, router, dns, domain_name, next_server, filename, route),
         "ttl_s": ttl,
         "data": _pairs(data or ()),
         "seed_pool": seed_pool,

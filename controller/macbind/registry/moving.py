@@ -55,6 +55,7 @@ class Moving(Pinning, Releasing):
             return Move(old, old)
         pool = self._pool_to_move_to(old, to)
         generation = self.lock_pool(pool)
+        self._check_gateways(pool, old.options, to)
         ip = self._occupy(pool, to)
         wanted = Wanted(pool.name, (name,), expires_at=until)
         mac = pool.plan.scheme.encode(to)

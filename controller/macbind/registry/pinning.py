@@ -49,6 +49,7 @@ class Pinning(Taking):
                 name=name,
                 address=str(one.address),
             )
+        self._check_gateways(pool, options, address)
         self._free_mac(bound_to, address)
         ip = self._occupy(pool, address)
         row = self._row(pool, ip, bound_to, name, generation, Wanted(pool.name, (name,)), options.to_dict())

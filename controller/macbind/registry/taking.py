@@ -15,6 +15,7 @@ from macbind.addressing import MacAddress
 from macbind.errors import (
     AddressInUse,
     Conflict,
+    InvalidOption,
     InvalidRequest,
     InvariantViolation,
     NotInPool,
@@ -92,6 +93,7 @@ class Taking(Changes):
         held = self._held(wanted)
         if held is not None:
             return held
+        self._check_gateways(pool, wanted.options, wanted.address)
         taken = (
             [self._take_given(pool, wanted.address)]
             if wanted.address is not None
@@ -116,6 +118,41 @@ class Taking(Changes):
                 hint="Set options for the whole pool, or use a pool in live mode.",
             )
         pool.reservation(first, MacAddress(0), 1, options)
+
+    def _check_gateways(self, pool: Pool, options: DhcpOptions, address: IPv4Address | None) -> None:
+        """Refuses gateways of its own that a machine cannot reach, or that another machine may be given.
+
+        Args:
+            pool: The machine's pool.
+            options: Its own options.
+            address: Its address; None if it is to be an unoccupied one.
+        """
+        plan = pool.plan
+        ends = (plan.subnet.network_address, plan.subnet.broadcast_address)
+        routes = [route.gateway for route in options.static_routes]
+        for key, gateways in (("routers", options.routers), ("static_routes", routes)):
+            for one in gateways:
+                told = {"option": key, "address": str(one)}
+                if one not in plan.subnet or one in ends:
+                    raise InvalidOption(
+                        f"{key}: {one} is not a machine's address on the subnet {plan.subnet}.",
+                        hint="A gateway must be on the machine's own subnet, or it cannot be reached.",
+                        **told,
+                    )
+                if one == address:
+                    raise InvalidOption(
+                        f"{key}: {one} is the machine's own address.",
+                        hint="Name the address of the router, or another address for the machine.",
+                        **told,
+                    )
+                owner = next((name for name, other in self.pools.items() if one in other.plan), None)
+                if owner is not None and not self.find(addresses=[one]):
+                    raise InvalidOption(
+                        f"{key}: {one} is an unoccupied address of the pool '{owner}': any machine may get it.",
+                        hint=f"Keep it for the router: `macbind reserve NAME {one}`, with --mac if its MAC is a "
+                        "foreign one.",
+                        **told,
+                    )
 
     def _held(self, wanted: Wanted) -> list[Allocation] | None:
         """The allocations that already have these names, None if there is none of them."""

@@ -130,10 +130,13 @@ dns=$(listed '' ';' $dns);"
 dns-search=$search;"
   [ "$order" = 0 ] || text="$text
 route-metric=$((100 + order))"
+  # IPv6 addresses made of the MAC are known to macbind; the distribution's default may be others.
   put "/etc/NetworkManager/system-connections/macbind-$interface.nmconnection" 600 "$text
 
 [ipv6]
-method=auto"
+method=auto
+addr-gen-mode=eui64
+ip6-privacy=0"
 }
 
 tell_networkmanager() {

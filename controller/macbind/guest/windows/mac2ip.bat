@@ -104,8 +104,9 @@ exit /b %WORST%
 rem -- which adapter ------------------------------------------------------------------------------------------
 
 rem :live: looks at all adapters that show a MAC, which are those that are enabled. The first one of a pool is FOUND.
+rem SHOWN=1 if the one that is called CNAME is among them.
 :live
-set "ROWS=0"
+set "SHOWN="
 for /f "delims=" %%l in ('getmac /fo csv /nh /v') do call :row %%l
 exit /b 0
 
@@ -113,10 +114,9 @@ rem :row NAME ADAPTER MAC TRANSPORT: the transport is \Device\Tcpip_{GUID}, or a
 rem An adapter that is disabled has a word in place of its MAC, or no row at all.
 :row
 if defined FOUND exit /b 0
-set /a ROWS+=1
 call :decode "%~3"
 if defined BAD exit /b 0
-set "LIVE_%ROWS%=%~1"
+if "%~1"=="%CNAME%" set "SHOWN=1"
 if %STATUS%==4 if not defined PROBLEM set "PROBLEM=%WHY%"
 if not %STATUS%==0 exit /b 0
 set "FOUND=1"
@@ -162,14 +162,11 @@ exit /b 0
 
 rem :wake: a connection that is disabled, if nothing was found yet. Its MAC is in the registry if an admin wrote one
 rem there. Otherwise the adapter is enabled, as it is: a MAC is read without giving it an address first. If it is no
-rem pool's, it is disabled again.
+rem pool's, it is disabled again. Windows may take a moment until it shows the MAC.
 :wake
 if defined FOUND exit /b 0
 if /i "%CPNP:~0,5%"=="ROOT\" exit /b 0
 if /i "%CPNP:~0,3%"=="SW\" exit /b 0
-set "AWAKE="
-for /f "tokens=1* delims==" %%a in ('set LIVE_') do if /i "%%b"=="%CNAME%" set "AWAKE=1"
-if defined AWAKE exit /b 0
 call :sleeps
 if not defined SLEEPS exit /b 0
 set "DRIVER="
@@ -193,16 +190,21 @@ if defined DRY exit /b 0
 call :switch enable
 if defined FAILED exit /b 0
 call :live
+if not defined SHOWN call :pause 2
+if not defined SHOWN call :live
 if defined FOUND exit /b 0
 call :switch disable
 exit /b 0
 
-rem :sleeps: SLEEPS=1 if CPNP is disabled. One that getmac does not show is, unless getmac shows nothing at all: then
-rem it may be getmac that fails, and an adapter is taken for disabled only if the registry says so. That is bit 0 of
-rem ConfigFlags, or of CSConfigFlags in the hardware profile.
+rem :pause SECONDS: as long as so many questions to this machine itself take.
+:pause
+set /a "QUESTIONS=%1+1"
+call ping -n %QUESTIONS% 127.0.0.1 >nul
+exit /b 0
+
+rem :sleeps: SLEEPS=1 if CPNP is disabled: by bit 0 of ConfigFlags, or of CSConfigFlags in the hardware profile. What
+rem getmac does not show may also be one that is no longer there, such as the template's own, or one that is hidden.
 :sleeps
-set "SLEEPS=1"
-if not "%ROWS%"=="0" exit /b 0
 set "SLEEPS="
 for /f "tokens=1,2,*" %%a in ('reg query "%CONTROL%\Enum\%CPNP%" /v ConfigFlags 2^>nul') do if /i "%%a"=="ConfigFlags" call :odd %%c
 for /f "tokens=1,2,*" %%a in ('reg query "%PROFILE%\Enum\%CPNP%" /v CSConfigFlags 2^>nul') do if /i "%%a"=="CSConfigFlags" call :odd %%c
@@ -212,19 +214,23 @@ set /a "ODD=%1-%1/2*2"
 if %ODD%==1 set "SLEEPS=1"
 exit /b 0
 
-rem :switch enable or disable: the adapter of CNAME and CPNP; FAILED is a sentence if that failed. devcon is the only
-rem one that can on Windows XP. Its exit code 1 stands for a success that asks for a restart.
+rem :switch enable or disable: the adapter of CNAME and CPNP; FAILED is a sentence if that failed. On Windows XP devcon is
+rem the only one that can; its exit code 1 stands for a success that asks for a restart.
 :switch
 set "FAILED="
+set "WOKEN=%1"
+if defined OLD goto switch_old
+call :run netsh interface set interface name="%CNAME%" admin=%1d
+if not errorlevel 1 exit /b 0
+set "FAILED=It could not be %1d."
+goto switch_failed
+:switch_old
 set "DEVCON="
 for %%d in (devcon.exe devcon.cmd devcon.bat) do if not "%%~$PATH:d"=="" set "DEVCON=%%~$PATH:d"
 if exist devcon.exe set "DEVCON=%~dp0devcon.exe"
-if defined DEVCON goto switch_devcon
-call :run netsh interface set interface name="%CNAME%" admin=%1d
-if not errorlevel 1 exit /b 0
-set "FAILED=It could not be %1d. Windows XP needs devcon.exe for that, beside this file or on PATH."
-goto switch_failed
-:switch_devcon
+set "FAILED=Windows XP needs devcon.exe, beside this file or on PATH, to have it %1d."
+if not defined DEVCON goto switch_failed
+set "FAILED="
 call :run "%DEVCON%" %1 "@%CPNP%"
 if not errorlevel 2 exit /b 0
 set "FAILED=devcon could not have it %1d."
@@ -283,8 +289,8 @@ if "%VALUE%"=="%GATEWAY%" set "HAS_GATEWAY=1"
 if "%VALUE%"=="%DNS1%" set "HAS_DNS=1"
 exit /b 0
 
-rem :address: address, mask and gateway in one call of netsh, then the DNS servers and the domain. FAILED is a
-rem sentence if one of these failed.
+rem :address: address, mask and gateway in one call of netsh, then the DNS domain and servers. FAILED is a sentence if
+rem one of these failed. Windows reads the domain when the servers change.
 :address
 set "FAILED="
 set "WAY=%GATEWAY% 1"
@@ -294,9 +300,9 @@ if not errorlevel 1 goto resolvers
 set "FAILED=netsh could not set the address %ADDRESS%."
 exit /b 0
 :resolvers
+if not "%SEARCH%"=="-" call :domain
 set "COUNT=0"
 for %%d in (%DNS%) do call :dns %%d
-if not "%SEARCH%"=="-" call :domain
 exit /b 0
 :dns
 set /a COUNT+=1
@@ -341,23 +347,28 @@ set "FOUND="
 set "PROBLEM="
 set "ASLEEP="
 set "UNREAD="
+set "WOKEN="
+set "CNAME="
 for %%v in (ADDRESS MASK GATEWAY DNS) do set "HAS_%%v="
-rem LIVE_1 and so on are the names of adapters that are enabled.
-set "LIVE_0=-"
-for /f "tokens=1 delims==" %%v in ('set LIVE_') do set "%%v="
-set "LIVE_0=-"
+call :system
+:look
 call :live
 if not defined FOUND call :connections wake
 if defined FOUND goto found
 if defined UNREAD exit /b 0
+if not defined WAIT goto nothing
+set "WAIT="
+call :pause 30
+goto look
+:nothing
 if defined PROBLEM >&2 echo mac2ip: %PROBLEM%
 if defined PROBLEM exit /b 4
 if defined FAILED exit /b 1
 >&2 echo mac2ip: No adapter of this machine has a MAC of the pools; these begin with @PREFIXES@.
 exit /b 3
 :found
-call :system
 call :already
+if defined ALREADY if defined CHECK if not defined DRY goto check_it
 if defined ALREADY echo mac2ip: "%NAME%" %MAC% has %ADDRESS%/%LENGTH% already.
 if defined ALREADY exit /b 0
 rem Windows XP gives an address to an adapter that is disabled; later ones know an adapter only when it is enabled.
@@ -365,12 +376,16 @@ set "FAILED="
 if defined ASLEEP if not defined OLD call :switch enable
 if defined FAILED exit /b 1
 call :address
+rem An adapter that has just been enabled may need a moment before it takes an address.
+if defined FAILED if "%WOKEN%"=="enable" call :pause 2
+if defined FAILED if "%WOKEN%"=="enable" call :address
 if defined FAILED >&2 echo mac2ip: "%NAME%": %FAILED% Run it again when this is mended.
 if defined FAILED exit /b 1
 if defined ASLEEP if defined OLD call :switch enable
 if defined FAILED exit /b 1
 if defined DRY exit /b 0
 if not defined CHECK goto done
+:check_it
 call :check
 if defined USABLE goto done
 call netsh interface ip set address name="%NAME%" dhcp
@@ -388,7 +403,7 @@ call :privileged
 if not defined ADMIN exit /b 6
 rem The schtasks of Windows XP cannot overwrite a task: an old one goes first, if there is one.
 if not defined DRY call schtasks /delete /tn "%TASK%" /f >nul 2>&1
-call :run schtasks /create /ru SYSTEM /sc onstart /tn "%TASK%" /tr "\"%SELF%\""
+call :run schtasks /create /ru SYSTEM /sc onstart /tn "%TASK%" /tr "\"%SELF%\" /wait%TAIL%"
 if not errorlevel 1 exit /b 0
 >&2 echo mac2ip: The task could not be made.
 exit /b 1
@@ -396,7 +411,7 @@ exit /b 1
 :registerrun
 call :privileged
 if not defined ADMIN exit /b 6
-call :run reg add "%RUN%" /v "%TASK%" /t REG_SZ /d "\"%SELF%\"" /f
+call :run reg add "%RUN%" /v "%TASK%" /t REG_SZ /d "\"%SELF%\"%TAIL%" /f
 if not errorlevel 1 exit /b 0
 >&2 echo mac2ip: The Run key could not be written.
 exit /b 1
@@ -415,8 +430,7 @@ rem -- what was asked for ------------------------------------------------------
 setlocal EnableExtensions DisableDelayedExpansion
 set "SELF=%~f0"
 set "FILE=%~f2"
-set "DRY="
-set "CHECK="
+for %%v in (DRY CHECK WAIT TAIL) do set "%%v="
 set "FAILED="
 cd /d "%~dp0"
 set "NETWORK={4D36E972-E325-11CE-BFC1-08002BE10318}"
@@ -432,6 +446,7 @@ if /i "%~1"=="/decodefile" goto decode_file
 if "%~1"=="" goto %ACTION%
 if /i "%~1"=="/dryrun" goto option_dry
 if /i "%~1"=="/check" goto option_check
+if /i "%~1"=="/wait" goto option_wait
 for %%a in (register registerrun unregister) do if /i "%~1"=="/%%a" set "ACTION=%%a"
 if /i "%~1"=="/%ACTION%" goto option_next
 if "%~1"=="/?" goto help
@@ -443,6 +458,10 @@ set "DRY=1"
 goto option_next
 :option_check
 set "CHECK=1"
+set "TAIL= /check"
+goto option_next
+:option_wait
+set "WAIT=1"
 :option_next
 shift
 goto option
@@ -451,10 +470,12 @@ goto option
 echo Usage: mac2ip                  give this machine its address
 echo        mac2ip /dryrun          say what would be done, and do nothing
 echo        mac2ip /check           see whether the address is usable afterwards; takes four seconds more
+echo        mac2ip /wait            if no adapter is of a pool, look once more half a minute later
 echo        mac2ip /decode MAC...   print ADDRESS/LENGTH GATEWAY for each MAC
 echo        mac2ip /decodefile FILE the same for a file with a MAC on each line
-echo        mac2ip /register        run at every start, as SYSTEM, before anybody logs on
+echo        mac2ip /register        run with /wait at every start, as SYSTEM, before anybody logs on
 echo        mac2ip /registerrun     run at every log-on, where there are no scheduled tasks
+echo                                with /check, the two have it run with that too
 echo        mac2ip /unregister      run no more by itself
 echo.
 echo Exit code: 0 done, or it was so already

@@ -29,6 +29,36 @@ SPELLINGS = (
     "00:16:3e:01:01:03:04", "0016-3e01-0103",
 )  # fmt: skip
 
+WINDOWS_8 = {
+    "Disable-NetAdapter": "-Confirm",
+    "Enable-NetAdapter": "-Confirm",
+    "ForEach-Object": "",
+    "Get-CimInstance": "-ClassName",
+    "Get-Command": "-ErrorAction -Name",
+    "Get-NetAdapter": "-IncludeHidden",
+    "Get-ScheduledTask": "-ErrorAction -TaskName",
+    "Get-WmiObject": "-Class -ErrorAction -Namespace -Query",
+    "New-Object": "",
+    "New-ScheduledTaskAction": "-Argument -Execute",
+    "New-ScheduledTaskPrincipal": "-LogonType -RunLevel -UserId",
+    "New-ScheduledTaskSettingsSet": "-AllowStartIfOnBatteries -DontStopIfGoingOnBatteries -Priority",
+    "New-ScheduledTaskTrigger": "-AtStartup",
+    "Register-ObjectEvent": "-EventName -InputObject -SourceIdentifier",
+    "Register-ScheduledTask": "-Force -TaskName",
+    "Remove-Event": "",
+    "Rename-Computer": "-Force -NewName",
+    "Set-ItemProperty": "-LiteralPath -Name -Value",
+    "Sort-Object": "-Property",
+    "Unregister-Event": "-SourceIdentifier",
+    "Unregister-ScheduledTask": "-Confirm",
+    "Wait-Event": "-SourceIdentifier -Timeout",
+    "Where-Object": "",
+    "Write-Host": "",
+    "Write-Warning": "",
+    "netsh.exe": "",
+}
+"""Commands and parameters that Windows 8 and Server 2012 have, by Microsoft's reference; looked up by hand."""
+
 
 def parsed(*pools: GuestPool) -> Script:
     """The PowerShell script for these pools, ready to be computed with."""
@@ -118,20 +148,44 @@ def test_powershell_reads_the_spellings_the_daemon_reads() -> None:
         assert any(re.search(one, text, re.IGNORECASE) for one in patterns) is good, text
 
 
+def test_powershell_needs_no_more_than_windows_8_has() -> None:
+    """Every command is a function of the script or one that Windows 8 has; no name of a variable is misspelt."""
+    script = parsed(SEED)
+    foreign = {
+        name: " ".join(sorted(parameters))
+        for name, parameters in script.commands.items()
+        if name not in script.functions and name not in {'"Read-$channel"', "$Look"}
+    }
+    assert foreign == WINDOWS_8
+    assert set(script.functions) >= {"Read-Smbios", "Read-Xenstore"}
+    assert script.unset == set()
+
+
 def test_powershell_touches_nothing_before_it_is_sure() -> None:
     """Whatever changes the machine stands in the functions that are called with a plan, or to register."""
     script = parsed(SEED)
-    changing = re.compile(
-        r"\b(?:Set|New|Remove|Rename|Enable|Disable|Register|Unregister)-(?:Net|Dns|Computer|Sched)\w*"
-    )
-    where = {name for name, node in script.functions.items() if changing.search((node.text or b"").decode())}
+    changing = {"Invoke-Netsh", "netsh.exe", "Enable-NetAdapter", "Disable-NetAdapter", "Set-ItemProperty"}
+    changing |= {"Rename-Computer", "Register-ScheduledTask", "Unregister-ScheduledTask"}
+    where = {
+        name
+        for name, node in script.functions.items()
+        if any(one in (node.text or b"").decode() for one in changing)
+    }
     assert where == {
-        "Enable-Adapter",
+        "Find-Asleep",
         "Undo-Enable",
         "Set-Plan",
+        "Invoke-Netsh",
         "Invoke-Plan",
         "Set-Name",
         "Register-Me",
         "Unregister-Me",
     }
     assert not re.search(r"Start-Sleep|-seconds", powershell([SEED]))
+
+
+def test_what_the_task_is_run_with() -> None:
+    """At every start the script waits for its adapter, and does what it was registered with."""
+    register = (parsed(SEED).functions["Register-Me"].text or b"").decode()
+    assert '-File `"$PSCommandPath`" -Wait"' in register
+    assert all(f"if (${one}) {{ $command += ' -{one}' }}" in register for one in ("HostName", "MacOnly"))

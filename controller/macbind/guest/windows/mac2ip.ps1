@@ -6,8 +6,10 @@
 #   mac2ip.ps1 -DryRun          say what would be done, and do nothing
 #   mac2ip.ps1 -HostName        also take the name the host gives, if it gives one; it counts from the next start on
 #   mac2ip.ps1 -MacOnly         do not ask the host, look at the MAC only
+#   mac2ip.ps1 -Wait            wait up to a minute for the adapter, which may be new to Windows
 #   mac2ip.ps1 -Decode MAC...   print ADDRESS/LENGTH GATEWAY for each MAC
-#   mac2ip.ps1 -Register        run at every start, as SYSTEM, before anybody logs on; -Unregister ends that
+#   mac2ip.ps1 -Register        run with -Wait at every start, as SYSTEM, before anybody logs on, and with -HostName or
+#                               -MacOnly if they are given now; -Unregister ends that
 #
 # Exit code: 0 done, or it was so already
 #            1 a command failed; an adapter that was enabled for it is disabled again
@@ -21,6 +23,7 @@ param(
     [switch]$DryRun,
     [switch]$HostName,
     [switch]$MacOnly,
+    [switch]$Wait,
     [switch]$Decode,
     [switch]$Register,
     [switch]$Unregister,
@@ -151,198 +154,208 @@ function Test-Address([string]$Text) {
     return $Text -match '^(\d{1,3}\.){3}\d{1,3}$' -and [Net.IPAddress]::TryParse($Text, [ref]$parsed)
 }
 
-# The plan for an adapter of this machine, from the first channel that is about one; nothing if none is. An adapter that
-# shows no MAC while it is disabled may be the one that is meant, so then it is no fault if none of the others is.
-function Read-Identity($Adapters) {
+# What each channel says, as a hash table with a MAC in it, if it is well formed.
+function Read-Channels {
+    if ($MacOnly) { return }
     foreach ($channel in 'Smbios', 'Xenstore') {
         $said = @{}
-        foreach ($line in & "Read-$channel") {
-            $key, $value = $line -split '=', 2
-            $said[$key] = "$value".Trim()
+        try {
+            foreach ($line in & "Read-$channel") {
+                $key, $value = $line -split '=', 2
+                $said[$key] = "$value".Trim()
+            }
+        } catch {
+            Write-Warning "$channel cannot be read: $($_.Exception.Message)"
+            continue
         }
         if ($said.Count -eq 0) { continue }
-        $number = ConvertFrom-Mac "$($said.mac)"
-        $adapter = $Adapters | Where-Object { $number -ge 0 -and (Get-Macs $_) -contains $number } | Select-Object -First 1
         $address, $length = "$($said.address)" -split '/', 2
         $dns = @("$($said.dns)" -split ' ' | Where-Object { $_ })
         $bad = @(@($address) + $dns + @($said.gateway | Where-Object { $_ }) | Where-Object { -not (Test-Address $_) })
-        if (-not $adapter -and @($Adapters | Where-Object { -not (Get-Macs $_) }).Count) { continue }
-        if (-not $adapter) {
-            Write-Warning "What $channel says is not used: '$($said.mac)' is no adapter of this machine."
-        } elseif ($bad.Count -or $length -notmatch '^([1-9]|[12]\d|3[0-2])$') {
-            Write-Warning "What $channel says is not used: '$($said.address)' or another address of it is none."
-        } else {
-            return New-Plan $adapter $address ([int]$length) $said.gateway $dns $said.search $said.hostname $channel
+        $number = ConvertFrom-Mac "$($said.mac)"
+        if ($number -lt 0 -or $bad.Count -or $length -notmatch '^([1-9]|[12]\d|3[0-2])$') {
+            Write-Warning "What $channel says is not used: '$($said.mac)', '$($said.address)' or another value is none."
+            continue
         }
-    }
-}
-
-function New-Plan($Adapter, $Address, $Length, $Gateway, $Dns, $Search, $Name, $Source) {
-    if ($Gateway -eq '-') { $Gateway = $null }
-    return @{
-        Adapter = $Adapter; Address = $Address; Length = $Length; Gateway = $Gateway
-        Dns = @($Dns); Search = $Search; Name = $Name; Source = $Source
+        @{
+            Number = $number; Mac = $said.mac; Source = $channel; Name = $said.hostname
+            Address = $address; Length = [int]$length; Gateway = "$($said.gateway)"; Dns = $dns; Search = $said.search
+        }
     }
 }
 
 # -- which adapter --------------------------------------------------------------------------------------------------
 
-# An adapter that is disabled keeps its place, and so may be shown with the MAC it had when it was last enabled: the
-# template's, if it is not this one's. So a plan made for it is made again when it is enabled.
+# The adapters that are enabled and have IPv4. Asking .NET takes no time; what asks WMI takes seconds after a start.
 function Get-Adapters {
-    $present = @(Get-NetAdapter -IncludeHidden | Where-Object { $_.HardwareInterface -and $_.Status -ne 'Not Present' })
-    $present | Where-Object { $_.Status -ne 'Disabled' } | Sort-Object -Property ifIndex
-    $present | Where-Object { $_.Status -eq 'Disabled' } | Sort-Object -Property ifIndex
+    [Net.NetworkInformation.NetworkInterface]::GetAllNetworkInterfaces() |
+        Where-Object { $_.Supports('IPv4') } | Sort-Object -Property { Get-Index $_ }
 }
 
-# The MACs of an adapter, as numbers, the surest first. What an admin wrote into the registry counts at its next start.
-function Get-Macs($Adapter) {
-    $texts = @($Adapter.MacAddress)
-    if ($Adapter.Status -eq 'Disabled') {
-        $class = 'HKLM:\SYSTEM\CurrentControlSet\Control\Class\{4D36E972-E325-11CE-BFC1-08002BE10318}\0*'
-        $written = Get-ItemProperty -Path $class -ErrorAction SilentlyContinue |
-            Where-Object { $_.NetCfgInstanceId -eq $Adapter.InterfaceGuid } |
-            ForEach-Object { $_.NetworkAddress }
-        $texts = @($written) + $texts + @($Adapter.PermanentAddress)
-    }
-    $texts | Where-Object { $_ } | ForEach-Object { ConvertFrom-Mac $_ } | Where-Object { $_ -gt 0 } |
-        Select-Object -Unique
-}
+function Get-Index($Adapter) { $Adapter.GetIPProperties().GetIPv4Properties().Index }
 
-# The plan for the first adapter whose MAC is of a pool; $script:Problem is 4 if one is, but for no machine.
-function Find-Plan($Adapters) {
-    foreach ($adapter in $Adapters) {
-        foreach ($number in @(Get-Macs $adapter)) {
-            $found = Find-Address $number
-            if ($found.Status -eq 4) { $script:Problem = 4 }
-            if ($found.Status -ne 0) { continue }
-            $pool = $found.Pool
-            $address, $gateway = (Format-Address $found.Address), (Format-Address $found.Gateway)
-            return New-Plan $adapter $address $pool.Length $gateway $pool.Dns $pool.Search $null "pool $($pool.Name)"
+# What is to be done: for the first adapter that the host speaks of, or else whose MAC is of a pool; nothing if there is
+# none. $script:Problem is 4 if a MAC is of a pool, but for no machine.
+function Find-Plan($Said) {
+    $adapters = @(Get-Adapters)
+    foreach ($plan in $Said) {
+        foreach ($adapter in $adapters) {
+            if ((ConvertFrom-Mac "$($adapter.GetPhysicalAddress())") -ne $plan.Number) { continue }
+            $plan.Adapter = $adapter
+            return $plan
         }
     }
-}
-
-# Waits for the network to change until the condition holds; whether it does at the end. Nothing is polled: Windows
-# wakes us at each change.
-function Wait-Network([scriptblock]$Condition, [int]$Seconds) {
-    $end = [DateTime]::UtcNow.AddSeconds($Seconds)
-    while (-not (& $Condition)) {
-        $left = [int][Math]::Ceiling(($end - [DateTime]::UtcNow).TotalSeconds)
-        if ($left -le 0) { return $false }
-        Wait-Event -SourceIdentifier macbind -Timeout $left | Remove-Event
+    foreach ($adapter in $adapters) {
+        $found = Find-Address (ConvertFrom-Mac "$($adapter.GetPhysicalAddress())")
+        if ($found.Status -eq 4) { $script:Problem = 4 }
+        if ($found.Status -ne 0) { continue }
+        foreach ($one in $Said) {
+            Write-Warning "What $($one.Source) says is not used: '$($one.Mac)' is no adapter of this machine."
+        }
+        $pool = $found.Pool
+        $plan = @{
+            Adapter = $adapter; Address = Format-Address $found.Address; Length = $pool.Length
+            Gateway = ''; Dns = $pool.Dns; Search = $pool.Search; Source = "pool $($pool.Name)"
+        }
+        if ($found.Gateway -ge 0) { $plan.Gateway = Format-Address $found.Gateway }
+        return $plan
     }
-    return $true
 }
 
-# Enables an adapter as it is, and returns it with its MAC.
-function Enable-Adapter($Adapter) {
-    $script:Woken = $Adapter
-    Enable-NetAdapter -Name $Adapter.Name -IncludeHidden -Confirm:$false
-    $null = Wait-Network { (Get-Fresh $Adapter).Status -ne 'Disabled' -and (Get-Fresh $Adapter).MacAddress } 10
-    return Get-Fresh $Adapter
+# Enables the adapters that are disabled, one after the other, until there is something to be done. What Windows
+# remembers as MAC of one may be the template's: it says where to begin, and is read again.
+function Find-Asleep($Said) {
+    $asleep = Get-NetAdapter -IncludeHidden | Where-Object { $_.HardwareInterface -and $_.Status -eq 'Disabled' } |
+        Sort-Object -Property { (Find-Address (ConvertFrom-Mac $_.MacAddress)).Status }
+    foreach ($adapter in $asleep) {
+        if ($DryRun) {
+            Write-Host "mac2ip: would enable $($adapter.Name) and look at its MAC"
+            $script:Unread = $true
+            continue
+        }
+        $script:Woken = $adapter
+        $adapter | Enable-NetAdapter -Confirm:$false
+        $null = Wait-Network { Get-Adapters | Where-Object { $_.Id -eq $adapter.InterfaceGuid } } 10
+        $plan = Find-Plan $Said
+        if ($plan) { return $plan }
+        Undo-Enable
+    }
 }
-
-function Get-Fresh($Adapter) { Get-NetAdapter -IncludeHidden -Name $Adapter.Name }
 
 function Undo-Enable {
-    if ($script:Woken) { Disable-NetAdapter -Name $script:Woken.Name -IncludeHidden -Confirm:$false }
+    if ($script:Woken) { $script:Woken | Disable-NetAdapter -Confirm:$false }
     $script:Woken = $null
+}
+
+# Waits for the network to change until there is what is looked for, and returns it; nothing if the time is over.
+# Nothing is polled: Windows wakes us at each change.
+function Wait-Network([scriptblock]$Look, [int]$Seconds) {
+    $end = [DateTime]::UtcNow.AddSeconds($Seconds)
+    while (-not ($seen = & $Look)) {
+        $left = [int][Math]::Ceiling(($end - [DateTime]::UtcNow).TotalSeconds)
+        if ($left -le 0) { return }
+        Wait-Event -SourceIdentifier macbind -Timeout $left | Remove-Event
+    }
+    return $seen
 }
 
 # -- what is done ---------------------------------------------------------------------------------------------------
 
 # Whether the adapter has all of the plan already, and not from DHCP.
 function Test-Plan($Plan) {
-    $index = $Plan.Adapter.ifIndex
-    $have = @(Get-NetIPAddress -InterfaceIndex $index -AddressFamily IPv4 -ErrorAction SilentlyContinue)
-    $ways = @(Get-NetRoute -InterfaceIndex $index -DestinationPrefix 0.0.0.0/0 -ErrorAction SilentlyContinue)
-    $dns = @((Get-DnsClientServerAddress -InterfaceIndex $index -AddressFamily IPv4).ServerAddresses)
-    $suffix = (Get-DnsClient -InterfaceIndex $index).ConnectionSpecificSuffix
-    return $have.Count -eq 1 -and $have[0].IPAddress -eq $Plan.Address -and
+    $has = $Plan.Adapter.GetIPProperties()
+    $have = @($has.UnicastAddresses | Where-Object { $_.Address.AddressFamily -eq 'InterNetwork' })
+    $ways = @($has.GatewayAddresses | Where-Object { $_.Address.AddressFamily -eq 'InterNetwork' })
+    $dns = @($has.DnsAddresses | Where-Object { $_.AddressFamily -eq 'InterNetwork' })
+    return $have.Count -eq 1 -and "$($have[0].Address)" -eq $Plan.Address -and
         $have[0].PrefixLength -eq $Plan.Length -and $have[0].PrefixOrigin -eq 'Manual' -and
-        "$($ways.NextHop)" -eq "$($Plan.Gateway)" -and
-        ($Plan.Dns.Count -eq 0 -or "$dns" -eq "$($Plan.Dns)") -and "$suffix" -eq "$($Plan.Search)"
+        "$($ways | ForEach-Object { $_.Address })" -eq $Plan.Gateway -and
+        ($Plan.Dns.Count -eq 0 -or "$dns" -eq "$($Plan.Dns)") -and
+        (-not $Plan.Search -or $has.DnsSuffix -eq $Plan.Search)
 }
 
-# New-NetIPAddress refuses while DHCP is on, and an address or route that is there already. So what is there goes first.
+# netsh takes an adapter by its number, so no name needs quotes. One call ends DHCP and replaces address and gateway.
 function Set-Plan($Plan) {
-    $index = $Plan.Adapter.ifIndex
-    Set-NetIPInterface -InterfaceIndex $index -AddressFamily IPv4 -Dhcp Disabled
-    Get-NetIPAddress -InterfaceIndex $index -AddressFamily IPv4 -ErrorAction SilentlyContinue |
-        Remove-NetIPAddress -Confirm:$false
-    Get-NetRoute -InterfaceIndex $index -DestinationPrefix 0.0.0.0/0 -ErrorAction SilentlyContinue |
-        Remove-NetRoute -Confirm:$false
-    $address = @{ InterfaceIndex = $index; IPAddress = $Plan.Address; PrefixLength = $Plan.Length }
-    if ($Plan.Gateway) { $address.DefaultGateway = $Plan.Gateway }
-    $null = New-NetIPAddress @address
-    if ($Plan.Dns.Count) { Set-DnsClientServerAddress -InterfaceIndex $index -ServerAddresses $Plan.Dns }
-    Set-DnsClient -InterfaceIndex $index -ConnectionSpecificSuffix "$($Plan.Search)"
+    $name = "name=$(Get-Index $Plan.Adapter)"
+    $mask = Format-Address (4294967296 - [Math]::Pow(2, 32 - $Plan.Length))
+    $way = @('gateway=none')
+    if ($Plan.Gateway) { $way = "gateway=$($Plan.Gateway)", 'gwmetric=1' }
+    Invoke-Netsh set address $name source=static "address=$($Plan.Address)" "mask=$mask" @way
+    if ($Plan.Search) {
+        $key = 'HKLM:\SYSTEM\CurrentControlSet\Services\Tcpip\Parameters\Interfaces\' + $Plan.Adapter.Id
+        Set-ItemProperty -LiteralPath $key -Name Domain -Value $Plan.Search
+    }
+    for ($i = 0; $i -lt $Plan.Dns.Count; $i += 1) {
+        $server = "address=$($Plan.Dns[$i])"
+        if ($i -eq 0) { Invoke-Netsh set dnsservers $name source=static $server register=primary validate=no }
+        if ($i -gt 0) { Invoke-Netsh add dnsservers $name $server "index=$($i + 1)" validate=no }
+    }
+}
+
+function Invoke-Netsh {
+    $said = netsh.exe interface ipv4 @args
+    if ($LASTEXITCODE -ne 0) { throw ('netsh could not {0}: {1}' -f "$args", "$said".Trim()) }
 }
 
 # Windows itself asks the network whether somebody has the address; this is its answer.
 function Get-State($Plan) {
-    $one = Get-NetIPAddress -InterfaceIndex $Plan.Adapter.ifIndex -IPAddress $Plan.Address -ErrorAction SilentlyContinue
-    return "$($one.AddressState)"
+    $one = Get-Adapters | Where-Object { $_.Id -eq $Plan.Adapter.Id } |
+        ForEach-Object { $_.GetIPProperties().UnicastAddresses } | Where-Object { "$($_.Address)" -eq $Plan.Address }
+    return "$($one.DuplicateAddressDetectionState)"
 }
 
 function Invoke-Plan($Plan) {
-    $text = '{0}/{1} gateway {2}' -f $Plan.Address, $Plan.Length, $(if ($Plan.Gateway) { $Plan.Gateway } else { 'none' })
-    $text = "$($Plan.Adapter.Name) $text ($($Plan.Source))"
-    if ($DryRun) { "mac2ip: would set $text"; return }
-    if (Test-Plan $Plan) { "mac2ip: $text was so already"; Set-Name $Plan; return }
-    Set-Plan $Plan
-    $null = Wait-Network { (Get-State $Plan) -ne 'Tentative' } 6
-    $state = Get-State $Plan
+    $way = 'none'
+    if ($Plan.Gateway) { $way = $Plan.Gateway }
+    $text = '{0} {1}/{2} gateway {3} ({4})' -f $Plan.Adapter.Name, $Plan.Address, $Plan.Length, $way, $Plan.Source
+    $already = Test-Plan $Plan
+    if ($already) { $text += ' was so already' }
+    if ($DryRun -and -not $already) { $text = "would set $text" }
+    if ($DryRun) { "mac2ip: $text"; return }
+    if (-not $already) { Set-Plan $Plan }
+    $state = Wait-Network { Get-State $Plan | Where-Object { $_ -in 'Preferred', 'Duplicate' } } 6
     if ($state -eq 'Duplicate') {
-        Remove-NetIPAddress -InterfaceIndex $Plan.Adapter.ifIndex -IPAddress $Plan.Address -Confirm:$false
+        Invoke-Netsh set address "name=$(Get-Index $Plan.Adapter)" source=dhcp
         Undo-Enable
         Stop-With 5 "Somebody else has $($Plan.Address); it was given up."
     }
     $script:Woken = $null
     "mac2ip: $text"
-    if ($state -ne 'Preferred') { Write-Warning "Windows has not yet seen whether somebody else has the address." }
+    if (-not $state) { Write-Warning 'Windows has not yet seen whether somebody else has the address.' }
     Set-Name $Plan
 }
 
 function Set-Name($Plan) {
     if (-not $HostName) { return }
     if (-not $Plan.Name) { Write-Warning 'The host gives no name.'; return }
-    if ($Plan.Name -ne $env:COMPUTERNAME) { Rename-Computer -NewName $Plan.Name -Force }
+    if ($Plan.Name -ne [Net.Dns]::GetHostName()) { Rename-Computer -NewName $Plan.Name -Force }
 }
 
 function Invoke-Configure {
-    $adapters = @(Get-Adapters)
-    $plan = $null
-    if (-not $MacOnly) { $plan = Read-Identity $adapters }
-    if (-not $plan) { $plan = Find-Plan $adapters }
-    $asleep = @($adapters | Where-Object { $_.Status -eq 'Disabled' })
-    if ($plan) {
-        if ($plan.Adapter.Status -ne 'Disabled') { Invoke-Plan $plan; return }
-        $asleep = @($plan.Adapter) + @($asleep | Where-Object { $_.Name -ne $plan.Adapter.Name })
-    }
-    foreach ($adapter in $asleep) {
-        if ($DryRun) { "mac2ip: would enable $($adapter.Name) and look at its MAC"; continue }
-        $awake = Enable-Adapter $adapter
-        $plan = $null
-        if (-not $MacOnly) { $plan = Read-Identity @($awake) }
-        if (-not $plan) { $plan = Find-Plan @($awake) }
-        if ($plan) { Invoke-Plan $plan; return }
-        Undo-Enable
-    }
-    if ($DryRun -and $asleep.Count) { return }
+    $said = @(Read-Channels)
+    $plan = Find-Plan $said
+    if (-not $plan) { $plan = Find-Asleep $said }
+    if (-not $plan -and $Wait -and -not $DryRun) { $plan = Wait-Network { Find-Plan $said } 60 }
+    if ($plan) { Invoke-Plan $plan; return }
+    if ($script:Unread) { return }
     if ($script:Problem -eq 4) { Stop-With 4 "A MAC of this machine $($Sentences[4])" }
     Stop-With 3 'No adapter of this machine has a MAC of the pools; these begin with @PREFIXES@.'
 }
 
 # -- at every start -------------------------------------------------------------------------------------------------
 
+# A task would otherwise wait for mains power, and be one of the last to get the processor.
 function Register-Me {
-    $command = "-NoProfile -NonInteractive -ExecutionPolicy Bypass -File `"$PSCommandPath`""
-    $action = New-ScheduledTaskAction -Execute powershell.exe -Argument $command
-    $trigger = New-ScheduledTaskTrigger -AtStartup
-    $who = New-ScheduledTaskPrincipal -UserId SYSTEM -LogonType ServiceAccount -RunLevel Highest
-    $null = Register-ScheduledTask -TaskName $Task -Action $action -Trigger $trigger -Principal $who -Force
+    $command = "-NoProfile -NonInteractive -ExecutionPolicy Bypass -File `"$PSCommandPath`" -Wait"
+    if ($HostName) { $command += ' -HostName' }
+    if ($MacOnly) { $command += ' -MacOnly' }
+    $how = @{
+        Action = New-ScheduledTaskAction -Execute powershell.exe -Argument $command
+        Trigger = New-ScheduledTaskTrigger -AtStartup
+        Principal = New-ScheduledTaskPrincipal -UserId SYSTEM -LogonType ServiceAccount -RunLevel Highest
+        Settings = New-ScheduledTaskSettingsSet -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries -Priority 4
+    }
+    $null = Register-ScheduledTask -TaskName $Task @how -Force
     "mac2ip: runs at every start as the task '$Task'"
 }
 

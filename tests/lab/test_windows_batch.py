@@ -140,6 +140,11 @@ SCENES = {
         ("/decodefile macs.txt", "/decodefile absent.txt"),
         files={"macs.txt": "".join(f"{vector.mac}\n" for vector in mac2ip.vectors())},
     ),
+    "edges": Scene(
+        batch(mac2ip.several()),
+        ("/decodefile macs.txt",),
+        files={"macs.txt": "".join(f"{mac}\n" for mac in mac2ip.edges(mac2ip.several()))},
+    ),
     "odd": Scene(VECTORS, (f"/decode {ODD}", "/decode", "/bogus", "/help")),
     "bare": Scene(batch([BARE]), ("/decode 00:16:3e:05:00:01", "/dryrun"), PROGRAMS, scene().files),
     "enabled": scene(MINE, "", "/dryrun"),
@@ -196,6 +201,16 @@ def test_every_vector_is_decoded_as_by_the_daemon(played: dict[str, list[Outcome
     wanted = [vector.line.split(" ", 1)[1] for vector in mac2ip.vectors()]
     assert decoded.output.splitlines() == wanted
     assert (decoded.code, decoded.errors) == (0, "")
+
+
+def test_edges(played: dict[str, list[Outcome]]) -> None:
+    """On both sides of every edge of ranges, subnets, prefixes and gateways it decides as the pools' facts say."""
+    pools = mac2ip.several()
+    macs = mac2ip.edges(pools)
+    answers = played["edges"][0].output.splitlines()
+    assert [f"{mac} {one}" for mac, one in zip(macs, answers, strict=True)] == [
+        f"{mac} {mac2ip.expected(pools, mac)}" for mac in macs
+    ]
 
 
 def test_spellings_and_refusals(played: dict[str, list[Outcome]]) -> None:

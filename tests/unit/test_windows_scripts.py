@@ -102,6 +102,19 @@ def test_powershell_decodes_as_the_daemon_does() -> None:
     assert [f"{one.mac} {decoded(script, one.mac)}" for one in vectors] == [one.line for one in vectors]
 
 
+@pytest.mark.parametrize(
+    "pools", [mac2ip.several(), list(mac2ip.SCHEMES)], ids=["several pools", "whole subnets"]
+)
+def test_powershell_at_the_edges(pools: list[GuestPool]) -> None:
+    """On both sides of every edge of ranges, subnets, prefixes and gateways it decides as the pools' facts say."""
+    script, macs = parsed(*pools), mac2ip.edges(pools)
+    answers = [decoded(script, mac) for mac in macs]
+    wanted = [mac2ip.expected(pools, mac) for mac in macs]
+    assert [f"{mac} {'-' if one in {'3', '4'} else one}" for mac, one in zip(macs, answers, strict=True)] == [
+        f"{mac} {one}" for mac, one in zip(macs, wanted, strict=True)
+    ]
+
+
 def test_powershell_knows_whose_an_address_is() -> None:
     """Ranges first, then the rest of a subnet without what is forbidden; 3 is no pool's, 4 no machine's."""
     script = parsed(PARTS, KVM)

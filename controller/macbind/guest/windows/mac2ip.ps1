@@ -34,7 +34,8 @@ $Task = 'macbind mac2ip'
 $Woken = $null
 
 # Numbers are addresses; a MAC minus Offset is one, if it is from First to Last. Ranges and Subnet are pairs, from and
-# to. Rule is the gateway's octets, -1 for the machine's own; it is empty if there is no gateway.
+# to. Others are pairs as well, a mask and the bits beneath it that gateways of other pools have. Rule is the gateway's
+# octets, -1 for the machine's own; it is empty if there is no gateway.
 $Pools = @(
 @TABLE@
 )
@@ -71,6 +72,9 @@ function Find-Address([long]$Number) {
             }
             foreach ($one in $pool.Forbidden) {
                 if ($address -eq $one -and $round -eq 2) { $good = $false }
+            }
+            for ($i = 0; $i -lt $pool.Others.Count; $i += 2) {
+                if (($address -band $pool.Others[$i]) -eq $pool.Others[$i + 1]) { $good = $false }
             }
             $gateway = [long]-1
             if ($pool.Rule.Count -eq 4) {

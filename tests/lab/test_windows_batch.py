@@ -18,7 +18,7 @@ SCRIPT = batch([SEED, *mac2ip.SCHEMES[1:]])
 VECTORS = batch(mac2ip.SCHEMES)
 
 GUID = "{0A1B2C3D-0000-4000-8000-00000000000A}"
-NAME = "Local Area Connection (2) & more"
+NAME = "Local Area Connection (2) & more!"
 DEVICE = r"PCI\VEN_8086&DEV_100E&SUBSYS_11001AF4&REV_03\3&267a616a&0&18"
 NETWORK = (
     r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\Network\{4D36E972-E325-11CE-BFC1-08002BE10318}"
@@ -156,6 +156,7 @@ SCENES = {
     "refused": scene(refused="yes"),
     "nobody": scene(MINE, "", "/register", "/unregister", nobody="yes"),
     "checked": scene(MINE, "/check", pong=PONG),
+    "checked on XP": scene(MINE, "/check", version="winxp64", pong=PONG),
     "taken": scene(MINE, "/check"),
     "registered": scene(MINE, "/register", "/registerrun", "/unregister", "/register /dryrun"),
     "asleep": asleep(MINE, "/dryrun", ""),
@@ -312,7 +313,8 @@ def test_an_address_that_somebody_else_has(played: dict[str, list[Outcome]]) -> 
     (checked,), (taken,) = ([one[-1]] for one in (played["checked"], played["taken"]))
     assert (checked.code, changes(checked)) == (0, [ADDRESS, DOMAIN, *DNS])
     assert (taken.code, changes(taken)[-1]) == (5, f'netsh interface ip set address name="{NAME}" dhcp')
-    assert checked.calls[-1] == "ping -n 5 -w 1000 10.1.1.3"
+    assert checked.calls[-1] == "ping -n 5 -w 1000 -S 10.1.1.3 10.1.1.3"
+    assert played["checked on XP"][0].calls[-1] == "ping -n 5 -w 1000  10.1.1.3"
 
 
 def test_it_registers_itself(played: dict[str, list[Outcome]]) -> None:

@@ -324,10 +324,13 @@ exit /b 0
 
 rem :check: sets USABLE. Windows asks the network itself whether somebody has the address, and does not use it then.
 rem So it is enough to see whether it is in use here. Windows takes up to three seconds, hence five questions. Only an
-rem answer has "TTL=" in it, in every language.
+rem answer has "TTL=" in it, in every language. It is asked from the address itself, or somebody else's answer would count
+rem if another adapter leads to them; Windows XP cannot do that.
 :check
 set "USABLE="
-for /f "delims=" %%l in ('ping -n 5 -w 1000 %ADDRESS% ^| find "TTL="') do set "USABLE=1"
+set "SOURCE=-S %ADDRESS%"
+if defined OLD set "SOURCE="
+for /f "delims=" %%l in ('ping -n 5 -w 1000 %SOURCE% %ADDRESS% ^| find "TTL="') do set "USABLE=1"
 exit /b 0
 
 rem :privileged: sets ADMIN if this may change things. Only an administrator can read this key.

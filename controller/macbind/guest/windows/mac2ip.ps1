@@ -213,9 +213,6 @@ function Find-Plan($Said) {
         $found = Find-Address (ConvertFrom-Mac "$($adapter.GetPhysicalAddress())")
         if ($found.Status -eq 4) { $script:Problem = 4 }
         if ($found.Status -ne 0) { continue }
-        foreach ($one in $Said) {
-            Write-Warning "What $($one.Source) says is not used: '$($one.Mac)' is no adapter of this machine."
-        }
         $pool = $found.Pool
         $plan = @{
             Adapter = $adapter; Address = Format-Address $found.Address; Length = $pool.Length
@@ -340,6 +337,10 @@ function Invoke-Configure {
     $plan = Find-Plan $said
     if (-not $plan) { $plan = Find-Asleep $said }
     if (-not $plan -and $Wait -and -not $DryRun) { $plan = Wait-Network { Find-Plan $said } 60 }
+    foreach ($one in $said) {
+        if ($plan.Number) { continue }
+        Write-Warning "What $($one.Source) says is not used: '$($one.Mac)' is no adapter of this machine."
+    }
     if ($plan) { Invoke-Plan $plan; return }
     if ($script:Unread) { return }
     if ($script:Problem -eq 4) { Stop-With 4 "A MAC of this machine $($Sentences[4])" }

@@ -16,7 +16,7 @@ from tree_sitter import Language, Node, Parser
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "-eq": operator.eq, "-ne": operator.ne,
     "-lt": operator.lt, "-le": operator.le, "-gt": operator.gt, "-ge": operator.ge, "-band": operator.and_,
-    "-shr": operator.rshift, "-join": lambda items, glue: glue.join(map(str, items)),
+    "-shr": operator.rshift, "-shl": operator.lshift, "-join": lambda items, glue: glue.join(map(str, items)),
 }  # fmt: skip
 _BINARY = {"comparison_expression", "additive_expression", "multiplicative_expression", "bitwise_expression"}
 _LEVELS = ("_expression", "pipeline", "pipeline_chain")

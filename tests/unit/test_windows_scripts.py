@@ -133,6 +133,13 @@ def test_powershell_knows_whose_an_address_is() -> None:
     assert {mac: decoded(script, MacAddress.parse(mac)) for mac in answers} == answers
 
 
+def test_powershell_knows_masks() -> None:
+    """Of every prefix length."""
+    script = parsed(SEED)
+    masks = [script.call("Format-Address", script.call("Get-Mask", length)) for length in range(33)]
+    assert masks == [str(IPv4Network((0, length)).netmask) for length in range(33)]
+
+
 def test_powershell_prefers_the_pool_that_hands_an_address_out() -> None:
     """A later pool whose ranges hold an address comes before an earlier one whose subnet does."""
     network = IPv4Network("223.0.0.0/8")

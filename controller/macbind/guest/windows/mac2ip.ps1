@@ -100,6 +100,9 @@ function Format-Address([long]$Address) {
     return $octets -join '.'
 }
 
+# The mask of a prefix length, as a number.
+function Get-Mask([long]$Length) { return 4294967296 - ([long]1 -shl (32 - $Length)) }
+
 function Stop-With([int]$Code, [string]$Why) {
     [Console]::Error.WriteLine("mac2ip: $Why")
     exit $Code
@@ -278,7 +281,7 @@ function Test-Plan($Plan) {
 # netsh takes an adapter by its number, so no name needs quotes. One call ends DHCP and replaces address and gateway.
 function Set-Plan($Plan) {
     $name = "name=$(Get-Index $Plan.Adapter)"
-    $mask = Format-Address (4294967296 - [Math]::Pow(2, 32 - $Plan.Length))
+    $mask = Format-Address (Get-Mask $Plan.Length)
     $way = @('gateway=none')
     if ($Plan.Gateway) { $way = "gateway=$($Plan.Gateway)", 'gwmetric=1' }
     Invoke-Netsh set address $name source=static "address=$($Plan.Address)" "mask=$mask" @way

@@ -267,26 +267,21 @@ if "%MAJOR%.%MINOR%"=="6.0" exit /b 0
 set "VALIDATE=validate=no"
 exit /b 0
 
-rem :already: ALREADY=1 if the machine has the address, mask, gateway and first DNS server, from whomever.
+rem :already: ALREADY=1 if the machine has the address, mask, gateway, domain and DNS servers, from whomever. Each value
+rem that ipconfig shows becomes a variable HAS_value. All DNS servers but the first stand on lines without a name.
 :already
 set "ALREADY="
 if defined ASLEEP exit /b 0
-set "DNS1="
-for /f "tokens=1 delims= " %%d in ("%DNS%") do set "DNS1=%%d"
-for /f "tokens=2 delims=:(" %%i in ('ipconfig /all') do call :has "%%i"
-if not defined HAS_ADDRESS exit /b 0
-if not defined HAS_MASK exit /b 0
-if not "%GATEWAY%"=="-" if not defined HAS_GATEWAY exit /b 0
-if defined DNS1 if not defined HAS_DNS exit /b 0
+for /f "tokens=1 delims==" %%v in ('set HAS_ 2^>nul') do set "%%v="
+for /f "tokens=1,2 delims=:(" %%i in ('ipconfig /all') do call :has "%%i" "%%j"
+for %%v in (%ADDRESS% %MASK% %GATEWAY% %SEARCH% %DNS%) do if not "%%v"=="-" if not defined HAS_%%v exit /b 0
 set "ALREADY=1"
 exit /b 0
 :has
-set "VALUE=%~1"
-if "%VALUE:~0,1%"==" " set "VALUE=%VALUE:~1%"
-if "%VALUE%"=="%ADDRESS%" set "HAS_ADDRESS=1"
-if "%VALUE%"=="%MASK%" set "HAS_MASK=1"
-if "%VALUE%"=="%GATEWAY%" set "HAS_GATEWAY=1"
-if "%VALUE%"=="%DNS1%" set "HAS_DNS=1"
+set "VALUE="
+for /f "tokens=1" %%v in ("%~1") do set "VALUE=%%v"
+for /f "tokens=1" %%v in ("%~2") do set "VALUE=%%v"
+set "HAS_%VALUE%=1"
 exit /b 0
 
 rem :address: address, mask and gateway in one call of netsh, then the DNS domain and servers. FAILED is a sentence if
@@ -352,7 +347,6 @@ set "ASLEEP="
 set "UNREAD="
 set "WOKEN="
 set "CNAME="
-for %%v in (ADDRESS MASK GATEWAY DNS) do set "HAS_%%v="
 call :system
 :look
 call :live

@@ -1,6 +1,6 @@
 """The facts of the pools as lines of `cmd`. Pure.
 
-The lines read what `:decode` of the template has set: ``B1`` to ``B6`` are the bytes of the MAC,
+The lines read what `:decode` of `decode.bat` has set: ``B1`` to ``B6`` are the bytes of the MAC,
 ``P2`` and ``P3`` its first two and three bytes as a number, ``N`` the last three.
 """
 

@@ -18,7 +18,7 @@ SCRIPT = batch([SEED, *mac2ip.SCHEMES[1:]])
 VECTORS = batch(mac2ip.SCHEMES)
 
 GUID = "{0A1B2C3D-0000-4000-8000-00000000000A}"
-NAME = "Local Area Connection (2) & more"
+NAME = "Local Area Connection (2) & more!"
 DEVICE = r"PCI\VEN_8086&DEV_100E&SUBSYS_11001AF4&REV_03\3&267a616a&0&18"
 NETWORK = (
     r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\Network\{4D36E972-E325-11CE-BFC1-08002BE10318}"
@@ -33,7 +33,10 @@ DOMAIN = (
     rf'reg add "HKLM\SYSTEM\CurrentControlSet\Services\Tcpip\Parameters\Interfaces\{GUID}"'
     " /v Domain /t REG_SZ /d farm.example.org /f"
 )
-ENABLE, DISABLE = f'devcon enable "@{DEVICE}"', f'devcon disable "@{DEVICE}"'
+ENABLE, DISABLE = (
+    f'netsh interface set interface name="{NAME}" admin={state}' for state in ("enabled", "disabled")
+)
+ENABLE_XP = f'devcon enable "@{DEVICE}"'
 READS = ("getmac", "ipconfig", "reg query", "ping")
 
 
@@ -62,21 +65,40 @@ REG = (
     'for %%w in (%*) do if "%%~w"=="Driver" type driver.txt',
     'for %%w in (%*) do if "%%~w"=="NetworkAddress" if exist written.txt type written.txt',
     'for %%w in (%*) do if "%%~w"=="ConfigFlags" if exist flags.txt type flags.txt',
+    'for %%w in (%*) do if "%%~w"=="CSConfigFlags" if exist csflags.txt type csflags.txt',
     'for %%w in (%*) do if "%%~w"=="/s" type network.txt',
     "exit /b 0",
 )
+SWITCH = (
+    "copy awake.txt getmac.txt >nul",
+    "if exist slow.txt copy slow.txt getmac.txt >nul",
+    "copy asleep.txt getmac.txt >nul",
+)
 DEVCON = (
-    "if %1==enable copy awake.txt getmac.txt >nul",
-    "if %1==disable copy asleep.txt getmac.txt >nul",
+    *(f"if %1=={verb} {line}" for verb, line in zip(("enable", "enable", "disable"), SWITCH, strict=True)),
     "exit /b 0",
 )
 PROGRAMS = {
     "getmac": ("type getmac.txt", "exit /b 0"),
     "ipconfig": ("type ipconfig.txt", "exit /b 0"),
     "reg": REG,
-    "netsh": ("if exist refused.txt exit /b 1", "exit /b 0"),
+    "netsh": (
+        "if exist refused.txt exit /b 1",
+        *(
+            f"if %3==interface if %7=={verb} {line}"
+            for verb, line in zip(("enabled", "enabled", "disabled"), SWITCH, strict=True)
+        ),
+        "if %3==interface exit /b 0",
+        "if not exist early.txt exit /b 0",
+        "del early.txt",
+        "exit /b 1",
+    ),
     "schtasks": ("exit /b 0",),
-    "ping": ("if exist pong.txt type pong.txt", "exit /b 0"),
+    "ping": (
+        "if exist pong.txt type pong.txt",
+        "if %3==127.0.0.1 if exist later.txt copy later.txt getmac.txt >nul",
+        "exit /b 0",
+    ),
 }
 
 
@@ -89,11 +111,14 @@ def scene(mac: str = MINE, *runs: str, version: str = "win10", **files: str) -> 
 def asleep(mac: str, *runs: str, version: str = "win10", shown: str | None = None, **files: str) -> Scene:
     """A machine whose one adapter is disabled, and has this MAC when it is not."""
     shown = row("Disabled", "Disconnected") if shown is None else shown
-    made = scene(mac, *runs, version=version, getmac=shown, asleep=shown, awake=row(mac), **files)
+    state = {"getmac": shown, "asleep": shown, "awake": row(mac), "flags": DISABLED}
+    made = scene(mac, *runs, version=version, **{**state, **files})
     there = {**made.files, **registry("\t" if version.startswith("winxp") else "    ")}
     return replace(made, programs={**PROGRAMS, "devcon": DEVCON}, files=there)
 
 
+HAD = ("10.1.1.3", "255.0.0.0", "10.1.0.1", "10.0.0.53", "10.0.0.54", "farm.example.org")
+DISABLED = "    ConfigFlags    REG_DWORD    0x1\n"
 HAS = f"""
    Connection-specific DNS Suffix  . : farm.example.org
    Physical Address. . . . . . . . . : {MINE}
@@ -102,6 +127,8 @@ HAS = f"""
    Subnet Mask . . . . . . . . . . . : 255.0.0.0
    Default Gateway . . . . . . . . . : 10.1.0.1
    DNS Servers . . . . . . . . . . . : 10.0.0.53
+                                       10.0.0.54
+   NetBIOS over Tcpip. . . . . . . . : Enabled
 """
 PONG = "Reply from 10.1.1.3: bytes=32 time<1ms TTL=128\n"
 WRITTEN = "    NetworkAddress    REG_SZ    00163e010103\n"
@@ -116,6 +143,11 @@ SCENES = {
         ("/decodefile macs.txt", "/decodefile absent.txt"),
         files={"macs.txt": "".join(f"{vector.mac}\n" for vector in mac2ip.vectors())},
     ),
+    "edges": Scene(
+        batch(mac2ip.several()),
+        ("/decodefile macs.txt",),
+        files={"macs.txt": "".join(f"{mac}\n" for mac in mac2ip.edges(mac2ip.several()))},
+    ),
     "odd": Scene(VECTORS, (f"/decode {ODD}", "/decode", "/bogus", "/help")),
     "bare": Scene(batch([BARE]), ("/decode 00:16:3e:05:00:01", "/dryrun"), PROGRAMS, scene().files),
     "enabled": scene(MINE, "", "/dryrun"),
@@ -123,19 +155,31 @@ SCENES = {
     "unknown": scene(OTHER),
     "forbidden": scene(GATEWAY),
     "already": scene(ipconfig=HAS),
-    "stranger's dns": scene(ipconfig=HAS.replace("10.0.0.53", "8.8.8.8")),
+    **{f"not {one}": scene(ipconfig=HAS.replace(one, "")) for one in HAD},
     "refused": scene(refused="yes"),
     "nobody": scene(MINE, "", "/register", "/unregister", nobody="yes"),
     "checked": scene(MINE, "/check", pong=PONG),
+    "checked on XP": scene(MINE, "/check", version="winxp64", pong=PONG),
     "taken": scene(MINE, "/check"),
     "registered": scene(MINE, "/register", "/registerrun", "/unregister", "/register /dryrun"),
     "asleep": asleep(MINE, "/dryrun", ""),
-    "asleep on XP": asleep(MINE, version="winxp64", shown="", flags="    ConfigFlags\tREG_DWORD\t0x1\n"),
+    "asleep on XP": asleep(
+        MINE, version="winxp64", shown="", flags="", csflags="    CSConfigFlags\tREG_DWORD\t0x1\n"
+    ),
+    "slow": asleep(MINE, slow=row("N/A", "Disconnected"), later=row(MINE), early="yes"),
     "asleep, another's": asleep(OTHER),
     "asleep, written down": asleep(MINE, written=WRITTEN),
     "asleep on XP, written down": asleep(MINE, version="winxp64", written=WRITTEN),
-    "getmac fails": asleep(MINE, shown=""),
-    "no devcon": replace(asleep(MINE), programs=PROGRAMS),
+    "getmac fails": asleep(MINE, shown="", flags=""),
+    "gone": asleep(
+        MINE, shown=row(OTHER).replace(NAME, "Another"), flags="    ConfigFlags    REG_DWORD    0x0\n"
+    ),
+    "late": scene(OTHER, "/wait", later=row(MINE)),
+    "never": scene(OTHER, "/wait"),
+    "has, somebody else too": scene(MINE, "/check", "/check /dryrun", ipconfig=HAS),
+    "registered to check": scene(MINE, "/register /check", "/check /registerrun"),
+    "no devcon": replace(asleep(MINE, version="winxp64"), programs=PROGRAMS),
+    "no switch": asleep(MINE, refused="yes"),
 }
 
 
@@ -161,6 +205,16 @@ def test_every_vector_is_decoded_as_by_the_daemon(played: dict[str, list[Outcome
     wanted = [vector.line.split(" ", 1)[1] for vector in mac2ip.vectors()]
     assert decoded.output.splitlines() == wanted
     assert (decoded.code, decoded.errors) == (0, "")
+
+
+def test_edges(played: dict[str, list[Outcome]]) -> None:
+    """On both sides of every edge of ranges, subnets, prefixes and gateways it decides as the pools' facts say."""
+    pools = mac2ip.several()
+    macs = mac2ip.edges(pools)
+    answers = played["edges"][0].output.splitlines()
+    assert [f"{mac} {one}" for mac, one in zip(macs, answers, strict=True)] == [
+        f"{mac} {mac2ip.expected(pools, mac)}" for mac in macs
+    ]
 
 
 def test_spellings_and_refusals(played: dict[str, list[Outcome]]) -> None:
@@ -194,32 +248,59 @@ def test_a_command_line_that_is_not_understood(played: dict[str, list[Outcome]])
 def test_an_enabled_adapter(played: dict[str, list[Outcome]]) -> None:
     """The MAC is read, then one netsh sets address, mask and gateway; names may have spaces, & and brackets."""
     done, dry = played["enabled"]
-    assert (done.code, done.errors, changes(done)) == (0, "", [ADDRESS, *DNS, DOMAIN])
+    assert (done.code, done.errors, changes(done)) == (0, "", [ADDRESS, DOMAIN, *DNS])
     assert done.output == f'mac2ip: "{NAME}" {MINE} 10.1.1.3/8 gateway 10.1.0.1\n'
     assert (dry.code, dry.errors, changes(dry)) == (0, "", [])
-    assert dry.output.splitlines() == [f"would run: {line}" for line in (ADDRESS, *DNS, DOMAIN)]
+    assert dry.output.splitlines() == [f"would run: {line}" for line in (ADDRESS, DOMAIN, *DNS)]
 
 
 def test_an_adapter_without_a_cable(played: dict[str, list[Outcome]]) -> None:
     """getmac does not say which connection it is then, but the registry does."""
     (done,) = played["unplugged"]
-    assert (done.code, changes(done)) == (0, [ADDRESS, *DNS, DOMAIN])
+    assert (done.code, changes(done)) == (0, [ADDRESS, DOMAIN, *DNS])
 
 
-@pytest.mark.parametrize(("name", "code"), [("unknown", 3), ("forbidden", 4), ("getmac fails", 3)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("unknown", 3), ("forbidden", 4), ("getmac fails", 3), ("gone", 3), ("never", 3)]
+)
 def test_nothing_is_touched(played: dict[str, list[Outcome]], name: str, code: int) -> None:
-    """A MAC of no pool, one that is a gateway's, and a getmac that shows nothing change nothing."""
+    """A MAC of no pool or a gateway's, a getmac that shows nothing, an adapter that is no longer there."""
     (done,) = played[name]
     assert (done.code, done.output, changes(done)) == (code, "", [])
     assert done.errors.startswith("mac2ip: ")
 
 
 def test_a_machine_that_has_it_already(played: dict[str, list[Outcome]]) -> None:
-    """A second run changes nothing; if only one value is another's, all are set again."""
-    (again,), (other,) = played["already"], played["stranger's dns"]
+    """A second run changes nothing."""
+    (again,) = played["already"]
     assert (again.code, changes(again)) == (0, [])
     assert again.output == f'mac2ip: "{NAME}" {MINE} has 10.1.1.3/8 already.\n'
-    assert (other.code, changes(other)) == (0, [ADDRESS, *DNS, DOMAIN])
+
+
+@pytest.mark.parametrize("one", HAD)
+def test_a_machine_that_lacks_one_value(played: dict[str, list[Outcome]], one: str) -> None:
+    """All are set again, as after a run that failed half-way."""
+    (done,) = played[f"not {one}"]
+    assert (done.code, changes(done)) == (0, [ADDRESS, DOMAIN, *DNS])
+
+
+def test_an_adapter_that_appears_late(played: dict[str, list[Outcome]]) -> None:
+    """With /wait, one that Windows knows only after half a minute still gets its address, by one more look."""
+    (done,), (never,) = played["late"], played["never"]
+    assert (done.code, changes(done)) == (0, [ADDRESS, DOMAIN, *DNS])
+    assert [call for call in never.calls if call.startswith(("getmac", "ping"))] == [
+        "getmac /fo csv /nh /v",
+        "ping -n 31 127.0.0.1",
+        "getmac /fo csv /nh /v",
+    ]
+
+
+def test_an_address_it_has_and_somebody_else_too(played: dict[str, list[Outcome]]) -> None:
+    """/check also looks at an address that was set at an earlier start."""
+    taken, dry = played["has, somebody else too"]
+    assert (taken.code, changes(taken)) == (5, [f'netsh interface ip set address name="{NAME}" dhcp'])
+    assert (dry.code, changes(dry)) == (0, [])
+    assert dry.output.endswith("has 10.1.1.3/8 already.\n")
 
 
 def test_a_netsh_that_fails(played: dict[str, list[Outcome]]) -> None:
@@ -239,9 +320,10 @@ def test_an_ordinary_user(played: dict[str, list[Outcome]]) -> None:
 def test_an_address_that_somebody_else_has(played: dict[str, list[Outcome]]) -> None:
     """With /check an address that does not come up is given up; one that does is kept."""
     (checked,), (taken,) = ([one[-1]] for one in (played["checked"], played["taken"]))
-    assert (checked.code, changes(checked)) == (0, [ADDRESS, *DNS, DOMAIN])
+    assert (checked.code, changes(checked)) == (0, [ADDRESS, DOMAIN, *DNS])
     assert (taken.code, changes(taken)[-1]) == (5, f'netsh interface ip set address name="{NAME}" dhcp')
-    assert checked.calls[-1] == "ping -n 5 -w 1000 10.1.1.3"
+    assert checked.calls[-1] == "ping -n 5 -w 1000 -S 10.1.1.3 10.1.1.3"
+    assert played["checked on XP"][0].calls[-1] == "ping -n 5 -w 1000  10.1.1.3"
 
 
 def test_it_registers_itself(played: dict[str, list[Outcome]]) -> None:
@@ -251,7 +333,7 @@ def test_it_registers_itself(played: dict[str, list[Outcome]]) -> None:
     first, made = changes(task)
     assert first == 'schtasks /delete /tn "macbind mac2ip" /f'
     assert made.startswith('schtasks /create /ru SYSTEM /sc onstart /tn "macbind mac2ip" /tr "\\"Z:\\')
-    assert made.endswith('\\registered\\mac2ip.bat\\""')
+    assert made.endswith('\\registered\\mac2ip.bat\\" /wait"')
     (key,) = changes(run)
     assert key.startswith(
         'reg add "HKLM\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Run" /v "macbind mac2ip"'
@@ -260,19 +342,35 @@ def test_it_registers_itself(played: dict[str, list[Outcome]]) -> None:
     assert (dry.output.strip(), dry.calls) == (f"would run: {made}", [])
 
 
+def test_what_it_is_registered_with(played: dict[str, list[Outcome]]) -> None:
+    """/check counts for later runs too."""
+    task, run = played["registered to check"]
+    assert changes(task)[-1].endswith('mac2ip.bat\\" /wait /check"')
+    assert changes(run)[-1].endswith('mac2ip.bat\\" /check" /f')
+
+
 def test_a_disabled_adapter_is_enabled_and_read(played: dict[str, list[Outcome]]) -> None:
     """No throw-away address comes first: enabled, read, one address set. A dry run does not even enable it."""
     dry, done = played["asleep"]
     assert (dry.code, changes(dry)) == (0, [])
     assert "it would be enabled" in dry.output
-    assert (done.code, changes(done)) == (0, [ENABLE, ADDRESS, *DNS, DOMAIN])
+    assert (done.code, changes(done)) == (0, [ENABLE, ADDRESS, DOMAIN, *DNS])
+
+
+def test_windows_takes_a_moment(played: dict[str, list[Outcome]]) -> None:
+    """If an adapter that was enabled shows no MAC yet, or takes no address yet, there is one more try for each."""
+    (done,) = played["slow"]
+    pause, look = "ping -n 3 127.0.0.1", "getmac /fo csv /nh /v"
+    calls = [call for call in done.calls if not call.startswith(("reg query", "ipconfig"))]
+    assert calls == [look, ENABLE, look, pause, look, ADDRESS, pause, ADDRESS, DOMAIN, *DNS]
+    assert done.code == 0
 
 
 def test_windows_xp(played: dict[str, list[Outcome]]) -> None:
     """Its registry has tabs, its getmac may show no disabled adapter, its netsh knows no validate."""
     (done,) = played["asleep on XP"]
     older = [line.removesuffix(" validate=no") for line in DNS]
-    assert (done.code, changes(done)) == (0, [ENABLE, ADDRESS, *older, DOMAIN])
+    assert (done.code, changes(done)) == (0, [ENABLE_XP, ADDRESS, DOMAIN, *older])
 
 
 def test_a_disabled_adapter_of_nobody(played: dict[str, list[Outcome]]) -> None:
@@ -285,12 +383,16 @@ def test_a_mac_that_is_written_down(played: dict[str, list[Outcome]]) -> None:
     """It is read while the adapter is disabled. Windows XP sets the address first, later ones enable it first."""
     (late,), (early,) = played["asleep, written down"], played["asleep on XP, written down"]
     older = [line.removesuffix(" validate=no") for line in DNS]
-    assert (late.code, changes(late)) == (0, [ENABLE, ADDRESS, *DNS, DOMAIN])
-    assert (early.code, changes(early)) == (0, [ADDRESS, *older, DOMAIN, ENABLE])
+    assert (late.code, changes(late)) == (0, [ENABLE, ADDRESS, DOMAIN, *DNS])
+    assert (early.code, changes(early)) == (0, [ADDRESS, DOMAIN, *older, ENABLE_XP])
 
 
-def test_without_devcon(played: dict[str, list[Outcome]]) -> None:
-    """netsh enables the adapter where there is no devcon; what still shows no MAC is disabled again."""
-    (done,) = played["no devcon"]
-    switch = f'netsh interface set interface name="{NAME}" admin='
-    assert (done.code, changes(done)) == (3, [f"{switch}enabled", f"{switch}disabled"])
+def test_an_adapter_that_cannot_be_enabled(played: dict[str, list[Outcome]]) -> None:
+    """A sentence says why; on Windows XP that it takes devcon."""
+    (old,), (new,) = played["no devcon"], played["no switch"]
+    assert (old.code, changes(old), "needs devcon.exe" in old.errors) == (1, [], True)
+    assert (new.code, changes(new), new.errors) == (
+        1,
+        [ENABLE],
+        f'mac2ip: "{NAME}": It could not be enabled.\n',
+    )

@@ -4,10 +4,12 @@ It is made from `MacScheme` and `GatewayRule`, so the scripts are checked agains
 """
 
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from macbind.addressing import AddressPlan, AddressRange, MacAddress
+from macbind.errors import InvalidAddress
 from macbind.gateway import GatewayRule
 from macbind.guest.facts import GuestPool
 
@@ -65,6 +67,59 @@ def vectors() -> list[Vector]:
         )
         if address != one.gateway.of(address)
     ]
+
+
+def several() -> list[GuestPool]:
+    """Two pools on one subnet and one beside, with holes, gateways of others, and a pool without a gateway."""
+    first = pool("first", "10.1.0.0/16", "00:16:3e", "10.1.0.1")
+    ranges = tuple(map(AddressRange.parse, ("10.1.1.1-10.1.1.99", "10.1.1.101-10.1.9.255")))
+    second = replace(
+        first, name="second", ranges=(AddressRange.parse("10.1.10.0-10.1.255.254"),), gateway=None
+    )
+    forbidden = tuple(map(IPv4Address, ("10.1.0.0", "10.1.0.1", "10.1.255.255")))
+    other = pool("other", "203.0.113.128/25", "0a:58", "x.x.x.254")
+    others = (GatewayRule.parse("x.x.x.7"), GatewayRule.parse("x.x.12.9"))
+    return [
+        replace(first, ranges=ranges, forbidden=forbidden, others=others[:1]),
+        replace(second, forbidden=forbidden, others=others),
+        other,
+    ]
+
+
+def edges(pools: Sequence[GuestPool]) -> list[MacAddress]:
+    """The MACs on both sides of each edge of pools, subnets and prefixes, and some of anywhere."""
+    chance = random.Random(7)
+    values: set[int] = set()
+    for one in pools:
+        spots = [one.subnet[0], one.subnet[-1], *one.forbidden]
+        spots += [rule.of(part.lo) for rule in one.others for part in one.ranges]
+        spots += [end for part in one.ranges for end in (part.lo, part.hi)]
+        for spot in spots:
+            values |= {one.scheme.offset + int(spot) + step for step in (-256, -1, 0, 1, 256)}
+        start = int.from_bytes(one.scheme.prefix) << (48 - 8 * len(one.scheme.prefix))
+        values |= {start - 1, start, start + (1 << 24) - 1, start + (1 << 24), start + (1 << 32)}
+        values |= {start + chance.getrandbits(24) for _ in range(50)}
+    return [MacAddress(value) for value in sorted(values) if 0 <= value < 1 << 48]
+
+
+def expected(pools: Sequence[GuestPool], mac: MacAddress) -> str:
+    """What a script must print for a MAC, by what `GuestPool` says of addresses; - for a refusal."""
+
+    def addresses(one: GuestPool) -> list[IPv4Address]:
+        try:
+            return [one.scheme.decode(mac)] if mac.is_unicast else []
+        except InvalidAddress:
+            return []
+
+    handed_out = [(one, a) for one in pools for a in addresses(one) if any(a in part for part in one.ranges)]
+    by_hand = [
+        (one, a) for one in pools for a in addresses(one) if a in one.subnet and a not in one.forbidden
+    ]
+    for one, address in (*handed_out, *by_hand):
+        gateway = one.gateway.of(address) if one.gateway else None
+        if address != gateway and not any(rule.is_gateway(address) for rule in one.others):
+            return f"{address}/{one.subnet.prefixlen} {gateway or '-'}"
+    return "-"
 
 
 def table() -> str:

@@ -16,11 +16,12 @@ from tree_sitter import Language, Node, Parser
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "-eq": operator.eq, "-ne": operator.ne,
     "-lt": operator.lt, "-le": operator.le, "-gt": operator.gt, "-ge": operator.ge, "-band": operator.and_,
-    "-shr": operator.rshift, "-join": lambda items, glue: glue.join(map(str, items)),
+    "-shr": operator.rshift, "-shl": operator.lshift, "-join": lambda items, glue: glue.join(map(str, items)),
 }  # fmt: skip
 _BINARY = {"comparison_expression", "additive_expression", "multiplicative_expression", "bitwise_expression"}
 _LEVELS = ("_expression", "pipeline", "pipeline_chain")
 _CONSTANTS = {"true": True, "false": False, "null": None}
+_AUTOMATIC = {*_CONSTANTS, "_", "args", "lastexitcode", "pscommandpath"}
 
 
 class _Return(Exception):
@@ -40,6 +41,8 @@ class Script:
     Attributes:
         faults: Line and text of whatever is no PowerShell, or missing.
         functions: The functions it defines, by name.
+        commands: The commands it runs, and with which parameters.
+        unset: Variables, in lower case, that are read though nothing sets them: names that are misspelt.
     """
 
     def __init__(self, text: str) -> None:
@@ -53,6 +56,12 @@ class Script:
         self.functions = {
             _text(node.named_children[0]): node for node in nodes if node.type == "function_statement"
         }
+        self.commands: dict[str, set[str]] = {}
+        for node in nodes:
+            if node.type == "command" and (name := node.child_by_field_name("command_name")):
+                self.commands.setdefault(_text(name), set()).update(_parameters(node))
+        seen = {name for node in nodes for name in _named(node)}
+        self.unset = seen - {name for node in nodes for name in _set(node)} - _AUTOMATIC
         self._nodes = nodes
         self._globals: dict[str, Any] = {}
 
@@ -205,6 +214,27 @@ def _signature(function: Node) -> tuple[str, Node]:
     (parameter,) = (one for one in _walk(function) if one.type == "script_parameter")
     name = _text(next(one for one in _walk(parameter) if one.type == "variable"))
     return name[1:].lower(), next(one for one in function.named_children if one.type == "script_block")
+
+
+def _parameters(command: Node) -> Iterator[str]:
+    """The names of parameters that stand in a command itself, not in a block or a string of it."""
+    elements = command.child_by_field_name("command_elements")
+    return (
+        (_text(one) for one in elements.children if one.type == "command_parameter") if elements else iter(())
+    )
+
+
+def _named(node: Node) -> Iterator[str]:
+    """The name of a variable, without its scope."""
+    if node.type in {"variable", "braced_variable"}:
+        yield _text(node).strip("$@{}").removeprefix("script:").lower()
+
+
+def _set(node: Node) -> Iterator[str]:
+    """The names of the variables that a node of the tree sets."""
+    if node.type in {"assignment_expression", "foreach_statement", "script_parameter"}:
+        targets = node.named_children if node.type == "script_parameter" else node.named_children[:1]
+        yield from (name for target in targets for one in _walk(target) for name in _named(one))
 
 
 @cache

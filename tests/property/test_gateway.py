@@ -117,8 +117,9 @@ def test_guests_and_dhcpd_agree(
         own = None if guest.gateway is None else guest.gateway.of(address)
         assert own == made.gateway_of(address)
         if address != own:
-            assert any(address in item for item in guest.ranges) == (address in plan)
-            assert (address not in guest.forbidden) == (not plan.forbids(address))
+            gateway = any(rule.is_gateway(address) for rule in guest.others)
+            assert (any(address in item for item in guest.ranges) and not gateway) == (address in plan)
+            assert (address not in guest.forbidden and not gateway) == (not plan.forbids(address))
         elif guest.gateway is not None and guest.gateway in kept:
             assert plan.forbids(address)
 

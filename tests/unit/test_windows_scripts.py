@@ -29,6 +29,36 @@ SPELLINGS = (
     "00:16:3e:01:01:03:04", "0016-3e01-0103",
 )  # fmt: skip
 
+WINDOWS_8 = {
+    "Disable-NetAdapter": "-Confirm",
+    "Enable-NetAdapter": "-Confirm",
+    "ForEach-Object": "",
+    "Get-CimInstance": "-ClassName",
+    "Get-Command": "-ErrorAction -Name",
+    "Get-NetAdapter": "-IncludeHidden",
+    "Get-ScheduledTask": "-ErrorAction -TaskName",
+    "Get-WmiObject": "-Class -ErrorAction -Namespace -Query",
+    "New-Object": "",
+    "New-ScheduledTaskAction": "-Argument -Execute",
+    "New-ScheduledTaskPrincipal": "-LogonType -RunLevel -UserId",
+    "New-ScheduledTaskSettingsSet": "-AllowStartIfOnBatteries -DontStopIfGoingOnBatteries -Priority",
+    "New-ScheduledTaskTrigger": "-AtStartup",
+    "Register-ObjectEvent": "-EventName -InputObject -SourceIdentifier",
+    "Register-ScheduledTask": "-Force -TaskName",
+    "Remove-Event": "",
+    "Rename-Computer": "-Force -NewName",
+    "Set-ItemProperty": "-LiteralPath -Name -Value",
+    "Sort-Object": "-Property",
+    "Unregister-Event": "-SourceIdentifier",
+    "Unregister-ScheduledTask": "-Confirm",
+    "Wait-Event": "-SourceIdentifier -Timeout",
+    "Where-Object": "",
+    "Write-Host": "",
+    "Write-Warning": "",
+    "netsh.exe": "",
+}
+"""Commands and parameters that Windows 8 and Server 2012 have, by Microsoft's reference; looked up by hand."""
+
 
 def parsed(*pools: GuestPool) -> Script:
     """The PowerShell script for these pools, ready to be computed with."""
@@ -72,6 +102,19 @@ def test_powershell_decodes_as_the_daemon_does() -> None:
     assert [f"{one.mac} {decoded(script, one.mac)}" for one in vectors] == [one.line for one in vectors]
 
 
+@pytest.mark.parametrize(
+    "pools", [mac2ip.several(), list(mac2ip.SCHEMES)], ids=["several pools", "whole subnets"]
+)
+def test_powershell_at_the_edges(pools: list[GuestPool]) -> None:
+    """On both sides of every edge of ranges, subnets, prefixes and gateways it decides as the pools' facts say."""
+    script, macs = parsed(*pools), mac2ip.edges(pools)
+    answers = [decoded(script, mac) for mac in macs]
+    wanted = [mac2ip.expected(pools, mac) for mac in macs]
+    assert [f"{mac} {'-' if one in {'3', '4'} else one}" for mac, one in zip(macs, answers, strict=True)] == [
+        f"{mac} {one}" for mac, one in zip(macs, wanted, strict=True)
+    ]
+
+
 def test_powershell_knows_whose_an_address_is() -> None:
     """Ranges first, then the rest of a subnet without what is forbidden; 3 is no pool's, 4 no machine's."""
     script = parsed(PARTS, KVM)
@@ -88,6 +131,13 @@ def test_powershell_knows_whose_an_address_is() -> None:
         "ff:ff:ff:ff:ff:ff": "3",
     }
     assert {mac: decoded(script, MacAddress.parse(mac)) for mac in answers} == answers
+
+
+def test_powershell_knows_masks() -> None:
+    """Of every prefix length."""
+    script = parsed(SEED)
+    masks = [script.call("Format-Address", script.call("Get-Mask", length)) for length in range(33)]
+    assert masks == [str(IPv4Network((0, length)).netmask) for length in range(33)]
 
 
 def test_powershell_prefers_the_pool_that_hands_an_address_out() -> None:
@@ -118,20 +168,44 @@ def test_powershell_reads_the_spellings_the_daemon_reads() -> None:
         assert any(re.search(one, text, re.IGNORECASE) for one in patterns) is good, text
 
 
+def test_powershell_needs_no_more_than_windows_8_has() -> None:
+    """Every command is a function of the script or one that Windows 8 has; no name of a variable is misspelt."""
+    script = parsed(SEED)
+    foreign = {
+        name: " ".join(sorted(parameters))
+        for name, parameters in script.commands.items()
+        if name not in script.functions and name not in {'"Read-$channel"', "$Look"}
+    }
+    assert foreign == WINDOWS_8
+    assert set(script.functions) >= {"Read-Smbios", "Read-Xenstore"}
+    assert script.unset == set()
+
+
 def test_powershell_touches_nothing_before_it_is_sure() -> None:
     """Whatever changes the machine stands in the functions that are called with a plan, or to register."""
     script = parsed(SEED)
-    changing = re.compile(
-        r"\b(?:Set|New|Remove|Rename|Enable|Disable|Register|Unregister)-(?:Net|Dns|Computer|Sched)\w*"
-    )
-    where = {name for name, node in script.functions.items() if changing.search((node.text or b"").decode())}
+    changing = {"Invoke-Netsh", "netsh.exe", "Enable-NetAdapter", "Disable-NetAdapter", "Set-ItemProperty"}
+    changing |= {"Rename-Computer", "Register-ScheduledTask", "Unregister-ScheduledTask"}
+    where = {
+        name
+        for name, node in script.functions.items()
+        if any(one in (node.text or b"").decode() for one in changing)
+    }
     assert where == {
-        "Enable-Adapter",
+        "Find-Asleep",
         "Undo-Enable",
         "Set-Plan",
+        "Invoke-Netsh",
         "Invoke-Plan",
         "Set-Name",
         "Register-Me",
         "Unregister-Me",
     }
     assert not re.search(r"Start-Sleep|-seconds", powershell([SEED]))
+
+
+def test_what_the_task_is_run_with() -> None:
+    """At every start the script waits for its adapter, and does what it was registered with."""
+    register = (parsed(SEED).functions["Register-Me"].text or b"").decode()
+    assert '-File `"$PSCommandPath`" -Wait"' in register
+    assert all(f"if (${one}) {{ $command += ' -{one}' }}" in register for one in ("HostName", "MacOnly"))

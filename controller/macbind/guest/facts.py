@@ -17,18 +17,19 @@ class GuestPool:
 
     A guest's address belongs to the pool whose ranges hold it. An address in no pool's ranges is good as well
     if it lies in a pool's subnet and is not forbidden there: an admin may have reserved it by hand. The first
-    such pool counts.
+    such pool counts. In any case an address that is a gateway by a rule is no machine's. There may be thousands
+    of these, so guests are told the rules.
 
     Attributes:
         name: The pool's name.
         scheme: From MAC to address.
         subnet: Whose mask the guest configures.
-        ranges: What the pool hands out, as few ranges as possible: its gateways by rule may lie inside.
-        forbidden: Addresses of the subnet no machine may have: network, broadcast, gateways. Gateways by the
-            pool's own rule do not stand here: an address that is its own gateway is no machine's.
-        gateway: From address to gateway; None if the pool has none.
+        ranges: What the pool hands out, as few ranges as possible: gateways by rule may lie inside.
+        forbidden: Addresses of the subnet no machine may have: network, broadcast, gateways not made by a rule.
+        gateway: From address to gateway; None if the pool has none. A gateway is its own gateway.
         dns: DNS servers, best first.
         search: The DNS domain.
+        others: Rules by which other pools of the subnet have their gateways.
     """
 
     name: str
@@ -39,28 +40,30 @@ class GuestPool:
     gateway: GatewayRule | None
     dns: tuple[IPv4Address, ...]
     search: str | None
+    others: tuple[GatewayRule, ...] = ()
 
     @classmethod
     def of(cls, pool: Pool) -> GuestPool:
         """The facts of one pool."""
         options = pool.options.over(pool.subnet.options)
-        own = [pool.gateways] if pool.gateways is not None and pool.gateways.own else []
+        rules = [rule for rule in pool.plan.rules if rule.own]
         return cls(
             pool.name,
             pool.plan.scheme,
             pool.plan.subnet,
-            tuple(pool.plan.joined(own)),
+            tuple(pool.plan.joined(rules)),
             tuple(sorted(_forbidden(pool))),
             pool.gateways,
             options.domain_name_servers,
             options.domain_name,
+            tuple(rule for rule in rules if rule != pool.gateways),
         )
 
 
 def _forbidden(pool: Pool) -> frozenset[IPv4Address]:
     """What no machine may have and a guest cannot tell by its own gateway."""
-    others = (rule for rule in pool.plan.rules if rule != pool.gateways)
-    return pool.plan.forbidden.union(one for rule in others for one in rule.gateways(pool.plan.subnet))
+    fixed = (rule for rule in pool.plan.rules if not rule.own and rule != pool.gateways)
+    return pool.plan.forbidden.union(one for rule in fixed for one in rule.gateways(pool.plan.subnet))
 
 
 def guest_pools(pools: Iterable[Pool]) -> tuple[GuestPool, ...]:

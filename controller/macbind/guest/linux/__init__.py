@@ -55,6 +55,7 @@ def _offer(pool: GuestPool) -> str:
         pool.search or "",
         " ".join(f"{one.lo}-{one.hi}" for one in pool.ranges),
         " ".join(map(str, pool.forbidden)),
+        " ".join(map(str, pool.others)),
     )
     return f"  offer {' '.join(map(shlex.quote, words))}"
 

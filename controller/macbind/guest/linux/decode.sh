@@ -58,9 +58,10 @@ gateway_of() {
   done
 }
 
-# offer NAME PREFIX SUBNET LENGTH RULE DNS SEARCH RANGES FORBIDDEN: takes the pool if $mac stands for one of its
-# addresses. In the first round ($round is ranges) that is what the pool hands out; in the second, any address of
-# its subnet that is not forbidden, which an admin may have reserved by hand.
+# offer NAME PREFIX SUBNET LENGTH RULE DNS SEARCH RANGES FORBIDDEN OTHERS: takes the pool if $mac stands for one of
+# its addresses. In the first round ($round is ranges) that is what the pool hands out; in the second, any address of
+# its subnet that is not forbidden, which an admin may have reserved by hand. A gateway by one of the rules OTHERS,
+# which is its own gateway, is never one.
 offer() {
   [ -z "$pool" ] || return 0
   case $mac in "$2":*) ;; *) return 0 ;; esac
@@ -68,7 +69,6 @@ offer() {
   high=
   case $bytes in *:*:*:*) ;; *) high=${3%%.*} ;; esac
   address_of "$bytes" "$high"
-  gateway_of "$5"
   if [ "$round" = ranges ]; then
     inside "$8" || return 0
   elif ! inside "$3"; then
@@ -82,6 +82,14 @@ offer() {
       fi
     done
   fi
+  for one in ${10}; do
+    gateway_of "$one"
+    if [ "$address" = "$gateway" ]; then
+      why="$mac stands for $address, which no machine may have: it is the network's or a gateway's."
+      return 0
+    fi
+  done
+  gateway_of "$5"
   if [ "$address" = "$gateway" ]; then
     why="$mac stands for $address, which is the gateway of its own part of the subnet."
     return 0

@@ -1,7 +1,8 @@
 """The scripts that give a Windows machine the address its MAC stands for: `mac2ip.ps1` and `mac2ip.bat`.
 
-Each is one file of plain ASCII with CRLF at the ends of lines, made from the template beside this module. What it
-knows of the pools is a table in it; everything else is the same for every site.
+Each is one file of plain ASCII with CRLF at the ends of lines, put together from the parts in a folder beside this
+module, so that each can be read by itself. What it knows of the pools is a table in it; everything else is the same
+for every site.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def powershell(pools: Sequence[GuestPool]) -> str:
     Raises:
         InvalidRequest: There is no pool, or one has facts that a script cannot carry.
     """
-    return _render("mac2ip.ps1", pools, {"@TABLE@": table.rows(_checked(pools))})
+    parts = ("decode.ps1", "channels.ps1", "adapters.ps1", "configure.ps1", "main.ps1")
+    return _render("ps1", parts, pools, {"@TABLE@": table.rows(_checked(pools))})
 
 
 def batch(pools: Sequence[GuestPool]) -> str:
@@ -38,7 +40,7 @@ def batch(pools: Sequence[GuestPool]) -> str:
         "@SUBNETS@": batchfile.subnets(checked),
         "@TAKEN@": batchfile.taken(checked),
     }
-    return _render("mac2ip.bat", pools, marks)
+    return _render("cmd", ("decode.bat", "adapters.bat", "configure.bat", "main.bat"), pools, marks)
 
 
 def _checked(pools: Sequence[GuestPool]) -> Sequence[GuestPool]:
@@ -55,8 +57,8 @@ def _checked(pools: Sequence[GuestPool]) -> Sequence[GuestPool]:
     return pools
 
 
-def _render(name: str, pools: Sequence[GuestPool], values: Mapping[str, str]) -> str:
-    """The template with the values in place of their marks."""
+def _render(folder: str, parts: Sequence[str], pools: Sequence[GuestPool], values: Mapping[str, str]) -> str:
+    """The parts, one after the other, with the values in place of their marks."""
     from macbind import __version__
 
     names = ", ".join(_ODD.sub("_", pool.name) for pool in pools)
@@ -65,7 +67,7 @@ def _render(name: str, pools: Sequence[GuestPool], values: Mapping[str, str]) ->
         "@POOLS@": f"the pool {names}" if len(pools) == 1 else f"the pools {names}",
         "@VERSION@": __version__,
     }
-    text = files(__package__).joinpath(name).read_text(encoding="ascii")
+    text = "".join(files(__package__).joinpath(folder, part).read_text(encoding="ascii") for part in parts)
     for mark, value in {**values, **common}.items():
         text = text.replace(mark, value)
     return text.replace("\n", "\r\n")

@@ -1,6 +1,6 @@
 """The facts of the pools as lines of `cmd`. Pure.
 
-The lines read what `:decode` of the template has set: ``B1`` to ``B6`` are the bytes of the MAC,
+The lines read what `:decode` of `decode.bat` has set: ``B1`` to ``B6`` are the bytes of the MAC,
 ``P2`` and ``P3`` its first two and three bytes as a number, ``N`` the last three.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
 
 from macbind.addressing import AddressRange
+from macbind.gateway import GatewayRule
 from macbind.guest.facts import GuestPool
 
 _LOW = (1 << 24) - 1
@@ -53,7 +54,8 @@ def _offer(
         for condition in _inside(item, wide=size == 2):
             yield f'if not defined HIT {mine} {condition} set "HIT={number}"'
     never = [condition for one in forbidden for condition in _inside(AddressRange(one, one), wide=size == 2)]
-    never += filter(None, [_is_gateway(pool)])
+    own = () if pool.gateway is None else (pool.gateway,)
+    never += filter(None, [_is_gateway(rule, pool) for rule in (*pool.others, *own)])
     for condition in never:
         yield f'if "%HIT%"=="{number}" {condition} set "HIT={"never" if last else ""}"'
     if last:
@@ -98,14 +100,10 @@ def _gateway(pool: GuestPool) -> str:
     return ".".join(own if octet is None else str(octet) for octet, own in rule)
 
 
-def _is_gateway(pool: GuestPool) -> str:
-    """The condition that the address is its own gateway; empty if it never is."""
-    if pool.gateway is None:
-        return ""
+def _is_gateway(rule: GatewayRule, pool: GuestPool) -> str:
+    """The condition that the address is a gateway by the rule; empty if it never is."""
     pairs = [
-        (own, str(octet))
-        for octet, own in zip(pool.gateway.octets, _octets(pool), strict=True)
-        if octet is not None
+        (own, str(octet)) for octet, own in zip(rule.octets, _octets(pool), strict=True) if octet is not None
     ]
     if any("%" not in own and own != octet for own, octet in pairs):
         return ""

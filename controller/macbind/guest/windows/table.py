@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from macbind.addressing import AddressRange
+from macbind.gateway import GatewayRule
 from macbind.guest.facts import GuestPool
+
+_ALL = (1 << 32) - 1
 
 
 def rows(pools: Sequence[GuestPool]) -> str:
@@ -24,6 +27,7 @@ def _facts(pool: GuestPool) -> Iterator[str]:
     yield f"Subnet = {_array(_ends([AddressRange.of(pool.subnet)]))}"
     yield f"Forbidden = {_array(map(int, pool.forbidden))}"
     yield f"Length = {pool.subnet.prefixlen}"
+    yield f"Others = {_array(_masks(pool.others))}"
     yield f"Rule = {_array(-1 if octet is None else octet for octet in rule)}"
     yield f"Dns = {_array(_text(str(one)) for one in pool.dns)}"
     yield f"Search = {_text(pool.search or '')}"
@@ -32,6 +36,12 @@ def _facts(pool: GuestPool) -> Iterator[str]:
 def _ends(ranges: Sequence[AddressRange]) -> Iterator[int]:
     for item in ranges:
         yield from (int(item.lo), int(item.hi))
+
+
+def _masks(rules: Sequence[GatewayRule]) -> Iterator[int]:
+    """For each rule, the bits that all its gateways have in common, as a mask, and what they are."""
+    for rule in rules:
+        yield from (_ALL - rule.own, rule.fixed_bits)
 
 
 def _array(items: Iterable[Any]) -> str:

@@ -234,7 +234,7 @@ def test_xenstore_and_a_new_address(box: Box) -> None:
     assert identity.stat().st_mode & 0o777 == 0o600
     assert box.run("--identity").stdout == identity.read_text()
     assert "10.1.1.3/8" in box.run("--identity", "--channels=none").stdout
-    box.run("--probes=0", "--channels=fwcfg,smbios")
+    box.run("--probes=0", "--channels=fw_cfg,smbios")
     assert box.addresses() == [f"{ADDRESS}/8"]
 
 

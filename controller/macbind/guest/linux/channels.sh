@@ -3,7 +3,7 @@
 
 # A channel carries lines key=value: mac, address (with prefix length), gateway, dns, search, hostname, data.KEY.
 
-fwcfg() {
+fw_cfg() {
   file=/sys/firmware/qemu_fw_cfg/by_name/opt/org.macbind/identity/raw
   [ -e /sys/firmware/qemu_fw_cfg ] || modprobe -q qemu_fw_cfg 2>/dev/null
   [ ! -r "$file" ] || cat "$file"

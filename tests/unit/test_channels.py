@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
+from typing import Any
 from uuid import UUID
 from xml.etree import ElementTree
 
@@ -149,7 +150,17 @@ def test_a_full_bus_is_said() -> None:
     """IDE has four places."""
     full = "".join(disk(f"hd{letter}", "ide") for letter in "abcd")
     with pytest.raises(InvalidRequest, match="ide bus has no room"):
-        machine(template("", full), Message((Channel.NOCLOUD,), LINES, SEED))
+        Template(template("", full)).check([Channel.NOCLOUD])
+
+
+def test_oem_strings_of_its_own_count() -> None:
+    """SMBIOS counts strings in a byte: with more, a guest would see the remainder."""
+    own = "".join(f"<entry>{number}</entry>" for number in range(200))
+    found = Template(template(f"<sysinfo type='smbios'><oemStrings>{own}</oemStrings></sysinfo>"))
+    found.check([Channel.SMBIOS], 49)
+    found.check([Channel.FW_CFG], 64)
+    with pytest.raises(InvalidRequest, match="200 OEM strings of its own"):
+        found.check([Channel.SMBIOS], 50)
 
 
 # -- what a template says ------------------------------------------------------------------------------------
@@ -228,6 +239,13 @@ def test_channels_by_name() -> None:
     assert parse_channels(["smbios", "fw_cfg", "smbios"]) == (Channel.SMBIOS, Channel.FW_CFG)
     with pytest.raises(InvalidRequest, match=r"no channel 'SMBIOS'.*fw_cfg, smbios, nocloud, xenstore"):
         parse_channels(["SMBIOS"])
+
+
+@pytest.mark.parametrize("data", [{"rack": 7}, {"rack": None}, {"rack": b"7"}, {7: "rack"}])
+def test_what_is_no_text_is_refused(data: Any) -> None:
+    """A number from somebody's inventory is said to be none, by name."""
+    with pytest.raises(InvalidRequest, match=r"rack|7"):
+        check_data(data)
 
 
 def test_too_much_to_say() -> None:

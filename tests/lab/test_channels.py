@@ -234,7 +234,7 @@ def test_a_guest_reads_what_it_is_told_by_every_channel(site: Site) -> None:
     assert meta["local-hostname"] == "web"
     assert meta["macbind"]["data"] == data
     network = json.loads(shown(site.lab, vm.address, "/seed/vdb/network-config"))
-    assert network["ethernets"]["eth0"]["addresses"] == [f"{vm.address}/8"]
+    assert [one["subnets"][0]["address"] for one in network["config"]] == [f"{vm.address}/8"]
     assert shown(site.lab, vm.address, "/seed/vdb/user-data").decode() == USER_DATA
 
     [disk, seed] = vm.clones

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 from uuid import UUID
 from xml.etree import ElementTree
@@ -12,7 +12,8 @@ import pytest
 
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidRequest
-from macbind.guest.identity import check_data
+from macbind.guest import identity
+from macbind.guest.identity import IDENTITY_LINES, check_data
 from macbind.virt.channels import Channel, Choice, Message, Seed, check_size, parse_channels
 from macbind.virt.domain import Mark, parse_domain
 from macbind.virt.template import Identity, Template
@@ -151,6 +152,15 @@ def test_a_full_bus_is_said() -> None:
     full = "".join(disk(f"hd{letter}", "ide") for letter in "abcd")
     with pytest.raises(InvalidRequest, match="ide bus has no room"):
         Template(template("", full)).check([Channel.NOCLOUD])
+
+
+def test_a_machine_is_told_so_many_lines() -> None:
+    """One that is told everything there is has as many lines as room is left for."""
+    address = IPv4Address("10.1.0.1")
+    everything = identity.Identity(
+        WHO.mac, IPv4Interface("10.1.1.3/16"), address, (address,), "farm.example", "web"
+    )
+    assert len(list(everything.lines())) == IDENTITY_LINES
 
 
 def test_oem_strings_of_its_own_count() -> None:

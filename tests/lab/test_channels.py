@@ -309,6 +309,26 @@ def test_a_machine_that_does_not_start_leaves_no_seed(site: Site) -> None:
     site.libvirtd.virsh("vol-delete", theirs.name, "images")
 
 
+def test_a_file_that_libvirt_does_not_know_stays(site: Site) -> None:
+    """A file of a clone's or seed's name, such as another hypervisor's on shared storage, is a conflict, not a part.
+
+    libvirt looks through a pool after every upload, so it may know the file by the time that parts are deleted.
+    """
+    cases: list[tuple[str, How]] = [
+        ("seed", {"channels": ["nocloud"]}),
+        ("vdb", {}),
+        ("vdb", {"clone": Copying.FULL}),
+    ]
+    for part, how in cases:
+        theirs = site.images / f"macbind-doomed-{part}"
+        theirs.write_text("theirs")
+        with pytest.raises(Conflict, match=f"No volume '{theirs.name}' can be made"):
+            site.launch(site.template, "doomed", **how)
+        assert theirs.read_text() == "theirs"
+        theirs.unlink()
+        site.libvirtd.virsh("pool-refresh", "images")
+
+
 def test_bad_choices_are_refused_before_anything_is_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from labkit.wait import until
 from labkit.xenstored import Xenstored
 from macbind.client import Client
 from macbind.errors import (
+    ConfigError,
     Conflict,
     HypervisorUnavailable,
     InvalidRequest,
@@ -232,7 +234,7 @@ def test_a_guest_reads_what_it_is_told_by_every_channel(site: Site) -> None:
     assert meta["local-hostname"] == "web"
     assert meta["macbind"]["data"] == data
     network = json.loads(shown(site.lab, vm.address, "/seed/vdb/network-config"))
-    assert network["ethernets"]["eth0"]["addresses"] == [f"{vm.address}/8"]
+    assert [one["subnets"][0]["address"] for one in network["config"]] == [f"{vm.address}/8"]
     assert shown(site.lab, vm.address, "/seed/vdb/user-data").decode() == USER_DATA
 
     [disk, seed] = vm.clones
@@ -307,9 +309,36 @@ def test_a_machine_that_does_not_start_leaves_no_seed(site: Site) -> None:
     site.libvirtd.virsh("vol-delete", theirs.name, "images")
 
 
-def test_bad_choices_are_refused_before_anything_is_taken(site: Site) -> None:
+def test_a_file_that_libvirt_does_not_know_stays(site: Site) -> None:
+    """A file of a clone's or seed's name, such as another hypervisor's on shared storage, is a conflict, not a part.
+
+    libvirt looks through a pool after every upload, so it may know the file by the time that parts are deleted.
+    """
+    cases: list[tuple[str, How]] = [
+        ("seed", {"channels": ["nocloud"]}),
+        ("vdb", {}),
+        ("vdb", {"clone": Copying.FULL}),
+    ]
+    for part, how in cases:
+        theirs = site.images / f"macbind-doomed-{part}"
+        theirs.write_text("theirs")
+        with pytest.raises(Conflict, match=f"No volume '{theirs.name}' can be made"):
+            site.launch(site.template, "doomed", **how)
+        assert theirs.read_text() == "theirs"
+        theirs.unlink()
+        site.libvirtd.virsh("pool-refresh", "images")
+
+
+def test_bad_choices_are_refused_before_anything_is_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A channel or data that cannot be is one sentence, and no address is taken."""
     diskless = site.guest.template()
+    busy = "".join(
+        f"<disk type='file' device='cdrom'><target dev='hd{letter}' bus='ide'/></disk>" for letter in "bcd"
+    )
+    disk = "<disk type='file'><source file='/boot'/><target dev='hda' bus='ide'/><readonly/></disk>"
+    full = diskless.replace("<interface", f"{disk}{busy}<interface")
     cases: list[tuple[str, How, str]] = [
         (diskless, {"channels": ["telepathy"]}, "no channel 'telepathy'"),
         (diskless, {"data": {"role": "worker"}}, "no channel that would carry it"),
@@ -320,6 +349,8 @@ def test_bad_choices_are_refused_before_anything_is_taken(site: Site) -> None:
         (diskless, {"channels": ["nocloud"], "seed_pool": "nowhere"}, "no active storage pool 'nowhere'"),
         (diskless, {"channels": ["fw_cfg"], "seed_pool": "images"}, "nocloud only"),
         (diskless, {"channels": ["fw_cfg"], "user_data": USER_DATA}, "User-data is for"),
+        (diskless, {"channels": ["nocloud"], "user_data": "\udcff"}, "user-data is no text"),
+        (full, {"channels": ["nocloud"], "seed_pool": "images"}, "ide bus has no room"),
         (diskless, {"channels": ["xenstore"]}, "channel xenstore is Xen's"),
         (diskless.replace("type='qemu'", "type='xen'"), {"channels": ["fw_cfg"]}, "channel fw_cfg is QEMU's"),
         (diskless.replace("type='qemu'", "type='xen'"), {"channels": ["xenstore"]}, "needs a Xen hypervisor"),
@@ -329,6 +360,8 @@ def test_bad_choices_are_refused_before_anything_is_taken(site: Site) -> None:
         error = site.fails(InvalidRequest, template, **how)
         assert sentence in error.message
         assert error.hint
+    monkeypatch.setitem(sys.modules, "pycdlib", None)
+    site.fails(ConfigError, diskless, channels=["nocloud"], seed_pool="images")
     assert site.client.history() == before
 
 
@@ -336,7 +369,7 @@ def test_from_the_command_line(site: Site, tmp_path: Path) -> None:
     """Channels, data, seed pool, user-data and DHCP options count; mistakes are one sentence and exit code 4."""
     template, script = tmp_path / "web.xml", tmp_path / "user-data"
     template.write_text(site.guest.template())
-    script.write_text(USER_DATA)
+    script.write_text(f"\ufeff{USER_DATA}")
     given = ["launch", str(template), "farm", "web", "--no-ping"]
     channels = ["--channel", "fw_cfg", "--channel", "nocloud", "--seed-pool", "images"]
     told = ["--data", "role=a=b", "--data", "rack=7", "--router", "10.0.0.9", "--hostname", "edge"]
@@ -348,6 +381,11 @@ def test_from_the_command_line(site: Site, tmp_path: Path) -> None:
     assert site.client.get("web").options.to_dict() == {"hostname": "edge", "routers": ["10.0.0.9"]}
     assert seed_of(site.images / "macbind-web-seed")["user-data"].decode() == USER_DATA
     assert "macbind-web-seed deleted" in site.vm("destroy", "web")
+    chosen = "<metadata><channels xmlns='urn:macbind:channels:1' use='fw_cfg'/></metadata>"
+    template.write_text(site.guest.template().replace("<memory", f"{chosen}<memory"))
+    site.vm(*given, "--channel", "none")
+    assert FW_CFG_NAME not in site.xml("web")
+    site.vm("destroy", "web")
     assert "no channel 'mail'" in site.vm(*given, "--channel", "mail", status=4)
     assert "has no '='" in site.vm(*given, "--channel", "fw_cfg", "--data", "role", status=4)
     assert "twice" in site.vm(*given, "--channel", "fw_cfg", "--data", "a=1", "--data", "a=2", status=4)

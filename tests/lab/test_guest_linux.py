@@ -133,5 +133,5 @@ def test_copied_identity_is_not_used(machines: Machines) -> None:
     """A machine that was copied with the identity of another says so of each channel, and follows its MAC."""
     assert "eth0 10.1.1.6/8 00:16:3e:01:01:06" in machines.says("copy", "10.1.1.6")
     said = machines.consoles["copy"].text()
-    for channel in ("fwcfg", "smbios"):
+    for channel in ("fw_cfg", "smbios"):
         assert f"What {channel} says is not used: it is about {FOREIGN}" in said

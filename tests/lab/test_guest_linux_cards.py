@@ -11,7 +11,9 @@ import pytest
 from labkit.mac2ip import SCHEMES
 from labkit.net import Lab, Port
 from labkit.netns import run_command
+from labkit.xenstored import Xenstored
 from macbind.guest.linux import render
+from macbind.virt import xenstore
 
 MAC, ADDRESS = "00:16:3e:01:01:03", "10.1.1.3"
 _ENTER = """
@@ -23,7 +25,7 @@ exec "$@"
 """
 TOOLS = "busybox cat chmod dash env grep hostname id ip ls mkdir mv od readlink rm sh sleep"
 XENSTORE = """#!/bin/sh
-case $0 in *read) cat "{place}/$1" ;; *list) ls "{place}/$1" ;; esac
+case $0 in *read) cat "{place}/$1" ;; *list) [ ! -d "{place}/$1" ] || ls "{place}/$1" ;; esac
 """
 
 
@@ -234,8 +236,29 @@ def test_xenstore_and_a_new_address(box: Box) -> None:
     assert identity.stat().st_mode & 0o777 == 0o600
     assert box.run("--identity").stdout == identity.read_text()
     assert "10.1.1.3/8" in box.run("--identity", "--channels=none").stdout
-    box.run("--probes=0", "--channels=fwcfg,smbios")
+    box.run("--probes=0", "--channels=fw_cfg,smbios")
     assert box.addresses() == [f"{ADDRESS}/8"]
+
+
+def test_what_is_written_into_xenstore_is_read_back(box: Box, tmp_path: Path) -> None:
+    """Domain 0 of a real xenstored is told as a guest is, and the script finds every line to the letter."""
+    lines = [
+        *(f"{key}={value}" for key, value in told(hostname="told").items()),
+        "data.role=worker",
+        "data.role.of=it",
+        "data.only.deep.down=here",
+        "data.awkward=a,b=c \"d\" 'e' <f> & \\g $h %i \\n",
+        "data.empty=",
+    ]
+    (tmp_path / "store").mkdir()
+    with Xenstored(tmp_path / "store") as store:
+        xenstore.tell(0, xenstore.keys(lines), store.socket)
+        for tool in ("xenstore-read", "xenstore-list"):
+            program = tmp_path / "tools" / tool
+            program.write_text(f'#!/bin/sh\nXENSTORED_PATH={store.socket} exec {shutil.which(tool)} "$@"\n')
+            program.chmod(0o755)
+        for shell in ("dash", "busybox sh"):
+            assert sorted(box.run("--identity", shell=shell).stdout.splitlines()) == sorted(lines)
 
 
 def test_gateway_outside_of_the_subnet(box: Box) -> None:

@@ -54,11 +54,20 @@ def converted(directory: Path, identity: Identity, kind: str, distribution: str,
 @pytest.mark.parametrize(
     ("kind", "distribution", "expected"),
     [
-        ("netplan", "ubuntu", ["10.1.1.3/16", "via: 10.1.0.1", "macaddress: 00:16:3e:01:01:03", "10.1.0.3"]),
+        (
+            "netplan",
+            "ubuntu",
+            ["10.1.1.3/16", "gateway4: 10.1.0.1", "macaddress: 00:16:3e:01:01:03", "10.1.0.3"],
+        ),
         (
             "eni",
             "debian",
-            ["iface eth0 inet static", "address 10.1.1.3/16", "10.1.0.1", "dns-search farm.example"],
+            [
+                "iface eth0 inet static",
+                "address 10.1.1.3/16",
+                "    gateway 10.1.0.1",
+                "dns-search farm.example",
+            ],
         ),
         ("networkd", "arch", ["MACAddress=00:16:3e:01:01:03", "Address=10.1.1.3/16", "Gateway=10.1.0.1"]),
         ("sysconfig", "rhel", ["HWADDR=00:16:3e:01:01:03", "IPADDR=10.1.1.3", "255.255.0.0", "10.1.0.1"]),
@@ -73,13 +82,28 @@ def test_every_renderer_configures_the_address(
     assert [part for part in expected if part not in text] == []
 
 
-def test_routes_and_a_gateway_elsewhere(tmp_path: Path) -> None:
-    """A machine's static routes are there beside the default one; a gateway of another subnet is on-link."""
-    far = replace(WEB, gateway=IPv4Address("10.2.0.1"))
-    text = converted(tmp_path, far, "netplan", "ubuntu", StaticRoute.parse("10.9.0.0/16 via 10.1.0.9"))
-    assert "via: 10.1.0.9" in text
-    assert re.search(r"on-link: true\s+to: 0\.0\.0\.0/0\s+via: 10\.2\.0\.1", text)
-    assert text.count("on-link") == 1
+@pytest.mark.parametrize(
+    ("kind", "distribution", "expected"),
+    [
+        ("netplan", "ubuntu", r"to: 10\.9\.0\.0/16\s+via: 10\.1\.0\.9"),
+        ("eni", "debian", r"route add -net 10\.9\.0\.0/16 gw 10\.1\.0\.9"),
+        ("networkd", "arch", r"Destination=10\.9\.0\.0/16\s+Gateway=10\.1\.0\.9"),
+        ("network-manager", "fedora", r"route\d=10\.9\.0\.0/16,10\.1\.0\.9"),
+    ],
+)
+def test_a_default_route_of_the_machines_own(
+    tmp_path: Path, kind: str, distribution: str, expected: str
+) -> None:
+    """Static routes are there beside the gateway; one to everywhere is the gateway, and not there twice."""
+    other = replace(WEB, gateway=IPv4Address("10.1.0.8"))
+    own = [
+        StaticRoute.parse(f"{network} via 10.1.0.{last}")
+        for network, last in (("0.0.0.0/0", 8), ("10.9.0.0/16", 9))
+    ]
+    text = converted(tmp_path, other, kind, distribution, *own)
+    assert re.search(expected, text)
+    assert text.count("10.1.0.8") == 1
+    assert "10.1.0.1\n" not in text
 
 
 def seeded(directory: Path, files: dict[str, bytes]) -> Any:
@@ -98,7 +122,8 @@ def test_cloud_init_reads_what_was_meant(tmp_path: Path) -> None:
     assert (found["id"], found["host"], found["user"]) == (str(INSTANCE), "web", script)
     assert found["meta"]["macbind"]["data"] == dict(WEB.data)
     assert found["meta"]["macbind"]["address"] == "10.1.1.3/16"
-    assert found["network"]["ethernets"]["eth0"]["nameservers"]["search"] == ["farm.example"]
+    [card] = found["network"]["config"]
+    assert card["subnets"][0]["dns_search"] == ["farm.example"]
 
 
 def test_its_own_checker_finds_nothing_wrong(tmp_path: Path) -> None:

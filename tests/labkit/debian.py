@@ -15,6 +15,8 @@ _SYSTEM = "systemd systemd-sysv dbus iproute2 apparmor"
 _DOCUMENTED = "isc-dhcp-server nftables python3-venv python3-libvirt make"
 _MANAGERS = "ifupdown network-manager libpam-systemd netplan.io iputils-arping"
 PACKAGES = (*_SYSTEM.split(), *_DOCUMENTED.split(), *_MANAGERS.split())
+CLOUD = (*_SYSTEM.split(), "ifupdown", "cloud-init", "python3-cffi-backend")
+"""A small machine of a cloud. The last one debootstrap would not find out: others provide what cloud-init needs."""
 """What every Debian has, what our documentation asks for, and what configures networks in one; none of these
 managers starts by itself."""
 _NOT_STARTED = ("NetworkManager", "NetworkManager-dispatcher", "NetworkManager-wait-online", "networking")
@@ -56,7 +58,8 @@ def _debootstrap(target: Path, packages: Sequence[str]) -> None:
     if done.returncode != 0:
         end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
         raise RuntimeError(f"{' '.join(command)}: status {done.returncode}; {log} ends:\n{end}")
-    run_command(["systemctl", f"--root={target}", "disable", *_NOT_STARTED])
+    there = [one for one in _NOT_STARTED if (target / f"lib/systemd/system/{one}.service").exists()]
+    run_command(["systemctl", f"--root={target}", "disable", *there])
     for package in (target / "var/cache/apt/archives").glob("*.deb"):
         package.unlink()
 

@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Any
 from uuid import UUID
 from xml.etree import ElementTree
 
@@ -11,7 +12,8 @@ import pytest
 
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidRequest
-from macbind.guest.identity import check_data
+from macbind.guest import identity
+from macbind.guest.identity import IDENTITY_LINES, check_data
 from macbind.virt.channels import Channel, Choice, Message, Seed, check_size, parse_channels
 from macbind.virt.domain import Mark, parse_domain
 from macbind.virt.template import Identity, Template
@@ -149,7 +151,26 @@ def test_a_full_bus_is_said() -> None:
     """IDE has four places."""
     full = "".join(disk(f"hd{letter}", "ide") for letter in "abcd")
     with pytest.raises(InvalidRequest, match="ide bus has no room"):
-        machine(template("", full), Message((Channel.NOCLOUD,), LINES, SEED))
+        Template(template("", full)).check([Channel.NOCLOUD])
+
+
+def test_a_machine_is_told_so_many_lines() -> None:
+    """One that is told everything there is has as many lines as room is left for."""
+    address = IPv4Address("10.1.0.1")
+    everything = identity.Identity(
+        WHO.mac, IPv4Interface("10.1.1.3/16"), address, (address,), "farm.example", "web"
+    )
+    assert len(list(everything.lines())) == IDENTITY_LINES
+
+
+def test_oem_strings_of_its_own_count() -> None:
+    """SMBIOS counts strings in a byte: with more, a guest would see the remainder."""
+    own = "".join(f"<entry>{number}</entry>" for number in range(200))
+    found = Template(template(f"<sysinfo type='smbios'><oemStrings>{own}</oemStrings></sysinfo>"))
+    found.check([Channel.SMBIOS], 49)
+    found.check([Channel.FW_CFG], 64)
+    with pytest.raises(InvalidRequest, match="200 OEM strings of its own"):
+        found.check([Channel.SMBIOS], 50)
 
 
 # -- what a template says ------------------------------------------------------------------------------------
@@ -228,6 +249,13 @@ def test_channels_by_name() -> None:
     assert parse_channels(["smbios", "fw_cfg", "smbios"]) == (Channel.SMBIOS, Channel.FW_CFG)
     with pytest.raises(InvalidRequest, match=r"no channel 'SMBIOS'.*fw_cfg, smbios, nocloud, xenstore"):
         parse_channels(["SMBIOS"])
+
+
+@pytest.mark.parametrize("data", [{"rack": 7}, {"rack": None}, {"rack": b"7"}, {7: "rack"}])
+def test_what_is_no_text_is_refused(data: Any) -> None:
+    """A number from somebody's inventory is said to be none, by name."""
+    with pytest.raises(InvalidRequest, match=r"rack|7"):
+        check_data(data)
 
 
 def test_too_much_to_say() -> None:

@@ -121,7 +121,7 @@ def test_one_refusal_does_not_hide_the_others() -> None:
         ["--hostname", "a b"],
         ["--hostname=-%"],
         ["--hostname=%%"],
-        ["--channels=fwcfg,telepathy"],
+        ["--channels=fw_cfg,telepathy"],
         ["extra"],
     ],
     ids=" ".join,

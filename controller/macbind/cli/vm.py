@@ -88,7 +88,7 @@ def launch(
         typer.Option(
             "--channel",
             help="Tell it who it is beside its MAC: fw_cfg, smbios, nocloud or xenstore; repeatable. "
-            "By default what the template says.",
+            "none: by nothing. By default what the template says.",
             metavar="KIND",
         ),
     ] = None,
@@ -143,7 +143,7 @@ def launch(
         "on_progress": _tell,
     }
     if channel:
-        how["channels"] = channel
+        how["channels"] = [] if channel == ["none"] else channel
     with _client(socket) as client, _problems_told():
         if count is not None and group is not None:
             made = machine.launch_many(client, what, pool, group, count, **how)
@@ -217,7 +217,8 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_bytes().decode()  # every line end as it is
+        # Every line end as it is; but with Windows' mark before it cloud-init would not know what the text is.
+        return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeError) as error:
         raise InvalidRequest(
             f"{path} cannot be read: {error}.", hint="Give a file with UTF-8 text."

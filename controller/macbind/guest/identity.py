@@ -26,6 +26,8 @@ from types import MappingProxyType
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidRequest
 
+IDENTITY_LINES = 6
+"""So many lines say who a machine is, at most; the others are its data."""
 MAX_KEY = 64
 MAX_VALUE = 1024
 MAX_DATA = 64
@@ -44,17 +46,21 @@ def check_data(data: Mapping[str, str]) -> Mapping[str, str]:
             f"{len(data)} entries are too many for a machine.", hint=f"Give it at most {MAX_DATA}."
         )
     for key, value in data.items():
-        if len(key) > MAX_KEY or not _KEY.fullmatch(key):
+        if not _is_text(key, _KEY, MAX_KEY):
             raise InvalidRequest(
                 f"{key!r} cannot be a key of a machine's data.",
                 hint=f"Use 1 to {MAX_KEY} letters, digits and . _ -, beginning with a letter or digit.",
             )
-        if len(value) > MAX_VALUE or not _VALUE.fullmatch(value) or value != value.strip():
+        if not _is_text(value, _VALUE, MAX_VALUE) or value != value.strip():
             raise InvalidRequest(
                 f"The value of {key!r} cannot be handed to a machine.",
-                hint=f"Use at most {MAX_VALUE} printable ASCII characters on one line, without spaces around.",
+                hint=f"Give text: at most {MAX_VALUE} printable ASCII characters on one line, no spaces around.",
             )
     return data
+
+
+def _is_text(given: object, pattern: re.Pattern[str], longest: int) -> bool:
+    return isinstance(given, str) and len(given) <= longest and pattern.fullmatch(given) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """The files of a seed disk, as cloud-init's NoCloud data source reads them. Pure.
 
 They are YAML by format and JSON by notation, which is YAML as well and leaves no question of quoting. Sources:
-cloud-init's documentation, "NoCloud" and "Networking config Version 2".
+cloud-init's documentation, "NoCloud" and "Networking config Version 1". In version 1 a gateway is one: the default route of
+version 2 becomes a call of ``route`` under ifupdown, a program that Debian no longer installs, and version 2's ``gateway4``
+is deprecated.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,6 @@ from macbind.options import StaticRoute
 VOLUME_ID = "CIDATA"
 """By this label cloud-init finds the disk."""
 NO_USER_DATA = "#cloud-config\n{}\n"
-_EVERYWHERE = "0.0.0.0/0"  # older releases do not know netplan's "default"
 
 
 def seed_files(
@@ -40,7 +40,7 @@ def seed_files(
     """
     files = {
         "meta-data": _yaml(_meta_data(identity, instance)),
-        "network-config": _yaml({"version": 2, "ethernets": {nic: _ethernet(identity, nic, routes)}}),
+        "network-config": _yaml({"version": 1, "config": [_card(identity, nic, routes)]}),
         "user-data": NO_USER_DATA if user_data is None else user_data,
     }
     return {name: text.encode() for name, text in files.items()}
@@ -62,27 +62,26 @@ def _meta_data(identity: Identity, instance: UUID) -> dict[str, Any]:
     return known | {"macbind": own | {"data": dict(identity.data)}}
 
 
-def _ethernet(identity: Identity, nic: str, routes: Iterable[StaticRoute]) -> dict[str, Any]:
-    ethernet: dict[str, Any] = {
-        "match": {"macaddress": str(identity.mac)},
-        "set-name": nic,
-        "dhcp4": False,
-        "addresses": [str(identity.interface)],
-    }
-    ways = [(str(route.destination), route.gateway) for route in routes]
-    if identity.gateway is not None and _EVERYWHERE not in dict(ways):
-        ways.insert(0, (_EVERYWHERE, identity.gateway))
+def _card(identity: Identity, nic: str, routes: Iterable[StaticRoute]) -> dict[str, Any]:
+    subnet: dict[str, Any] = {"type": "static", "address": str(identity.interface)}
+    if identity.gateway is not None:
+        subnet["gateway"] = str(identity.gateway)
+    ways = [
+        _route(route) for route in routes if route.destination.prefixlen
+    ]  # the default one is the gateway
     if ways:
-        ethernet["routes"] = [_route(identity, to, gateway) for to, gateway in ways]
-    servers: dict[str, Any] = {}
+        subnet["routes"] = ways
     if identity.dns:
-        servers["addresses"] = list(map(str, identity.dns))
+        subnet["dns_nameservers"] = list(map(str, identity.dns))
     if identity.search is not None:
-        servers["search"] = [identity.search]
-    return ethernet | ({"nameservers": servers} if servers else {})
+        subnet["dns_search"] = [identity.search]
+    return {"type": "physical", "name": nic, "mac_address": str(identity.mac), "subnets": [subnet]}
 
 
-def _route(identity: Identity, to: str, gateway: IPv4Address) -> dict[str, Any]:
-    route: dict[str, Any] = {"to": to, "via": str(gateway)}
-    # A gateway of another subnet is on the same wire all the same, or dhcpd could not name it either.
-    return route if gateway in identity.interface.network else route | {"on-link": True}
+def _route(route: StaticRoute) -> dict[str, str]:
+    network = route.destination
+    return {
+        "network": str(network.network_address),
+        "netmask": str(network.netmask),
+        "gateway": str(route.gateway),
+    }

@@ -18,7 +18,7 @@ from macbind.machine.values import Machine, OnProgress, Progress, Step, Wait
 from macbind.model import Allocation
 from macbind.reach import EchoSocket, connects
 from macbind.virt import running, xenstore
-from macbind.virt.channels import Channel, Message, Seed, check_size
+from macbind.virt.channels import Channel, Message, Seed
 from macbind.virt.clone import Clone, Copying, Original, delete_clone, make_clone
 from macbind.virt.connection import Hypervisor
 from macbind.virt.domain import Mark, domain_name
@@ -140,8 +140,6 @@ class Journey:
         disk = None
         if Channel.NOCLOUD in telling.channels:
             disk = self._seed(telling.seed_image(who, told, self._uuid))
-        if {Channel.FW_CFG, Channel.SMBIOS} & {*telling.channels}:
-            check_size(lines)
         before_it_runs = None
         if Channel.XENSTORE in telling.channels:
             values = xenstore.keys(lines)

@@ -97,9 +97,10 @@ def plan_telling(hypervisor: Hypervisor, template: Template, originals: list[Ori
     channels = (
         choice.channels if chosen is None else parse_channels([chosen] if isinstance(chosen, str) else chosen)
     )
-    data = check_data({**choice.data, **how.get("data", {})})
+    more = how.get("data") or {}
+    data = check_data({**choice.data, **more})
     user_data, pool = how.get("user_data"), how.get("seed_pool")
-    if how.get("data") and not channels:
+    if more and not channels:
         raise InvalidRequest(
             "There is data for the machine, and no channel that would carry it.",
             hint=f"Choose one with --channel, or in the template: {', '.join(Channel)}.",
@@ -109,11 +110,9 @@ def plan_telling(hypervisor: Hypervisor, template: Template, originals: list[Ori
             f"{'User-data' if user_data is not None else 'A pool for seed disks'} is for the channel nocloud only.",
             hint="Choose it: --channel nocloud.",
         )
-    if user_data is not None and len(user_data.encode()) > MAX_USER_DATA:
-        raise InvalidRequest(
-            f"The user-data has more than {MAX_USER_DATA >> 20} MiB.", hint="Let the machine fetch the rest."
-        )
-    template.check(channels)
+    if user_data is not None:
+        _check_user_data(user_data)
+    template.check(channels, len(data))
     lines = [f"data.{key}={value}" for key, value in data.items()]
     if Channel.FW_CFG in channels or Channel.SMBIOS in channels:
         check_size(lines)
@@ -122,8 +121,22 @@ def plan_telling(hypervisor: Hypervisor, template: Template, originals: list[Ori
         _refuse_remote_xen(hypervisor.uri)
     seed_pool = ""
     if Channel.NOCLOUD in channels:
+        seed.image({})  # what that needs is found out now
         seed_pool = seed.choose_pool(hypervisor, pool or choice.seed_pool, originals)
     return Telling(channels, data, seed_pool, user_data, f"eth{template.nic}")
+
+
+def _check_user_data(user_data: str) -> None:
+    try:
+        size = len(user_data.encode())
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise InvalidRequest(
+            f"The user-data is no text: {error}.", hint="Give a text, as UTF-8 has it."
+        ) from None
+    if size > MAX_USER_DATA:
+        raise InvalidRequest(
+            f"The user-data has more than {MAX_USER_DATA >> 20} MiB.", hint="Let the machine fetch the rest."
+        )
 
 
 def _refuse_remote_xen(uri: str) -> None:

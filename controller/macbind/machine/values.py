@@ -202,7 +202,7 @@ class How(TypedDict, total=False):
     options: DhcpOptions
     ttl_s: float | None
     channels: Sequence[Channel | str] | None
-    data: Mapping[str, str]
+    data: Mapping[str, str] | None
     seed_pool: str | None
     user_data: str | None
     on_progress: OnProgress | None

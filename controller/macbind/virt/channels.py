@@ -22,7 +22,7 @@ from types import MappingProxyType
 from xml.etree.ElementTree import Element, SubElement
 
 from macbind.errors import InvalidRequest
-from macbind.guest.identity import check_data
+from macbind.guest.identity import IDENTITY_LINES, check_data
 from macbind.virt.domain import QEMU_NAMESPACE
 
 CHANNELS_NAMESPACE = "urn:macbind:channels:1"
@@ -49,6 +49,7 @@ _PREFIXES = {"virtio": "vd", "ide": "hd", "xen": "xvd"}  # of the others: sd
 _CDROM_BUSES = ("ide", "sata", "scsi", "usb")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MOST_IDE = 4
+_MOST_STRINGS = 255  # their number is one byte; QEMU would write its remainder
 
 
 class Channel(StrEnum):
@@ -135,8 +136,13 @@ def choice_in(root: Element) -> Choice:
     )
 
 
-def check_channels(root: Element, channels: Iterable[Channel]) -> None:
+def check_channels(root: Element, channels: Iterable[Channel], keys: int = 0) -> None:
     """Checks that a template's machines can have these channels.
+
+    Args:
+        root: The template, from which :func:`forget` has taken what an earlier launch put in.
+        channels: The channels.
+        keys: How much data they are to carry beside who the machine is.
 
     Raises:
         InvalidRequest: They cannot; the hint says what can be.
@@ -159,6 +165,14 @@ def check_channels(root: Element, channels: Iterable[Channel]) -> None:
                 "The template shows its machines the SMBIOS tables of the host, to which nothing can be added.",
                 hint="Use another channel, or remove <smbios mode='host'/> from the template.",
             )
+        own = len(root.findall("./sysinfo[@type='smbios']/oemStrings/entry"))
+        if channel is Channel.SMBIOS and own + IDENTITY_LINES + keys > _MOST_STRINGS:
+            raise InvalidRequest(
+                f"The template has {own} OEM strings of its own, and no room for {keys} keys besides.",
+                hint=f"SMBIOS counts {_MOST_STRINGS} at most; use another channel.",
+            )
+        if channel is Channel.NOCLOUD:
+            _free_target(root, _bus(root))
 
 
 def check_size(lines: Iterable[str]) -> None:

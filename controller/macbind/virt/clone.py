@@ -7,7 +7,8 @@ copy depends on nothing. Names are derived from the machine's, so that they are 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -175,20 +176,39 @@ def make_clone(hypervisor: Hypervisor, original: Original, clone: Clone, copying
     connection = hypervisor.connection
     with hypervisor.doing(f"The template's {original.disk} could not be copied", step="clone"):
         pool = connection.storagePoolLookupByName(original.pool)
-        try:
+        with making(clone):
             if copying is Copying.LINKED:
                 pool.createXML(_volume_xml(original, clone, linked=True), 0)
             else:
                 source = pool.storageVolLookupByName(original.volume)
                 pool.createXMLFrom(_volume_xml(original, clone, linked=False), source, 0)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_STORAGE_VOL_EXIST:
-                raise
+
+
+@contextmanager
+def making(clone: Clone) -> Iterator[None]:
+    """Tells apart the errors with which libvirt makes no volume: whatever has the name then is another's.
+
+    Raises:
+        Conflict: Nothing was made.
+    """
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        code = error.get_error_code()
+        if code == libvirt.VIR_ERR_STORAGE_VOL_EXIST:
             raise Conflict(
                 f"There is a volume '{clone.volume}' in the storage pool '{clone.pool}' already.",
                 hint="A machine of this name was never destroyed: `macbind vm destroy` deletes what is left of it.",
                 volume=clone.path,
             ) from error
+        if code == libvirt.VIR_ERR_OPERATION_INVALID:  # there is such a file that the pool does not know
+            raise Conflict(
+                f"No volume '{clone.volume}' can be made in the storage pool '{clone.pool}': "
+                f"{error.get_error_message()}.",
+                hint="Delete that file if nobody needs it; and the pool must be active.",
+                volume=clone.path,
+            ) from error
+        raise
 
 
 def _volume_xml(original: Original, clone: Clone, *, linked: bool) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from macbind.errors import ConfigError, Conflict, InvalidRequest
+from macbind.errors import ConfigError, InvalidRequest
 from macbind.guest.nocloud import VOLUME_ID
 from macbind.virt.channels import SEED_TARGET, Seed
-from macbind.virt.clone import CLONE_PREFIX, Clone, Original
+from macbind.virt.clone import CLONE_PREFIX, Clone, Original, making
 from macbind.virt.connection import Hypervisor, libvirt
 
 _PIECE = 64 << 10
@@ -88,18 +88,9 @@ def send_seed(hypervisor: Hypervisor, seed: Clone, content: bytes) -> Seed:
     """
     connection = hypervisor.connection
     with hypervisor.doing(f"The seed disk {seed.path} could not be made", step="seed"):
-        try:
-            volume = connection.storagePoolLookupByName(seed.pool).createXML(
-                _volume_xml(seed, len(content)), 0
-            )
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_STORAGE_VOL_EXIST:
-                raise
-            raise Conflict(
-                f"There is a volume '{seed.volume}' in the storage pool '{seed.pool}' already.",
-                hint="A machine of this name was never destroyed: `macbind vm destroy` deletes what is left of it.",
-                volume=seed.path,
-            ) from error
+        pool = connection.storagePoolLookupByName(seed.pool)
+        with making(seed):
+            volume = pool.createXML(_volume_xml(seed, len(content)), 0)
         kind = volume.info()[0]
         if kind not in _ATTACHABLE:
             raise InvalidRequest(

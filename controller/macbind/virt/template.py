@@ -104,9 +104,9 @@ class Template:
         self.choice = choice_in(self._root)
         forget(self._root)
 
-    def check(self, channels: Iterable[Channel]) -> None:
+    def check(self, channels: Iterable[Channel], keys: int = 0) -> None:
         """Checks that its machines can have these channels; see :func:`~macbind.virt.channels.check_channels`."""
-        check_channels(self._root, channels)
+        check_channels(self._root, channels, keys)
 
     @property
     def nic(self) -> int:

@@ -3,7 +3,7 @@
 
 # A channel carries lines key=value: mac, address (with prefix length), gateway, dns, search, hostname, data.KEY.
 
-fwcfg() {
+fw_cfg() {
   file=/sys/firmware/qemu_fw_cfg/by_name/opt/org.macbind/identity/raw
   [ -e /sys/firmware/qemu_fw_cfg ] || modprobe -q qemu_fw_cfg 2>/dev/null
   [ ! -r "$file" ] || cat "$file"
@@ -55,12 +55,26 @@ oem_strings() {
 xenstore() {
   command -v xenstore-read >/dev/null 2>&1 || return 0
   for key in mac address gateway dns search hostname; do
-    value=$(xenstore-read "vm-data/macbind/$key" 2>/dev/null) && printf '%s=%s\n' "$key" "$value"
+    value=$(node "$key") && printf '%s=%s\n' "$key" "$value"
   done
-  for key in $(xenstore-list vm-data/macbind/data 2>/dev/null); do
-    value=$(xenstore-read "vm-data/macbind/data/$key" 2>/dev/null) && printf 'data.%s=%s\n' "$key" "$value"
-  done
+  below data data
 }
+
+# node PATH: what Xenstore has there. Without -R Xen's own tool doubles backslashes; tools of others may not know -R.
+node() {
+  xenstore-read -R "vm-data/macbind/$1" 2>/dev/null || xenstore-read "vm-data/macbind/$1" 2>/dev/null
+}
+
+# below KEY PATH: the lines of all keys below one. Dots in a key are levels in Xenstore, so a name may be no key itself
+# but only the place of others; it has no value then.
+below() (
+  for name in $(xenstore-list "vm-data/macbind/$2" 2>/dev/null); do
+    value=$(node "$2/$name") || continue
+    inner=$(below "$1.$name" "$2/$name")
+    [ -z "$value" ] && [ -n "$inner" ] || printf '%s=%s\n' "$1.$name" "$value"
+    [ -z "$inner" ] || printf '%s\n' "$inner"
+  done
+)
 
 # identify: sets $told_by and the $told_... values from the first channel whose word can be taken, and $refusals, what
 # is wrong with the others.

@@ -24,7 +24,7 @@ Usage: mac2ip [OPTION]...           give this machine its address
   --probes N              ask the network N times, a second each, whether somebody else has the address (default 1);
                           0: do not ask
   --wait SECONDS          wait so long for the interface to appear (default 0)
-  --channels LIST         where to look for what the host says, of fwcfg,smbios,xenstore (default: all); none: only
+  --channels LIST         where to look for what the host says, of fw_cfg,smbios,xenstore (default: all); none: only
                           the MAC counts
   -h, --help, --version
 

@@ -1,7 +1,7 @@
 
 # -- what was asked for -------------------------------------------------------------------------------------------
 
-dry=no persist=none naming=auto probes=1 wait=0 channels='fwcfg smbios xenstore' show=no
+dry=no persist=none naming=auto probes=1 wait=0 channels='fw_cfg smbios xenstore' show=no
 added='' raised='' manager=none
 
 misused() {
@@ -47,7 +47,7 @@ while [ $# -gt 0 ]; do
           channels=$(printf '%s ' $2)
           IFS=$plain_ifs
           for one in $channels; do
-            case $one in fwcfg | smbios | xenstore) ;; *) misused "'$one' is no channel." ;; esac
+            case $one in fw_cfg | smbios | xenstore) ;; *) misused "'$one' is no channel." ;; esac
           done
           ;;
         *) misused "'$2' is no value for $1." ;;

@@ -1,9 +1,9 @@
 """The files of a seed disk, as cloud-init's NoCloud data source reads them. Pure.
 
 They are YAML by format and JSON by notation, which is YAML as well and leaves no question of quoting. Sources:
-cloud-init's documentation, "NoCloud" and "Networking config Version 1". In version 1 a gateway is one: the default route of
-version 2 becomes a call of ``route`` under ifupdown, a program that Debian no longer installs, and version 2's ``gateway4``
-is deprecated.
+cloud-init's documentation, "NoCloud" and "Networking config Version 1". In version 1 a gateway is one: the default
+route of version 2 becomes a call of ``route`` under ifupdown, a program that Debian no longer installs, and version
+2's ``gateway4`` is deprecated.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ mount --no-mtab --bind "$1/firmware" /sys/firmware
 shift
 exec "$@"
 """
-TOOLS = "busybox cat chmod dash env grep hostname id ip ls mkdir mv od readlink rm sh sleep"
+TOOLS = "busybox cat chmod cp dash env grep hostname id ip ls mkdir mv od readlink rm sh sleep"
 XENSTORE = """#!/bin/sh
 case $0 in *read) cat "{place}/$1" ;; *list) ls "{place}/$1" ;; esac
 """

@@ -1,6 +1,7 @@
 """The script for Linux by itself: what it makes of MACs, in both shells it is written for, and how it refuses."""
 
 import random
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,8 +15,8 @@ from macbind.errors import InvalidAddress
 from macbind.guest.facts import GuestPool
 from macbind.guest.linux import render, unit
 
-SHELLS = [["dash"], ["busybox", "sh"]]
-both_shells = pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+SHELLS = [["dash"], ["busybox", "sh"], ["bash", "--posix"]]
+each_shell = pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 
 
 def run(
@@ -52,7 +53,7 @@ def expected(pools: Sequence[GuestPool], mac: MacAddress) -> str:
     return "-"
 
 
-@both_shells
+@each_shell
 def test_every_vector_is_decoded_as_the_daemon_does(shell: list[str]) -> None:
     """The 3,000 MACs of the common table stand for the addresses and gateways that macbind itself computes."""
     table = vectors()
@@ -95,7 +96,7 @@ def edges(pools: Sequence[GuestPool]) -> list[MacAddress]:
     return [MacAddress(value) for value in sorted(values) if 0 <= value < 1 << 48]
 
 
-@both_shells
+@each_shell
 @pytest.mark.parametrize("pools", [several(), list(SCHEMES)], ids=["several pools", "whole subnets"])
 def test_edges_of_pools_subnets_and_prefixes(shell: list[str], pools: list[GuestPool]) -> None:
     """On both sides of every edge the script decides as the pools' facts say: handed out, by hand, or refused."""
@@ -109,7 +110,7 @@ def test_edges_of_pools_subnets_and_prefixes(shell: list[str], pools: list[Guest
     assert done.returncode in {3, 4}
 
 
-@both_shells
+@each_shell
 @pytest.mark.parametrize(
     "text", ["00:16:3E:01:01:03", "0:16:3e:1:1:3", "00-16-3e-01-01-03", "0016.3e01.0103", "00163E010103"]
 )
@@ -119,7 +120,7 @@ def test_macs_are_read_in_every_spelling(shell: list[str], text: str) -> None:
     assert run(shell, SCHEMES, "--decode", text).stdout == "10.1.1.3/8 10.1.0.1\n"
 
 
-@both_shells
+@each_shell
 @pytest.mark.parametrize(
     ("mac", "status", "sentence"),
     [
@@ -157,7 +158,7 @@ def test_one_refusal_does_not_hide_the_others() -> None:
     assert done.returncode == 3
 
 
-@both_shells
+@each_shell
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -170,6 +171,7 @@ def test_one_refusal_does_not_hide_the_others() -> None:
         ["--hostname", "a b"],
         ["--hostname=-%"],
         ["--hostname=%%"],
+        ["--hostname", "a" * 48 + "%"],
         ["--channels=fwcfg,telepathy"],
         ["extra"],
     ],
@@ -198,7 +200,7 @@ def test_every_exit_status_is_in_the_help() -> None:
     assert run(["dash"], SCHEMES, "--version").stdout.startswith("mac2ip (macbind ")
 
 
-@both_shells
+@each_shell
 def test_shells_can_read_it(shell: list[str]) -> None:
     """Neither shell finds a fault in it without running it."""
     done = subprocess.run(
@@ -232,3 +234,9 @@ def test_the_unit_is_before_every_network_manager() -> None:
     """What orders it before them is what systemd provides for that."""
     assert "Before=network-pre.target" in unit()
     assert "Wants=network-pre.target" in unit()
+    assert "Before=network-pre.target systemd-resolved.service" in unit()
+
+
+def test_nothing_is_to_be_written_to_be_read() -> None:
+    """But for the usage there are no here-documents, for which many shells make files: /tmp may be read-only."""
+    assert re.findall(r"<<\W?[A-Z]+", render(several())) == ["<<'END"]

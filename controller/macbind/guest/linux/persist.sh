@@ -62,7 +62,9 @@ withdraw() {
   clear_for_networkmanager
   clear_for_ifcfg
   drop /etc/netplan/90-macbind.yaml
-  drop /etc/network/interfaces.d/macbind
+  if [ -e /etc/network/interfaces.d/macbind ]; then # it stays: to some, a file that is to be read must be there
+    put /etc/network/interfaces.d/macbind 644 '# Written by mac2ip, which has no address for this machine.'
+  fi
   [ -z "$begun" ] || reread
   begun=''
   rm -rf "$state/undo"
@@ -97,11 +99,12 @@ clear_others() {
 
 clear_for_networkd() { clear_others /etc/systemd/network/05-macbind- .network; }
 
+# By name as well: what lies on the card, such as a bridge, has the same MAC.
 write_for_networkd() {
   text="# Written by mac2ip.
 [Match]
 MACAddress=$mac
-Type=ether
+Name=$interface
 
 [Network]
 DHCP=no
@@ -235,6 +238,15 @@ silence() {
   [ "$found" = no ] || put "$1" same "$text"
 }
 
+# mask_of LENGTH: sets $mask.
+mask_of() {
+  mask='' left=$1
+  for _ in 1 2 3 4; do
+    octet=$((left >= 8 ? 255 : 256 - (1 << (8 - left))))
+    mask=$mask${mask:+.}$octet left=$((left >= 8 ? left - 8 : 0))
+  done
+}
+
 # read_words LINE: sets $word, $second and $third.
 read_words() {
   set -f
@@ -247,12 +259,7 @@ read_words() {
 # What mac2ip configured at run time would be in the way of ifup, which adds and does not replace. And a stanza is for
 # the name of a card: in a copy of this image, that card is another machine's.
 write_for_ifupdown() {
-  mask=''
-  left=$length
-  for _ in 1 2 3 4; do
-    octet=$((left >= 8 ? 255 : 256 - (1 << (8 - left))))
-    mask=$mask${mask:+.}$octet left=$((left >= 8 ? left - 8 : 0))
-  done
+  mask_of "$length"
   ifupdown_text="$ifupdown_text
 auto $interface
 iface $interface inet static
@@ -287,6 +294,7 @@ clear_for_ifcfg() {
 }
 
 write_for_ifcfg() {
+  mask_of "$length"
   text="# Written by mac2ip.
 DEVICE=$interface
 HWADDR=$mac
@@ -294,7 +302,8 @@ TYPE=Ethernet
 ONBOOT=yes
 BOOTPROTO=none
 IPADDR=$address
-PREFIX=$length${gateway:+
+PREFIX=$length
+NETMASK=$mask${gateway:+
 GATEWAY=$gateway}"
   [ "$order" = 0 ] || text="$text
 DEFROUTE=no"

@@ -65,7 +65,7 @@ keep_defaults() {
 
 # free METRIC: whether no card but those of the plan has a default route of this metric, which ours would replace.
 free() {
-  defaults | {
+  defaults | ( # not {}: some shells would run that themselves, and end here
     while read -r route; do
       device=${route##* dev }
       case "$ours" in *" ${device%% *} "*) continue ;; esac
@@ -76,12 +76,12 @@ free() {
       esac
     done
     exit 0
-  }
+  )
 }
 
 # routed INTERFACE GATEWAY METRIC: whether there is such a default route. A metric of 0 is not shown.
 routed() {
-  ip -4 route show dev "$1" 2>/dev/null | {
+  ip -4 route show dev "$1" 2>/dev/null | (
     while read -r line; do
       case "$line " in
         "default via $2 "*" metric $3 "*) exit 0 ;;
@@ -90,7 +90,7 @@ routed() {
       esac
     done
     exit 1
-  }
+  )
 }
 
 # forget INTERFACE ADDRESS/LENGTH: takes away the address that an earlier run gave, if it was another.
@@ -182,10 +182,7 @@ resolve_by_resolvconf() {
 }
 
 resolve_by_file() {
-  kept=$(while read -r line; do
-    case $line in options* | sortlist*) printf '\n%s' "$line" ;; esac
-  done </etc/resolv.conf) 2>/dev/null
-  text=$(resolv_lines)$kept
+  text=$(resolv_lines)$(resolver_options)
   # A link, or a file that something is mounted on, stays what it is.
   case $link in
     /*) write "$link" same "$text" ;;
@@ -198,6 +195,14 @@ resolve_by_file() {
       fi
       ;;
   esac
+}
+
+# resolver_options: the lines of /etc/resolv.conf that stay.
+resolver_options() {
+  [ -r /etc/resolv.conf ] || return 0
+  while read -r line; do
+    case $line in options* | sortlist*) printf '\n%s' "$line" ;; esac
+  done </etc/resolv.conf
 }
 
 resolv_lines() {

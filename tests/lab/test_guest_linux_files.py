@@ -109,12 +109,13 @@ def test_no_manager_gives_an_address_that_was_refused(box: Box, squatter: Port, 
     """Somebody else took the address since the last boot: what was written at that boot would bring it up again."""
     box.run("--probes=0", f"--persist={manager}")
     assert holders(box)
-    box.port.namespace.ip("addr flush dev eth0", "link set eth0 down")
+    box.port.namespace.ip("addr flush dev eth0")
     squatter.add_address(f"{ADDRESS}/8")
-    box.run(f"--persist={manager}", status=5)
+    done = box.run(f"--persist={manager}", status=5)
+    assert f"another machine ({squatter.mac}) has {ADDRESS}, the address of {MAC}." in done.stderr.lower()
     squatter.flush()
     assert holders(box) == []
-    box.run(f"--persist={manager}")
+    box.run("--probes=0", f"--persist={manager}")
     assert holders(box)
 
 

@@ -24,8 +24,8 @@ Usage: mac2ip [OPTION]...           give this machine its address
                           ifupdown, ifcfg, or auto to find out which one this machine has
   --hostname HOW          auto: the name the host gives, if it gives one (default); keep: never change it;
                           a pattern such as vm-%: the same as auto, else the address with dashes for the %
-  --probes N              ask the network N times, a second each, whether somebody else has the address (default 1);
-                          0: do not ask
+  --probes N              ask the network N times, a second each, whether somebody else has the address (default 2:
+                          a switch may lose what a card says in its first second); 0: do not ask
   --wait SECONDS          wait so long for the interface to appear (default 0)
   --channels LIST         where to look for what the host says, of fwcfg,smbios,xenstore (default: all); none: only
                           the MAC counts
@@ -88,9 +88,17 @@ undo() {
     IFS=$plain_ifs
     ("$@") >/dev/null 2>&1 || say "Not everything could be taken back: '$*' failed."
   done
+  IFS=$plain_ifs
   set +f
+  settled
+}
+
+# settled: what was begun up to now is not taken back any more.
+settled() {
   begun=
-  rm -rf "$state/undo"
+  [ "$dry" = yes ] || rm -rf "$state/undo"
+  rmdir "$state" 2>/dev/null
+  return 0
 }
 
 # keep FILE: lets undo bring it back as it is now, or remove it if there is none.

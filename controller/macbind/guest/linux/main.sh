@@ -1,7 +1,7 @@
 
 # -- what was asked for -------------------------------------------------------------------------------------------
 
-dry=no persist=none naming=auto probes=1 wait=0 channels='fwcfg smbios xenstore' show=no
+dry=no persist=none naming=auto probes=2 wait=0 channels='fwcfg smbios xenstore' show=no
 begun='' copies=0 manager=none
 
 misused() {
@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
     --*=*) # --option=value as --option value
       both=$1
       shift
-      set -- "${both%%=*}" "${both#*=}" "$@"
+      set -- "${both%%=*}" "${both#*=}" ${1+"$@"} # bash 4.0 takes none at all for an unset variable
       ;;
   esac
   case $1 in
@@ -87,7 +87,7 @@ fi
 choose_manager
 command -v ip >/dev/null 2>&1 || fail 1 'There is no ip on this machine; install iproute2, or busybox with ip.'
 trap 'undo; exit 1' HUP INT TERM
-[ "$dry" = yes ] || rm -rf "$state/undo"
+settled
 probe_all
 if comes; then
   each announce
@@ -100,7 +100,6 @@ remember
 if [ "$manager" != networkmanager ] || ! enabled NetworkManager.service; then # which does that, too
   resolve_all
 fi
-begun=
-[ "$dry" = yes ] || rm -rf "$state/undo"
+settled
 each report
 exit 0

@@ -66,8 +66,7 @@ withdraw() {
     put /etc/network/interfaces.d/macbind 644 '# Written by mac2ip, which has no address for this machine.'
   fi
   [ -z "$begun" ] || reread
-  begun=''
-  rm -rf "$state/undo"
+  settled
 }
 
 # reread: lets every manager look at its files again.

@@ -89,8 +89,8 @@ probe() {
       case $word in *:*:*:*:*:*) by=${word#[} && by=${by%]} && break ;; esac
     done
     set +f
-    said="$interface is not configured: another machine${by:+ ($by)} has $address, the address of $mac."
+    refusal="$interface is not configured: another machine${by:+ ($by)} has $address, the address of $mac."
     withdraw
-    fail 5 "$said"
+    fail 5 "$refusal"
   fi
 }

@@ -126,7 +126,7 @@ def test_copy_of_the_image_before_networkd(debian: Machine, port: Port) -> None:
     debian.run("systemctl", "disable", "--quiet", "NetworkManager")
     debian.run("systemctl", "enable", "--quiet", "systemd-networkd")
     debian.run("mv", "/etc/network/interfaces", "/root/")
-    write(debian, "/etc/default/mac2ip", "MAC2IP_OPTIONS=--persist auto\n")
+    write(debian, "/etc/default/mac2ip", 'MAC2IP_OPTIONS="--persist auto"\n')
     write(debian, "/etc/systemd/network/05-macbind-ens9.network", "[Match]\nName=*\n[Network]\nDHCP=yes\n")
     port.flush()
     port.mac = CLONE_MAC
@@ -199,7 +199,7 @@ def test_netplan_takes_what_is_written(debian: Machine) -> None:
 
 
 def test_ifupdown_takes_what_is_written(debian: Machine, port: Port) -> None:
-    """The template's own stanza is a comment now, and ifup brings the interface up with ours; in a copy it does not."""
+    """The template's own stanza is a comment now, and ifup brings the interface up with ours; a copy does not."""
     debian.run("systemctl", "disable", "--now", "--quiet", "systemd-networkd.socket", "systemd-networkd")
     write(debian, "/etc/network/interfaces", TEMPLATES_INTERFACES)
     debian.run("mac2ip", "--persist", "auto")

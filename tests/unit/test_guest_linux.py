@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 import pytest
 
@@ -240,3 +241,14 @@ def test_the_unit_is_before_every_network_manager() -> None:
 def test_nothing_is_to_be_written_to_be_read() -> None:
     """But for the usage there are no here-documents, for which many shells make files: /tmp may be read-only."""
     assert re.findall(r"<<\W?[A-Z]+", render(several())) == ["<<'END"]
+
+
+def test_scripts_of_the_manual_are_scripts() -> None:
+    """What GUESTS.md gives to copy, for init systems and initramfs, is what a shell can read, and calls mac2ip."""
+    manual = (Path(__file__).parents[2] / "controller/GUESTS.md").read_text(encoding="utf-8")
+    scripts = re.findall(r"^```sh\n(#!.*?)^```$", manual, re.MULTILINE | re.DOTALL)
+    assert len(scripts) == 4
+    for script in scripts:
+        assert "/sbin/mac2ip" in script
+        done = subprocess.run(["dash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")

@@ -117,6 +117,10 @@ def test_at_boot_before_networkmanager(debian: Machine) -> None:
     assert shown.split() == [f"{ADDRESS}/8", "10.1.0.1", "10.0.0.53", "farm.example.org"]
     assert len(default_routes(debian)) == 1
     assert answers(debian, ADDRESS)
+    connection = ("nmcli", "-g", "GENERAL.DBUS-PATH", "connection", "show", "macbind-eth0")
+    before, routes = debian.run(*connection).stdout, default_routes(debian)
+    debian.run("mac2ip", "--persist", "networkmanager")
+    assert (debian.run(*connection).stdout, default_routes(debian)) == (before, routes)
     assert debian.run("hostname").stdout == "vm-10-1-1-3\n"
     assert read(debian, "/etc/hostname") == "vm-10-1-1-3\n"
 

@@ -30,9 +30,9 @@ configure() {
   fi
   [ -n "$gateway" ] || return 0
   metric=$rank rank=$((rank + 100))
+  case $newline$(defaults) in *"${newline}default via $gateway dev $interface "*) return 0 ;; esac
   while ! free "$metric"; do metric=$((metric + 1)); done
   [ "$metric" -lt "$((rank - 99))" ] || say "$interface: another card's default route comes before its own."
-  routed "$interface" "$gateway" "$metric" && return 0
   if outside "$gateway" "$address" "$length"; then
     run ip route replace "$gateway/32" dev "$interface"
     later ip route del "$gateway/32" dev "$interface"
@@ -76,20 +76,6 @@ free() {
       esac
     done
     exit 0
-  )
-}
-
-# routed INTERFACE GATEWAY METRIC: whether there is such a default route. A metric of 0 is not shown.
-routed() {
-  ip -4 route show dev "$1" 2>/dev/null | (
-    while read -r line; do
-      case "$line " in
-        "default via $2 "*" metric $3 "*) exit 0 ;;
-        "default via $2 "*" metric "*) ;;
-        "default via $2 "*) [ "$3" != 0 ] || exit 0 ;;
-      esac
-    done
-    exit 1
   )
 }
 

@@ -113,12 +113,13 @@ keep() {
 
 put_back() { cp -p "$1" "$2.mac2ip" && mv -f "$2.mac2ip" "$2"; }
 
-# write FILE MODE TEXT: a file appears whole, and only if it is not so already. With the mode `same`, a file that is
-# there keeps its mode and its owner. Fails if it cannot be written; then nothing has changed.
+# write FILE MODE TEXT: a file appears whole, and only if it is not so already; $changed tells. With the mode `same`, a
+# file that is there keeps its mode and its owner. Fails if it cannot be written; then nothing has changed.
 write() {
   if [ -f "$1" ] && [ "$(cat "$1" 2>/dev/null && echo .)" = "$3$newline." ]; then
     return 0
   fi
+  changed=yes
   if [ "$dry" = yes ]; then
     printf 'would write %s:\n%s\n' "$1" "$3"
     return 0

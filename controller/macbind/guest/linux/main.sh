@@ -2,7 +2,7 @@
 # -- what was asked for -------------------------------------------------------------------------------------------
 
 dry=no persist=none naming=auto probes=2 wait=0 channels='fwcfg smbios xenstore' show=no
-begun='' copies=0 manager=none
+begun='' copies=0 changed=no manager=none
 
 misused() {
   say "$*"

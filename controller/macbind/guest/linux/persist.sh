@@ -41,7 +41,7 @@ persist_all() {
   [ "$manager" != none ] || return 0
   later reread # the files as they were
   clear_for_"$manager"
-  order=0
+  order=0 changed=no
   each persist
   [ -z "$hostname" ] || keep_name
   tell_"$manager"
@@ -159,11 +159,15 @@ method=auto"
 
 tell_networkmanager() {
   running NetworkManager || return 0
-  for file in /etc/NetworkManager/system-connections/macbind-*.nmconnection; do
-    run nmcli connection load "$file"
-    file=${file##*/}
-    run nmcli connection up id "${file%.nmconnection}"
-  done
+  each activate
+}
+
+activate() {
+  if [ "$changed" = no ]; then # To bring it up again would interrupt it.
+    case $(nmcli -g GENERAL.STATE connection show id "macbind-$interface" 2>/dev/null) in activated) return 0 ;; esac
+  fi
+  run nmcli connection load "/etc/NetworkManager/system-connections/macbind-$interface.nmconnection"
+  run nmcli connection up id "macbind-$interface"
 }
 
 # One file for all interfaces. Its names begin with a digit: networkd takes the first file that matches a card, and

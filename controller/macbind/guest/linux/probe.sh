@@ -46,7 +46,8 @@ stranger() {
   return 1
 }
 
-# ask_kernel INTERFACE ADDRESS: the same by the kernel's own ARP, where `ip` can tell it to ask.
+# ask_kernel INTERFACE ADDRESS: the same by the kernel's own ARP, where `ip` can tell it to ask. It names an address of
+# this machine as the asker's if there is one.
 ask_kernel() {
   ip neigh flush to "$2" dev "$1" 2>/dev/null
   if ! ip neigh replace "$2" dev "$1" use 2>/dev/null; then

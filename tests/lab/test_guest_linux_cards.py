@@ -1,5 +1,7 @@
 """The script for Linux on network cards of its own: what it looks at, asks, configures, undoes and leaves alone."""
 
+import os
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -257,6 +259,21 @@ def test_systemd_resolved_is_told_and_its_link_kept(box: Box) -> None:
     resolver.symlink_to("../run/systemd/resolve/stub-resolv.conf")
     box.run("--probes=0")
     assert resolver.is_symlink()
+    written = (box.place / "run/systemd/resolved.conf.d/macbind.conf").read_text()
+    assert written == "[Resolve]\nDNS=10.0.0.53\nDomains=farm.example.org\n"
+
+
+def test_systemd_resolved_that_cannot_be_told_reads_a_file(box: Box) -> None:
+    """Early in a boot it may run and D-Bus not: its configuration is written then, and the address stays."""
+    (box.place / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    (box.place / "run/systemd/resolve").mkdir(parents=True)
+    os.mknod(box.place / "run/systemd/resolve/io.systemd.Resolve", stat.S_IFSOCK)
+    tool = box.place / "tools/resolvectl"
+    tool.write_text("#!/bin/sh\necho 'sd_bus_open_system: Connection refused' >&2\nexit 1\n")
+    tool.chmod(0o755)
+    done = box.run("--probes=0")
+    assert "'resolvectl dns eth0 10.0.0.53' failed: sd_bus_open_system: Connection refused" in done.stderr
+    assert box.addresses() == [f"{ADDRESS}/8"]
     written = (box.place / "run/systemd/resolved.conf.d/macbind.conf").read_text()
     assert written == "[Resolve]\nDNS=10.0.0.53\nDomains=farm.example.org\n"
 

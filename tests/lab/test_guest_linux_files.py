@@ -134,6 +134,27 @@ def test_no_file_is_good_for_a_copy_of_the_machine(box: Box, manager: str) -> No
     assert condition[manager] in (box.place / holder).read_text()
 
 
+@pytest.mark.parametrize(
+    ("renderer", "written"),
+    [
+        ("networkd", "/etc/netplan/90-macbind.yaml:"),
+        ("NetworkManager", "/etc/NetworkManager/system-connections/macbind-eth0.nmconnection:"),
+    ],
+)
+def test_netplan_is_passed_by_where_it_writes_for_networkmanager(
+    box: Box, renderer: str, written: str
+) -> None:
+    """`auto` writes for whoever will bring the card up before it looks at other profiles."""
+    (box.place / "etc/network/interfaces.d/wifi").unlink()
+    (box.place / "etc/netplan").mkdir()
+    (box.place / "etc/netplan/01.yaml").write_text(f"network:\n  version: 2\n  renderer: {renderer}\n")
+    for tool in ("netplan", "systemctl"):  # All is enabled, nothing runs.
+        program = box.place / "tools" / tool
+        program.write_text('#!/bin/sh\n[ "$1" != is-active ]\n')
+        program.chmod(0o755)
+    assert f"would write {written}" in box.run("--dry-run", "--persist=auto").stdout
+
+
 def test_secrets_of_other_files_stay_secret(box: Box) -> None:
     """What becomes a comment keeps its mode, and so does the machine's name."""
     box.run("--probes=0", "--persist=ifupdown", "--hostname=vm-%")

@@ -235,7 +235,7 @@ def test_the_unit_is_before_every_network_manager() -> None:
     """What orders it before them is what systemd provides for that."""
     assert "Before=network-pre.target" in unit()
     assert "Wants=network-pre.target" in unit()
-    assert "Before=network-pre.target systemd-resolved.service" in unit()
+    assert "cloud-init-local.service" in unit().partition("After=")[2].splitlines()[0]
 
 
 def test_nothing_is_to_be_written_to_be_read() -> None:

@@ -132,30 +132,36 @@ gather() {
   case " $domains " in *" $search "*) ;; *) domains="$domains${domains:+ }$search" ;; esac
 }
 
+# systemd-resolved may start later, or have started before D-Bus, by which alone it can be told: it reads a file then.
 resolve_by_systemd() {
   if [ -S /run/systemd/resolve/io.systemd.Resolve ] && command -v resolvectl >/dev/null 2>&1; then
+    deaf=no
     each tell_resolved
-  else # it starts later and reads this
-    write /run/systemd/resolved.conf.d/macbind.conf 644 "[Resolve]
-DNS=$servers
-Domains=$domains"
+    [ "$deaf" = yes ] || return 0
   fi
+  changed=no
+  write /run/systemd/resolved.conf.d/macbind.conf 644 "[Resolve]
+DNS=$servers
+Domains=$domains" || return 1
+  [ "$changed" = no ] || ! running systemd-resolved || attempt systemctl --no-block restart systemd-resolved
 }
 
 tell_resolved() {
   # shellcheck disable=SC2086
-  [ -z "$servers" ] || attempt resolvectl dns "$interface" $servers
+  [ -z "$servers" ] || attempt resolvectl dns "$interface" $servers || deaf=yes
   # shellcheck disable=SC2086
-  [ -z "$domains" ] || attempt resolvectl domain "$interface" $domains
+  [ -z "$domains" ] || attempt resolvectl domain "$interface" $domains || deaf=yes
 }
 
-# attempt COMMAND...: runs it, or says that it would be run. What it says when it fails is said.
+# attempt COMMAND...: runs it, or says that it would be run. If it fails, that is said, and the script goes on.
 attempt() {
   if [ "$dry" = yes ]; then
     printf 'would run: %s\n' "$*"
     return 0
   fi
-  said=$("$@" 2>&1 </dev/null) || say "'$*' failed: $said"
+  said=$("$@" 2>&1 </dev/null) && return 0
+  say "'$*' failed: $said"
+  return 1
 }
 
 resolve_by_resolvconf() {

@@ -12,7 +12,9 @@ choose_manager() {
   manager=$persist
   [ "$manager" = auto ] || return 0
   first
-  if command -v netplan >/dev/null 2>&1 && [ -n "$(ls /etc/netplan/*.yaml 2>/dev/null)" ]; then
+  # Where netplan writes for NetworkManager, that takes our own profile before netplan's.
+  if command -v netplan >/dev/null 2>&1 && [ -n "$(ls /etc/netplan/*.yaml 2>/dev/null)" ] &&
+    ! grep -qsE '^ *renderer: *.?NetworkManager' /etc/netplan/*.yaml; then
     manager=netplan
   elif grep -qsE "^ *iface +$interface( |\$)" /etc/network/interfaces /etc/network/interfaces.d/*; then
     manager=ifupdown

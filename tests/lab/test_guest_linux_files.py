@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -84,6 +85,19 @@ def test_what_fails_at_the_end_leaves_every_file_as_it_was(box: Box, manager: st
     box.run("--probes=0", f"--persist={manager}", "--hostname=vm-%")
     assert holders(box)
     assert not list((box.place / "run/macbind").glob("undo*"))
+
+
+def test_failure_gives_the_old_name_back(box: Box) -> None:
+    """The machine's name is among what is taken back; a dry run says how it would be set."""
+    assert "would run: hostname vm-10-1-1-3\n" in box.run("--dry-run", "--hostname=vm-%").stdout
+    names = box.place / "names"
+    tool = box.place / "tools/hostname"
+    tool.unlink()
+    tool.write_text(f'#!/bin/sh\necho "$1" >>{names}\n')
+    tool.chmod(0o755)
+    (box.place / "run/macbind/identity.mac2ip").mkdir(parents=True)
+    box.run("--probes=0", "--hostname=vm-%", status=1)
+    assert names.read_text().splitlines() == ["vm-10-1-1-3", gethostname()]
 
 
 def test_failure_of_a_second_run_leaves_the_first(box: Box) -> None:

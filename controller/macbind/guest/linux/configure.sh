@@ -224,14 +224,15 @@ rename() {
   [ -n "$hostname" ] || return 0
   read -r old </proc/sys/kernel/hostname || give_up 'What this machine is called cannot be read: /proc is not there.'
   [ "$old" != "$hostname" ] || return 0
-  run call_it "$hostname"
-  later call_it "$old"
+  call_it run "$hostname"
+  call_it later "$old"
 }
 
+# call_it HOW NAME: HOW is run or later.
 call_it() {
   if command -v hostname >/dev/null 2>&1; then
-    hostname "$1"
+    "$1" hostname "$2"
   else
-    echo "$1" >/proc/sys/kernel/hostname
+    "$1" sh -c "echo $2 >/proc/sys/kernel/hostname"
   fi
 }

@@ -11,6 +11,7 @@ import pytest
 
 from labkit.box import ADDRESS, MAC, Box
 from labkit.net import Lab, Port
+from labkit.wait import until
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_an_address_in_use_is_refused(box: Box, squatter: Port, shell: str, prog
     squatter.flush()
     assert f"another machine ({squatter.mac}) has {ADDRESS}, the address of {MAC}." in done.stderr.lower()
     assert box.addresses() == []
-    assert "DOWN" in box.port.lab.run(["ip", "-brief", "link", "show", "eth0"], box.port).stdout
+    assert "DOWN" in box.link()
     assert not (box.place / "run/macbind").exists()
     done = box.run(shell=shell)
     assert done.stdout == f"mac2ip: eth0 {MAC} {ADDRESS}/8 gateway 10.1.0.1 (pool seed)\n"
@@ -79,7 +80,8 @@ def test_dns_that_cannot_be_set_costs_no_address(box: Box) -> None:
     """A resolver's file that cannot be written (an admin has locked it) is told; the machine is reachable."""
     (box.place / "etc/resolv.conf.mac2ip").mkdir()
     done = box.run("--probes=0")
-    assert done.stderr == "mac2ip: The DNS servers are not set: 10.0.0.53\n"
+    assert "mac2ip: The DNS servers (10.0.0.53) are not set: " in done.stderr
+    assert "resolv.conf.mac2ip: Is a directory" in done.stderr
     assert box.addresses() == [f"{ADDRESS}/8"]
 
 
@@ -158,6 +160,18 @@ def test_it_waits_for_its_card(box: Box) -> None:
     said, complained = process.communicate(timeout=30)
     assert "172.16.0.10/12" in said
     assert complained == ""
+
+
+def test_terminated_while_it_asks_it_leaves_nothing(box: Box) -> None:
+    """systemd or an admin ends it in the middle: the card is off again, and nothing is configured."""
+    process = subprocess.Popen(box.command("--probes=9"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until(lambda: "UP" in box.link(), 10, "the card to be switched on")
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "DOWN" in box.link()
+    assert box.addresses() == []
+    assert not (box.place / "run/macbind").exists()
 
 
 def test_card_without_a_cable_is_configured_all_the_same(box: Box) -> None:

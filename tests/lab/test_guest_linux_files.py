@@ -78,7 +78,9 @@ def test_what_fails_at_the_end_leaves_every_file_as_it_was(box: Box, manager: st
     obstacle = box.place / "run/macbind/identity.mac2ip"
     obstacle.mkdir(parents=True)
     done = box.run("--probes=0", f"--persist={manager}", "--hostname=vm-%", status=1)
-    assert done.stderr == "mac2ip: /run/macbind/identity cannot be written.\n"
+    assert "mac2ip: /run/macbind/identity cannot be written: " in done.stderr
+    assert "/run/macbind/identity.mac2ip: Is a directory" in done.stderr
+    assert done.stderr.count("\n") == 1
     assert files(box) == before
     assert (box.addresses(), box.routes()) == ([], [])
     obstacle.rmdir()

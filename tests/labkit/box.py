@@ -75,6 +75,10 @@ class Box:
         """The IPv4 addresses of its card."""
         return [str(one) for one in self.port.addresses()]
 
+    def link(self) -> str:
+        """Its card, as `ip` shows it: UP or DOWN, among others."""
+        return self.port.lab.run(["ip", "-brief", "link", "show", "eth0"], self.port).stdout
+
     def routes(self) -> list[str]:
         """Its default routes."""
         shown = self.port.lab.run(["ip", "-4", "route", "show", "default"], self.port).stdout

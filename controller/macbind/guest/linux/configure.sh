@@ -114,7 +114,7 @@ identity_lines() {
 # resolve_all: DNS servers and domains of the plan, by whatever this machine resolves names with. A machine that
 # cannot write them down keeps its address: that is worth more.
 resolve_all() {
-  servers='' domains=''
+  servers='' domains='' said=''
   each gather
   [ -n "$servers$domains" ] || return 0
   link=$(readlink /etc/resolv.conf 2>/dev/null)
@@ -122,7 +122,7 @@ resolve_all() {
     *run/systemd/resolve/*) resolve_by_systemd ;;
     *run/resolvconf/*) resolve_by_resolvconf ;;
     *) resolve_by_file ;;
-  esac || say "The DNS servers are not set: $servers"
+  esac || say "The DNS servers ($servers) are not set: $said"
 }
 
 gather() {

@@ -114,7 +114,8 @@ keep() {
 put_back() { cp -p "$1" "$2.mac2ip" && mv -f "$2.mac2ip" "$2"; }
 
 # write FILE MODE TEXT: a file appears whole, and only if it is not so already; $changed tells. With the mode `same`, a
-# file that is there keeps its mode and its owner. Fails if it cannot be written; then nothing has changed.
+# file that is there keeps its mode and its owner. Fails if it cannot be written; then nothing has changed, and $said is
+# why.
 write() {
   if [ -f "$1" ] && [ "$(cat "$1" 2>/dev/null && echo .)" = "$3$newline." ]; then
     return 0
@@ -125,12 +126,9 @@ write() {
     return 0
   fi
   new=$1.mac2ip
-  {
-    if mkdir -p "${1%/*}" && like "$1" "$2" "$new" && printf '%s\n' "$3" >"$new" && keep "$1" && mv -f "$new" "$1"; then
-      return 0
-    fi
-    rm -f "$new"
-  } 2>/dev/null
+  said=$({ mkdir -p "${1%/*}" && like "$1" "$2" "$new" && printf '%s\n' "$3" >"$new"; } 2>&1) &&
+    keep "$1" 2>/dev/null && said=$(mv -f "$new" "$1" 2>&1) && return 0
+  rm -f "$new" 2>/dev/null
   return 1
 }
 
@@ -146,7 +144,7 @@ like() {
 }
 
 # put FILE MODE TEXT: writes it; what fails ends everything.
-put() { write "$@" || give_up "$1 cannot be written."; }
+put() { write "$@" || give_up "$1 cannot be written: $said"; }
 
 # drop FILE: removes it if it is there.
 drop() {

@@ -34,7 +34,7 @@ oem_strings() {
       case $at in
         0) kind=$byte ;;
         1)
-          size=$((0$byte))
+          octal "$byte"
           [ "$size" -ge 4 ] || return 0
           ;;
       esac
@@ -50,6 +50,12 @@ oem_strings() {
       nuls=1
     fi
   done
+}
+
+# octal DIGITS: sets $size. A leading 0 does not say "octal" to every shell.
+octal() {
+  middle=${1#?}
+  size=$((${1%??} * 64 + ${middle%?} * 8 + ${1#??}))
 }
 
 xenstore() {

@@ -150,6 +150,14 @@ def test_cards_that_are_none_are_passed_over(box: Box) -> None:
         assert told.count(MAC) + told.count("iface enp0s31") > 0
 
 
+def test_card_in_a_bridge_is_named(box: Box) -> None:
+    """Where the only card with a pool's MAC is in a bridge, it is said why it is not configured."""
+    box.port.namespace.ip("link add br0 type bridge", "link set eth0 master br0")
+    done = box.run(status=3)
+    assert done.stderr.endswith(f"There are: eth0={MAC} (passed over: it is in a bridge or bond).\n")
+    assert box.addresses() == []
+
+
 def test_it_waits_for_its_card(box: Box) -> None:
     """--wait lets a card appear later; until then nothing is said."""
     box.port.mac = "02:00:00:00:00:05"

@@ -85,6 +85,11 @@ survey() {
       problem=4 reasons="$reasons $interface: $why"
     fi
   done
+  for path in /sys/class/net/*; do
+    if [ -e "$path/master" ] && read -r found <"$path/address"; then
+      seen="$seen ${path##*/}=$found (passed over: it is in a bridge or bond)"
+    fi
+  done
   if [ "$problem" = 4 ]; then
     why="No interface is configured.$reasons"
   else

@@ -1,89 +1,20 @@
 """The script for Linux on network cards of its own: what it looks at, asks, configures, undoes and leaves alone."""
 
-import re
+import os
 import shutil
+import stat
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from labkit.mac2ip import SCHEMES
+from labkit.box import ADDRESS, MAC, Box
 from labkit.net import Lab, Port
-from labkit.netns import run_command
+from labkit.wait import until
 from labkit.xenstored import Xenstored
-from macbind.guest.linux import render
 from macbind.virt import xenstore
-
-MAC, ADDRESS = "00:16:3e:01:01:03", "10.1.1.3"
-_ENTER = """
-mount --make-rprivate /
-for part in etc run; do mount --no-mtab --bind "$1/$part" "/$part"; done
-mount --no-mtab --bind "$1/firmware" /sys/firmware
-shift
-exec "$@"
-"""
-TOOLS = "busybox cat chmod dash env grep hostname id ip ls mkdir mv od readlink rm sh sleep"
-XENSTORE = """#!/bin/sh
-case $0 in *read) cat "{place}/$1" ;; *list) [ ! -d "{place}/$1" ] || ls "{place}/$1" ;; esac
-"""
-
-
-class Box:
-    """A machine with one card in the lab and its own /etc, /run and firmware, as directories below `place`."""
-
-    def __init__(self, port: Port, place: Path) -> None:
-        self.port, self.place = port, place
-        for part in ("etc", "run", "firmware", "tools", "xenstore"):
-            (place / part).mkdir(parents=True)
-        self.script = place / "mac2ip"
-        # It would look for programs in the usual places, too, and find what this machine is not to have.
-        self.script.write_text(re.sub(r"(?m)^PATH=.*$", "", render(SCHEMES)))
-        for tool in TOOLS.split():
-            found = shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")
-            assert found, tool
-            (place / "tools" / tool).symlink_to(found)
-
-    def command(self, *arguments: str, shell: str = "dash") -> list[str]:
-        """The command line that runs the script in here; it finds no program but TOOLS and what a test adds."""
-        inside = [
-            "/usr/bin/env",
-            f"PATH={self.place / 'tools'}",
-            *shell.split(),
-            str(self.script),
-            *arguments,
-        ]
-        return self.port.namespace.argv(
-            ["unshare", "--mount", "--uts", "sh", "-euc", _ENTER, "box", str(self.place), *inside]
-        )
-
-    def run(
-        self, *arguments: str, status: int = 0, shell: str = "dash"
-    ) -> "subprocess.CompletedProcess[str]":
-        """Runs it; fails unless it exits with `status`."""
-        done = run_command(self.command(*arguments, shell=shell), deadline_s=60, check=False)
-        assert done.returncode == status, f"status {done.returncode}: {done.stdout}{done.stderr}"
-        return done
-
-    def xen(self, **values: str) -> None:
-        """Lets a stand-in for Xenstore's tools say this of the machine; there is no Xen here to ask."""
-        for tool in ("xenstore-read", "xenstore-list"):
-            program = self.place / "tools" / tool
-            program.write_text(XENSTORE.format(place=self.place / "xenstore"))
-            program.chmod(0o755)
-        for key, value in values.items():
-            file = self.place / "xenstore/vm-data/macbind" / key.replace("__", "/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"{value}\n")
-
-    def addresses(self) -> list[str]:
-        """The IPv4 addresses of its card."""
-        return [str(one) for one in self.port.addresses()]
-
-    def routes(self) -> list[str]:
-        """Its default routes."""
-        shown = self.port.lab.run(["ip", "-4", "route", "show", "default"], self.port).stdout
-        return [line.strip() for line in shown.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +53,7 @@ def test_an_address_in_use_is_refused(box: Box, squatter: Port, shell: str, prog
     squatter.flush()
     assert f"another machine ({squatter.mac}) has {ADDRESS}, the address of {MAC}." in done.stderr.lower()
     assert box.addresses() == []
-    assert "DOWN" in box.port.lab.run(["ip", "-brief", "link", "show", "eth0"], box.port).stdout
+    assert "DOWN" in box.link()
     assert not (box.place / "run/macbind").exists()
     done = box.run(shell=shell)
     assert done.stdout == f"mac2ip: eth0 {MAC} {ADDRESS}/8 gateway 10.1.0.1 (pool seed)\n"
@@ -148,17 +79,44 @@ def test_everything_is_configured_once(box: Box, network: Lab) -> None:
     assert box.run("--dry-run").stdout == f"mac2ip: eth0 {MAC} {ADDRESS}/8 gateway 10.1.0.1 (pool seed)\n"
 
 
-def test_failure_takes_back_what_was_begun(box: Box) -> None:
-    """When a file cannot be written the address goes again, the card is switched off, and the file is named."""
+def test_dns_that_cannot_be_set_costs_no_address(box: Box) -> None:
+    """A resolver's file that cannot be written (an admin has locked it) is told; the machine is reachable."""
     (box.place / "etc/resolv.conf.mac2ip").mkdir()
-    done = box.run("--probes=0", status=1)
-    assert done.stderr == "mac2ip: /etc/resolv.conf cannot be written.\n"
-    assert (box.addresses(), box.routes()) == ([], [])
-    assert "DOWN" in box.port.lab.run(["ip", "-brief", "link", "show", "eth0"], box.port).stdout
+    done = box.run("--probes=0")
+    assert "mac2ip: The DNS servers (10.0.0.53) are not set: " in done.stderr
+    assert "resolv.conf.mac2ip: Is a directory" in done.stderr
+    assert box.addresses() == [f"{ADDRESS}/8"]
+
+
+def test_default_routes_of_other_cards_stay(box: Box) -> None:
+    """A card for management keeps its ways out, whatever their metrics; ours come behind, and that is said."""
+    others = ["default via 192.0.2.1 dev mgmt", "default via 192.0.2.2 dev mgmt metric 1"]
+    box.port.namespace.ip(
+        "link add mgmt address b8:27:eb:00:00:01 type veth peer name zzm address b8:27:eb:00:00:02",
+        "link set mgmt up",
+        "addr add 192.0.2.9/24 dev mgmt",
+        *(f"route add {route}" for route in others),
+    )
+    for said in ("mac2ip: eth0: another card's default route comes before its own.\n", ""):
+        assert box.run("--probes=0").stderr == said
+        shown = [route.replace(" linkdown", "") for route in box.routes()]
+        assert shown == [*others, "default via 10.1.0.1 dev eth0 proto static metric 2"]
+
+
+def test_a_sleep_without_fractions_waits_no_longer(box: Box) -> None:
+    """Where sleep knows whole seconds only, --wait still means seconds."""
+    tool = box.place / "tools/sleep"
+    tool.unlink()
+    tool.write_text('#!/bin/sh\ncase $1 in *.*) exit 1 ;; esac\nexec busybox sleep "$1"\n')
+    tool.chmod(0o755)
+    box.port.mac = "02:00:00:00:00:06"
+    begun = time.monotonic()
+    box.run("--wait=2", status=3)
+    assert 2 <= time.monotonic() - begun < 10
 
 
 def test_cards_that_are_none_are_passed_over(box: Box) -> None:
-    """A bridge, what is in it, a tunnel and a tap keep out of it, whatever their MACs; two cards are configured."""
+    """A bridge, what is in it, a tunnel, taps and what lies on a card keep out of it; two cards are configured."""
     box.port.namespace.ip(
         "link set eth0 name enp0s31",
         "link add aaa type bridge",
@@ -171,6 +129,8 @@ def test_cards_that_are_none_are_passed_over(box: Box) -> None:
         "link set zzd up",
         "tuntap add aae mode tap",
         "link set aae address 00:16:3e:02:02:04",
+        "link add link enp0s31 name aaf address 00:16:3e:02:02:05 type macvlan",
+        "link add link enp0s31 name aag address 00:16:3e:02:02:06 type macvtap",
     )
     shown = box.run("--probes=0").stdout.splitlines()
     assert shown == [
@@ -193,6 +153,14 @@ def test_cards_that_are_none_are_passed_over(box: Box) -> None:
         assert told.count(MAC) + told.count("iface enp0s31") > 0
 
 
+def test_card_in_a_bridge_is_named(box: Box) -> None:
+    """Where the only card with a pool's MAC is in a bridge, it is said why it is not configured."""
+    box.port.namespace.ip("link add br0 type bridge", "link set eth0 master br0")
+    done = box.run(status=3)
+    assert done.stderr.endswith(f"There are: eth0={MAC} (passed over: it is in a bridge or bond).\n")
+    assert box.addresses() == []
+
+
 def test_it_waits_for_its_card(box: Box) -> None:
     """--wait lets a card appear later; until then nothing is said."""
     box.port.mac = "02:00:00:00:00:05"
@@ -203,6 +171,18 @@ def test_it_waits_for_its_card(box: Box) -> None:
     said, complained = process.communicate(timeout=30)
     assert "172.16.0.10/12" in said
     assert complained == ""
+
+
+def test_terminated_while_it_asks_it_leaves_nothing(box: Box) -> None:
+    """systemd or an admin ends it in the middle: the card is off again, and nothing is configured."""
+    process = subprocess.Popen(box.command("--probes=9"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until(lambda: "UP" in box.link(), 10, "the card to be switched on")
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "DOWN" in box.link()
+    assert box.addresses() == []
+    assert not (box.place / "run/macbind").exists()
 
 
 def test_card_without_a_cable_is_configured_all_the_same(box: Box) -> None:
@@ -286,6 +266,7 @@ def test_gateway_outside_of_the_subnet(box: Box) -> None:
         ({"dns": "192.0.2.53 $(reboot)"}, "'$(reboot)' is no address."),
         ({"search": "a|b"}, "'a|b' is no domain."),
         ({"hostname": "a.b"}, "'a.b' is no host name."),
+        ({"hostname": "a" * 64}, f"'{'a' * 64}' is longer than a host name can be."),
     ],
     ids=lambda value: str(next(iter(value.items()))) if isinstance(value, Mapping) else "",
 )
@@ -328,23 +309,23 @@ def test_systemd_resolved_is_told_and_its_link_kept(box: Box) -> None:
     assert written == "[Resolve]\nDNS=10.0.0.53\nDomains=farm.example.org\n"
 
 
+def test_systemd_resolved_that_cannot_be_told_reads_a_file(box: Box) -> None:
+    """Early in a boot it may run and D-Bus not: its configuration is written then, and the address stays."""
+    (box.place / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    (box.place / "run/systemd/resolve").mkdir(parents=True)
+    os.mknod(box.place / "run/systemd/resolve/io.systemd.Resolve", stat.S_IFSOCK)
+    tool = box.place / "tools/resolvectl"
+    tool.write_text("#!/bin/sh\necho 'sd_bus_open_system: Connection refused' >&2\nexit 1\n")
+    tool.chmod(0o755)
+    done = box.run("--probes=0")
+    assert "'resolvectl dns eth0 10.0.0.53' failed: sd_bus_open_system: Connection refused" in done.stderr
+    assert box.addresses() == [f"{ADDRESS}/8"]
+    written = (box.place / "run/systemd/resolved.conf.d/macbind.conf").read_text()
+    assert written == "[Resolve]\nDNS=10.0.0.53\nDomains=farm.example.org\n"
+
+
 def test_no_manager_to_write_for(box: Box) -> None:
     """--persist auto on a machine without any network manager ends with status 7 before anything is touched."""
     done = box.run("--persist=auto", status=7)
     assert "No network manager was found on this machine." in done.stderr
     assert box.addresses() == []
-
-
-def test_ifcfg_as_text(box: Box) -> None:
-    """What is written for Red Hat's initscripts; nothing on a Debian can read it."""
-    scripts = box.place / "etc/sysconfig/network-scripts"
-    scripts.mkdir(parents=True)
-    (scripts / "ifcfg-eth7").write_text("# Written by mac2ip.\nDEVICE=eth7\n")
-    (scripts / "ifcfg-lo").write_text("DEVICE=lo\n")
-    box.run("--persist=auto", "--probes=0", "--hostname=vm-%")
-    assert (scripts / "ifcfg-eth0").read_text() == (
-        f"# Written by mac2ip.\nDEVICE=eth0\nHWADDR={MAC}\nTYPE=Ethernet\nONBOOT=yes\nBOOTPROTO=none\n"
-        f"IPADDR={ADDRESS}\nPREFIX=8\nGATEWAY=10.1.0.1\nDNS1=10.0.0.53\nDOMAIN=farm.example.org\n"
-    )
-    assert sorted(path.name for path in scripts.iterdir()) == ["ifcfg-eth0", "ifcfg-lo"]
-    assert (box.place / "etc/hostname").read_text() == "vm-10-1-1-3\n"

@@ -45,7 +45,7 @@ _APPLETS = [
     "sleep",
     "uevent",
     # What a script that configures a machine may use, and any busybox system has.
-    *("arping", "chmod", "grep", "id", "kill", "mkdir", "mv", "od", "readlink", "rm"),
+    *("arping", "chmod", "cp", "grep", "id", "kill", "mkdir", "mv", "od", "readlink", "rm"),
 ]
 _FOLDERS = (
     *("bin", "cards", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "macs"),

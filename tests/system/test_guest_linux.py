@@ -19,7 +19,7 @@ from macbind.ipv6 import link_local
 
 ADDRESS, MAC = "10.1.1.3", "00:16:3e:01:01:03"
 CLONE, CLONE_MAC = "10.1.1.4", "00:16:3e:01:01:04"
-PROFILE = "/etc/NetworkManager/system-connections/macbind-eth0.nmconnection"
+FOREIGN_MAC = "b8:27:eb:01:01:04"
 TEMPLATES_INTERFACES = """\
 auto lo
 iface lo inet loopback
@@ -88,9 +88,8 @@ def started(machine: Machine, service: str, what: str) -> int:
 def answers(machine: Machine, address: str) -> bool:
     """Whether the machine answers a ping and takes TCP connections at this address."""
     assert machine.lab.ping(address, 10)
-    machine.run(
-        "systemd-run", "--quiet", "--unit=web", "python3", "-m", "http.server", "--bind", address, "80"
-    )
+    machine.run("systemd-run", "--quiet", "--unit=web", "systemd-socket-activate", "--accept", "--inetd",
+                f"--listen={address}:80", "cat")  # fmt: skip
     until(
         lambda: machine.run("sh", "-c", f"ss -Hlt src {address}:80", status=None).stdout, 10, "the web server"
     )
@@ -133,6 +132,10 @@ def test_at_boot_before_networkmanager(debian: Machine) -> None:
     wait_for_link_local(debian, MAC)
     assert len(default_routes(debian)) == 1
     assert answers(debian, ADDRESS)
+    connection = ("nmcli", "-g", "GENERAL.DBUS-PATH", "connection", "show", "macbind-eth0")
+    before, routes = debian.run(*connection).stdout, default_routes(debian)
+    debian.run("mac2ip", "--persist", "networkmanager")
+    assert (debian.run(*connection).stdout, default_routes(debian)) == (before, routes)
     assert debian.run("hostname").stdout == "vm-10-1-1-3\n"
     assert read(debian, "/etc/hostname") == "vm-10-1-1-3\n"
 
@@ -142,7 +145,7 @@ def test_copy_of_the_image_before_networkd(debian: Machine, port: Port) -> None:
     debian.run("systemctl", "disable", "--quiet", "NetworkManager")
     debian.run("systemctl", "enable", "--quiet", "systemd-networkd")
     debian.run("mv", "/etc/network/interfaces", "/root/")
-    write(debian, "/etc/default/mac2ip", "MAC2IP_OPTIONS=--persist auto\n")
+    write(debian, "/etc/default/mac2ip", 'MAC2IP_OPTIONS="--persist auto"\n')
     write(debian, "/etc/systemd/network/05-macbind-ens9.network", "[Match]\nName=*\n[Network]\nDHCP=yes\n")
     port.flush()
     port.mac = CLONE_MAC
@@ -161,9 +164,27 @@ def test_copy_of_the_image_before_networkd(debian: Machine, port: Port) -> None:
     assert not debian.lab.ping(ADDRESS, 0.3)
 
 
-def status(machine: Machine) -> str:
-    """What networkd says of the interface."""
-    return machine.run("networkctl", "status", "--no-pager", "--lines=0", "eth0").stdout
+def test_networkd_uses_it_for_this_card_only(debian: Machine, port: Port) -> None:
+    """A bridge with the card's MAC stays without address, and so does a copy of the machine that mac2ip refuses."""
+    debian.run("ip", "link", "add", "twin", "address", CLONE_MAC, "type", "bridge")
+    debian.run("ip", "link", "set", "twin", "up")
+    until(lambda: "unmanaged" in status(debian, "twin"), 10, "networkd to look at the bridge")
+    assert "Network File: n/a" in status(debian, "twin")
+    debian.run("ip", "link", "del", "twin")
+    port.flush()
+    port.mac = FOREIGN_MAC
+    debian.run("mac2ip", "--persist", "networkd", status=3)
+    debian.run("systemctl", "restart", "systemd-networkd")
+    until(lambda: "unmanaged" in status(debian), 10, "networkd to leave eth0 alone")
+    assert not port.addresses()
+    port.mac = CLONE_MAC
+    debian.run("systemctl", "restart", "systemd-networkd")
+    until(lambda: "routable" in status(debian), 10, "networkd to configure eth0")
+
+
+def status(machine: Machine, card: str = "eth0") -> str:
+    """What networkd says of an interface."""
+    return machine.run("networkctl", "status", "--no-pager", "--lines=0", card).stdout
 
 
 def test_twice_is_once(debian: Machine) -> None:
@@ -197,8 +218,8 @@ def test_netplan_takes_what_is_written(debian: Machine) -> None:
     debian.run("rm", "-r", "/etc/netplan", "/run/systemd/network")
 
 
-def test_ifupdown_takes_what_is_written(debian: Machine) -> None:
-    """The template's own stanza is a comment now, ifquery reads ours, and ifup brings the interface up with it."""
+def test_ifupdown_takes_what_is_written(debian: Machine, port: Port) -> None:
+    """The template's own stanza is a comment now, and ifup brings the interface up with ours; a copy does not."""
     debian.run("systemctl", "disable", "--now", "--quiet", "systemd-networkd.socket", "systemd-networkd")
     write(debian, "/etc/network/interfaces", TEMPLATES_INTERFACES)
     debian.run("mac2ip", "--persist", "auto")
@@ -215,6 +236,11 @@ def test_ifupdown_takes_what_is_written(debian: Machine) -> None:
     addresses = debian.run("ip", "-4", "-brief", "address", "show", "eth0").stdout.split()
     assert addresses[2:] == [f"{CLONE}/8"]
     assert debian.lab.ping(CLONE)
+    debian.run("ifdown", "eth0")
+    port.mac = FOREIGN_MAC
+    debian.run("ifup", "eth0", status=1)
+    assert not port.addresses()
+    port.mac = CLONE_MAC
 
 
 def test_taken_address_is_refused_at_boot_time(debian: Machine) -> None:
@@ -226,7 +252,8 @@ def test_taken_address_is_refused_at_boot_time(debian: Machine) -> None:
     debian.run("rm", "-rf", "/etc/default/mac2ip", "/run/macbind", "/etc/network/interfaces.d/macbind")
     debian.run("systemctl", "restart", "mac2ip", status=1)
     assert debian.unit("mac2ip", "ExecMainStatus") == "5"
-    assert "another machine (02:" in debian.journal("mac2ip").lower()
+    assert "another machine (02:00:00:00:00:99) has" in debian.journal("mac2ip").lower()
     assert debian.run("ip", "-4", "-brief", "address", "show", "eth0").stdout.split()[2:] == []
     assert not (debian.root / "run/macbind").exists()
+    assert debian.run("ls", "/etc/systemd/network").stdout == ""
     assert IPv4Address(CLONE) in [one.ip for one in squatter.addresses()]

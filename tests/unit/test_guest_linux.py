@@ -1,9 +1,11 @@
 """The script for Linux by itself: what it makes of MACs, in both shells it is written for, and how it refuses."""
 
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +14,8 @@ from macbind.addressing import MacAddress
 from macbind.guest.facts import GuestPool
 from macbind.guest.linux import render, unit
 
-SHELLS = [["dash"], ["busybox", "sh"]]
-both_shells = pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+SHELLS = [["dash"], ["busybox", "sh"], ["bash", "--posix"]]
+each_shell = pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 
 
 def run(
@@ -30,7 +32,7 @@ def run(
     )  # fmt: skip
 
 
-@both_shells
+@each_shell
 def test_every_vector_is_decoded_as_the_daemon_does(shell: list[str]) -> None:
     """The 3,000 MACs of the common table stand for the addresses and gateways that macbind itself computes."""
     table = vectors()
@@ -46,7 +48,7 @@ def test_every_vector_is_decoded_as_the_daemon_does(shell: list[str]) -> None:
     ]
 
 
-@both_shells
+@each_shell
 @pytest.mark.parametrize("pools", [several(), list(SCHEMES)], ids=["several pools", "whole subnets"])
 def test_edges_of_pools_subnets_and_prefixes(shell: list[str], pools: list[GuestPool]) -> None:
     """On both sides of every edge the script decides as the pools' facts say: handed out, by hand, or refused."""
@@ -60,7 +62,7 @@ def test_edges_of_pools_subnets_and_prefixes(shell: list[str], pools: list[Guest
     assert done.returncode in {3, 4}
 
 
-@both_shells
+@each_shell
 @pytest.mark.parametrize(
     "text", ["00:16:3E:01:01:03", "0:16:3e:1:1:3", "00-16-3e-01-01-03", "0016.3e01.0103", "00163E010103"]
 )
@@ -70,7 +72,7 @@ def test_macs_are_read_in_every_spelling(shell: list[str], text: str) -> None:
     assert run(shell, SCHEMES, "--decode", text).stdout == "10.1.1.3/8 10.1.0.1\n"
 
 
-@both_shells
+@each_shell
 @pytest.mark.parametrize(
     ("mac", "status", "sentence"),
     [
@@ -108,7 +110,7 @@ def test_one_refusal_does_not_hide_the_others() -> None:
     assert done.returncode == 3
 
 
-@both_shells
+@each_shell
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -121,6 +123,7 @@ def test_one_refusal_does_not_hide_the_others() -> None:
         ["--hostname", "a b"],
         ["--hostname=-%"],
         ["--hostname=%%"],
+        ["--hostname", "a" * 48 + "%"],
         ["--channels=fw_cfg,telepathy"],
         ["extra"],
     ],
@@ -149,7 +152,7 @@ def test_every_exit_status_is_in_the_help() -> None:
     assert run(["dash"], SCHEMES, "--version").stdout.startswith("mac2ip (macbind ")
 
 
-@both_shells
+@each_shell
 def test_shells_can_read_it(shell: list[str]) -> None:
     """Neither shell finds a fault in it without running it."""
     done = subprocess.run(
@@ -183,3 +186,20 @@ def test_the_unit_is_before_every_network_manager() -> None:
     """What orders it before them is what systemd provides for that."""
     assert "Before=network-pre.target" in unit()
     assert "Wants=network-pre.target" in unit()
+    assert "cloud-init-local.service" in unit().partition("After=")[2].splitlines()[0]
+
+
+def test_nothing_is_to_be_written_to_be_read() -> None:
+    """But for the usage there are no here-documents, for which many shells make files: /tmp may be read-only."""
+    assert re.findall(r"<<\W?[A-Z]+", render(several())) == ["<<'END"]
+
+
+def test_scripts_of_the_manual_are_scripts() -> None:
+    """What GUESTS.md gives to copy, for init systems and initramfs, is what a shell can read, and calls mac2ip."""
+    manual = (Path(__file__).parents[2] / "controller/GUESTS.md").read_text(encoding="utf-8")
+    scripts = re.findall(r"^```sh\n(#!.*?)^```$", manual, re.MULTILINE | re.DOTALL)
+    assert len(scripts) == 4
+    for script in scripts:
+        assert "/sbin/mac2ip" in script
+        done = subprocess.run(["dash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")

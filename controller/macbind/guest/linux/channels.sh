@@ -34,7 +34,7 @@ oem_strings() {
       case $at in
         0) kind=$byte ;;
         1)
-          size=$((0$byte))
+          octal "$byte"
           [ "$size" -ge 4 ] || return 0
           ;;
       esac
@@ -50,6 +50,12 @@ oem_strings() {
       nuls=1
     fi
   done
+}
+
+# octal DIGITS: sets $size. A leading 0 does not say "octal" to every shell.
+octal() {
+  middle=${1#?}
+  size=$((${1%??} * 64 + ${middle%?} * 8 + ${1#??}))
 }
 
 xenstore() {
@@ -97,7 +103,10 @@ identify() {
 # take: sets the $told_... values from the lines in $told.
 take() {
   told_mac='' told_address='' told_gateway='' told_dns='' told_search='' told_hostname=''
-  while read -r line; do
+  set -f
+  IFS=$newline
+  for line in $told; do
+    IFS=$plain_ifs
     case $line in
       mac=*) normal "${line#*=}" && told_mac=$mac ;;
       address=*) told_address=${line#*=} ;;
@@ -106,9 +115,9 @@ take() {
       search=*) told_search=${line#*=} ;;
       hostname=*) told_hostname=${line#*=} ;;
     esac
-  done <<END
-$told
-END
+  done
+  set +f
+  IFS=$plain_ifs
 }
 
 # check: whether the lines in $told are about this machine and can be used; prints the reason if not.
@@ -130,4 +139,5 @@ check() {
   case $told_gateway in *[!0-9.]*) echo "'$told_gateway' is no address." && return 1 ;; esac
   case $told_search in *[!A-Za-z0-9._-]*) echo "'$told_search' is no domain." && return 1 ;; esac
   case $told_hostname in *[!A-Za-z0-9-]* | -* | *-) echo "'$told_hostname' is no host name." && return 1 ;; esac
+  [ "${#told_hostname}" -le 63 ] || { echo "'$told_hostname' is longer than a host name can be." && return 1; }
 }

@@ -1,8 +1,8 @@
 
 # -- what was asked for -------------------------------------------------------------------------------------------
 
-dry=no persist=none naming=auto probes=1 wait=0 channels='fw_cfg smbios xenstore' show=no
-added='' raised='' manager=none
+dry=no persist=none naming=auto probes=2 wait=0 channels='fw_cfg smbios xenstore' show=no
+begun='' copies=0 changed=no manager=none
 
 misused() {
   say "$*"
@@ -10,12 +10,18 @@ misused() {
   exit 2
 }
 
+announce() { say "NetworkManager configures $interface when it starts."; }
+
+report() {
+  printf 'mac2ip: %s %s %s/%s gateway %s (%s)\n' "$interface" "$mac" "$address" "$length" "${gateway:-none}" "$source"
+}
+
 while [ $# -gt 0 ]; do
   case $1 in
     --*=*) # --option=value as --option value
       both=$1
       shift
-      set -- "${both%%=*}" "${both#*=}" "$@"
+      set -- "${both%%=*}" "${both#*=}" ${1+"$@"} # bash 4.0 takes none at all for an unset variable
       ;;
   esac
   case $1 in
@@ -35,6 +41,9 @@ while [ $# -gt 0 ]; do
         --hostname=auto | --hostname=keep) naming=$2 ;;
         --hostname=-* | --hostname=*[!A-Za-z0-9%-]* | --hostname=*%*%* | --hostname=*-)
           misused "'$2' is no pattern for host names: use letters, digits and -, and one %."
+          ;;
+        --hostname=?????????????????????????????????????????????????*)
+          misused "'$2' makes names longer than a host name can be: use 48 characters at the most."
           ;;
         --hostname=*%*) naming=$2 ;;
         --probes=[0-9] | --wait=[0-9] | --wait=[1-9][0-9] | --wait=[1-9][0-9][0-9])
@@ -78,22 +87,19 @@ fi
 choose_manager
 command -v ip >/dev/null 2>&1 || fail 1 'There is no ip on this machine; install iproute2, or busybox with ip.'
 trap 'undo; exit 1' HUP INT TERM
+settled
 probe_all
 if comes; then
-  while IFS='|' read -r interface _; do say "NetworkManager configures $interface when it starts."; done <<END
-$plan
-END
+  each announce
 else
   configure_all
-  resolve_all
 fi
 rename
 persist_all
 remember
-added='' raised=''
-while IFS='|' read -r interface mac address length gateway _ _ source; do
-  printf 'mac2ip: %s %s %s/%s gateway %s (%s)\n' "$interface" "$mac" "$address" "$length" "${gateway:-none}" "$source"
-done <<END
-$plan
-END
+if [ "$manager" != networkmanager ] || ! enabled NetworkManager.service; then # which does that, too
+  resolve_all
+fi
+settled
+each report
 exit 0

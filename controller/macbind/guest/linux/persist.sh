@@ -11,10 +11,10 @@ enabled() {
 choose_manager() {
   manager=$persist
   [ "$manager" = auto ] || return 0
-  IFS='|' read -r interface _ <<END
-$plan
-END
-  if command -v netplan >/dev/null 2>&1 && [ -n "$(ls /etc/netplan/*.yaml 2>/dev/null)" ]; then
+  first
+  # Where netplan writes for NetworkManager, that takes our own profile before netplan's.
+  if command -v netplan >/dev/null 2>&1 && [ -n "$(ls /etc/netplan/*.yaml 2>/dev/null)" ] &&
+    ! grep -qsE '^ *renderer: *.?NetworkManager' /etc/netplan/*.yaml; then
     manager=netplan
   elif grep -qsE "^ *iface +$interface( |\$)" /etc/network/interfaces /etc/network/interfaces.d/*; then
     manager=ifupdown
@@ -41,18 +41,41 @@ running() { command -v systemctl >/dev/null 2>&1 && systemctl is-active --quiet 
 # interfaces is gone: this image may be a copy.
 persist_all() {
   [ "$manager" != none ] || return 0
+  later reread # the files as they were
   clear_for_"$manager"
-  order=0
-  while IFS='|' read -r interface mac address length gateway dns search _; do
-    far=
-    [ -z "$gateway" ] || ! outside "$gateway" "$address" "$length" || far=yes
-    write_for_"$manager"
-    order=$((order + 100))
-  done <<END
-$plan
-END
+  order=0 changed=no
+  each persist
   [ -z "$hostname" ] || keep_name
   tell_"$manager"
+}
+
+persist() {
+  far=
+  [ -z "$gateway" ] || ! outside "$gateway" "$address" "$length" || far=yes
+  write_for_"$manager"
+  order=$((order + 100))
+}
+
+# withdraw: removes what an earlier run wrote for any manager. At this boot or the next, it would give the machine
+# the address that it must not have now.
+withdraw() {
+  plan=''
+  clear_for_networkd
+  clear_for_networkmanager
+  clear_for_ifcfg
+  drop /etc/netplan/90-macbind.yaml
+  if [ -e /etc/network/interfaces.d/macbind ]; then # it stays: to some, a file that is to be read must be there
+    put /etc/network/interfaces.d/macbind 644 '# Written by mac2ip, which has no address for this machine.'
+  fi
+  [ -z "$begun" ] || reread
+  settled
+}
+
+# reread: lets every manager look at its files again.
+reread() {
+  if command -v netplan >/dev/null 2>&1; then attempt netplan generate; fi
+  ! running systemd-networkd || attempt networkctl reload
+  ! running NetworkManager || attempt nmcli connection reload
 }
 
 # listed PREFIX SEPARATOR WORD...: the words, each after PREFIX, with SEPARATOR between.
@@ -68,10 +91,8 @@ clear_others() {
   for file in "$1"*"$2"; do
     [ -e "$file" ] || continue
     owner=${file#"$1"}
-    case "
-$plan" in
-      *"
-${owner%"$2"}|"*) ;;
+    case $newline$plan in
+      *"$newline${owner%"$2"}|"*) ;;
       *) drop "$file" ;;
     esac
   done
@@ -79,10 +100,12 @@ ${owner%"$2"}|"*) ;;
 
 clear_for_networkd() { clear_others /etc/systemd/network/05-macbind- .network; }
 
+# By name as well: what lies on the card, such as a bridge, has the same MAC.
 write_for_networkd() {
   text="# Written by mac2ip.
 [Match]
 MACAddress=$mac
+Name=$interface
 
 [Network]
 DHCP=no
@@ -141,11 +164,15 @@ ip6-privacy=0"
 
 tell_networkmanager() {
   running NetworkManager || return 0
-  for file in /etc/NetworkManager/system-connections/macbind-*.nmconnection; do
-    run nmcli connection load "$file"
-    file=${file##*/}
-    run nmcli connection up id "${file%.nmconnection}"
-  done
+  each activate
+}
+
+activate() {
+  if [ "$changed" = no ]; then # To bring it up again would interrupt it.
+    case $(nmcli -g GENERAL.STATE connection show id "macbind-$interface" 2>/dev/null) in activated) return 0 ;; esac
+  fi
+  run nmcli connection load "/etc/NetworkManager/system-connections/macbind-$interface.nmconnection"
+  run nmcli connection up id "macbind-$interface"
 }
 
 # One file for all interfaces. Its names begin with a digit: networkd takes the first file that matches a card, and
@@ -201,33 +228,53 @@ clear_for_ifupdown() {
 
 # silence FILE: makes comments of its IPv4 stanzas for interfaces of the plan.
 silence() {
-  source=$1 text='' quiet=no found=no
+  text='' quiet=no found=no
   while IFS= read -r line || [ -n "$line" ]; do
-    # shellcheck disable=SC2086
-    set -- $line
-    case ${1:-} in
+    read_words "$line"
+    case $word in
       iface)
         quiet=no
-        case "
-$plan" in *"
-${2:-}|"*) [ "${3:-inet}" = inet6 ] || quiet=yes found=yes ;; esac
+        case $newline$plan in
+          *"$newline$second|"*) [ "$third" = inet6 ] || quiet=yes found=yes ;;
+        esac
         ;;
       auto | allow-* | mapping | source | source-directory | rename | template | no-*) quiet=no ;;
     esac
     case $quiet$line in yes?*) line="# mac2ip: $line" ;; esac
-    text=$text${text:+
-}$line
-  done <"$source"
-  [ "$found" = no ] || put "$source" 644 "$text"
+    text=$text${text:+$newline}$line
+  done <"$1"
+  [ "$found" = no ] || put "$1" same "$text"
 }
 
-# What mac2ip configured at run time would be in the way of ifup, which adds and does not replace.
+# mask_of LENGTH: sets $mask.
+mask_of() {
+  mask='' left=$1
+  for _ in 1 2 3 4; do
+    octet=$((left >= 8 ? 255 : 256 - (1 << (8 - left))))
+    mask=$mask${mask:+.}$octet left=$((left >= 8 ? left - 8 : 0))
+  done
+}
+
+# read_words LINE: sets $word, $second and $third.
+read_words() {
+  set -f
+  # shellcheck disable=SC2086
+  set -- $1
+  set +f
+  word=${1:-} second=${2:-} third=${3:-}
+}
+
+# What mac2ip configured at run time would be in the way of ifup, which adds and does not replace. And a stanza is for
+# the name of a card: in a copy of this image, that card is another machine's.
 write_for_ifupdown() {
+  mask_of "$length"
   ifupdown_text="$ifupdown_text
 auto $interface
 iface $interface inet static
+    pre-up grep -qix $mac /sys/class/net/\$IFACE/address
     pre-up ip -4 addr flush dev \$IFACE
-    address $address/$length${gateway:+
+    address $address
+    netmask $mask${gateway:+
     gateway $gateway}"
   [ -z "$gateway" ] || [ "$order" = 0 ] || ifupdown_text="$ifupdown_text
     metric $order"
@@ -239,22 +286,23 @@ iface $interface inet static
 tell_ifupdown() {
   put /etc/network/interfaces.d/macbind 644 "$ifupdown_text"
   main=$(cat /etc/network/interfaces 2>/dev/null)
-  case $main in *interfaces.d*) ;; *)
-    put /etc/network/interfaces 644 "$main${main:+
-}source /etc/network/interfaces.d/macbind"
-    ;;
+  case $main in
+    *interfaces.d*) ;;
+    *) put /etc/network/interfaces same "$main${main:+$newline}source /etc/network/interfaces.d/macbind" ;;
   esac
 }
 
 clear_for_ifcfg() {
   for file in /etc/sysconfig/network-scripts/ifcfg-*; do
-    ! grep -qs '^# Written by mac2ip' "$file" || case "
-$plan" in *"
-${file##*/ifcfg-}|"*) ;; *) drop "$file" ;; esac
+    ! grep -qs '^# Written by mac2ip' "$file" || case $newline$plan in
+      *"$newline${file##*/ifcfg-}|"*) ;;
+      *) drop "$file" ;;
+    esac
   done
 }
 
 write_for_ifcfg() {
+  mask_of "$length"
   text="# Written by mac2ip.
 DEVICE=$interface
 HWADDR=$mac
@@ -262,7 +310,8 @@ TYPE=Ethernet
 ONBOOT=yes
 BOOTPROTO=none
 IPADDR=$address
-PREFIX=$length${gateway:+
+PREFIX=$length
+NETMASK=$mask${gateway:+
 GATEWAY=$gateway}"
   [ "$order" = 0 ] || text="$text
 DEFROUTE=no"
@@ -278,15 +327,21 @@ DOMAIN=$search}"
 
 tell_ifcfg() { ! running NetworkManager || run nmcli connection reload; }
 
-# keep_name: the name for the next boots; Debian's line in /etc/hosts goes with it.
+# keep_name: the name for the next boots; Debian's line in /etc/hosts and Red Hat's old file go with it.
 keep_name() {
-  put /etc/hostname 644 "$hostname"
-  [ -f /etc/hosts ] || return 0
+  put /etc/hostname same "$hostname"
+  exchange /etc/hosts '127.0.1.1[[:space:]]*' "127.0.1.1	$hostname"
+  exchange /etc/sysconfig/network 'HOSTNAME=*' "HOSTNAME=$hostname"
+}
+
+# exchange FILE PATTERN LINE: puts the line where one of the pattern is.
+exchange() {
+  [ -f "$1" ] || return 0
   text='' found=no
   while IFS= read -r line || [ -n "$line" ]; do
-    case $line in 127.0.1.1[[:space:]]*) line="127.0.1.1	$hostname" found=yes ;; esac
-    text=$text${text:+
-}$line
-  done </etc/hosts
-  [ "$found" = no ] || put /etc/hosts 644 "$text"
+    # shellcheck disable=SC2254
+    case $line in $2) line=$3 found=yes ;; esac
+    text=$text${text:+$newline}$line
+  done <"$1"
+  [ "$found" = no ] || put "$1" same "$text"
 }

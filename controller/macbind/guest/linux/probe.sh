@@ -4,17 +4,17 @@
 # raise INTERFACE: switches it on and waits until it has a carrier, which a virtual card has at once. Fails if it gets
 # none in 2 seconds.
 raise() {
-  read -r flags <"/sys/class/net/$1/flags"
+  read -r flags <"/sys/class/net/$1/flags" || give_up "$1 is gone."
   if [ $((flags & 1)) = 0 ]; then
     run ip link set "$1" up
-    raised="$raised $1"
+    later ip link set "$1" down
   fi
   [ "$dry" = no ] || return 0
   left=20
   while [ "$left" -gt 0 ]; do
     { read -r carrier <"/sys/class/net/$1/carrier"; } 2>/dev/null && [ "$carrier" = 1 ] && return 0
     pause
-    left=$((left - 1))
+    left=$((left - passed))
   done
   return 1
 }
@@ -46,7 +46,8 @@ stranger() {
   return 1
 }
 
-# ask_kernel INTERFACE ADDRESS: the same by the kernel's own ARP, where `ip` can tell it to ask.
+# ask_kernel INTERFACE ADDRESS: the same by the kernel's own ARP, where `ip` can tell it to ask. It names an address of
+# this machine as the asker's if there is one.
 ask_kernel() {
   ip neigh flush to "$2" dev "$1" 2>/dev/null
   if ! ip neigh replace "$2" dev "$1" use 2>/dev/null; then
@@ -61,7 +62,7 @@ ask_kernel() {
       *FAILED*) left=0 ;;
     esac
     pause
-    left=$((left - 1))
+    left=$((left - passed))
   done
   ip neigh del "$2" dev "$1" 2>/dev/null
   case $answer in *lladdr*) return 0 ;; esac
@@ -69,27 +70,28 @@ ask_kernel() {
 }
 
 # probe_all: ends the script if one of the plan's addresses is somebody else's.
-probe_all() {
-  while IFS='|' read -r interface mac address length _; do
-    raise "$interface" || {
-      say "$interface has no carrier; whether somebody else has $address could not be asked."
-      continue
-    }
-    if [ "$probes" = 0 ] || has "$interface" "$address/$length"; then
-      continue
-    fi
-    if [ "$dry" = yes ]; then
-      echo "would ask on $interface whether somebody else has $address"
-    elif stranger "$interface" "$address"; then
-      undo
-      by=
-      set -f # an answer has its MAC in brackets
-      for word in $answer; do
-        case $word in *:*:*:*:*:*) by=${word#[} && by=${by%]} && break ;; esac
-      done
-      fail 5 "$interface is not configured: another machine${by:+ ($by)} has $address, the address of $mac."
-    fi
-  done <<END
-$plan
-END
+probe_all() { each probe; }
+
+probe() {
+  raise "$interface" || {
+    say "$interface has no carrier; whether somebody else has $address could not be asked."
+    return 0
+  }
+  if [ "$probes" = 0 ] || has "$interface" "$address/$length"; then
+    return 0
+  fi
+  if [ "$dry" = yes ]; then
+    echo "would ask on $interface whether somebody else has $address"
+  elif stranger "$interface" "$address"; then
+    undo
+    by=
+    set -f # an answer has its MAC in brackets
+    for word in $answer; do
+      case $word in *:*:*:*:*:*) by=${word#[} && by=${by%]} && break ;; esac
+    done
+    set +f
+    refusal="$interface is not configured: another machine${by:+ ($by)} has $address, the address of $mac."
+    withdraw
+    fail 5 "$refusal"
+  fi
 }

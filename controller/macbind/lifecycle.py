@@ -68,8 +68,9 @@ def judge(
 
 
 def _is_between(claim: Claim, domain: Domain) -> bool:
-    """Whether a running domain is having its interface exchanged: for a moment it has neither MAC."""
-    return claim.moves_to is not None and domain.state is DomainState.ACTIVE
+    """Whether a running domain is having its interface exchanged, or has lost it since: it has neither MAC."""
+    is_ours = claim.moves_to is not None or bool(claim.macs & domain.unplugged)
+    return is_ours and domain.state is DomainState.ACTIVE
 
 
 def _judge_present(claim: Claim, policy: ReleasePolicy, domain: Domain, cause: StopCause | None) -> Verdict:

@@ -271,7 +271,7 @@ class Warden:
     # -- findings --------------------------------------------------------------------------------------
 
     def findings(self) -> list[Finding]:
-        """Running domains that use a MAC of ours which is not allocated, or one MAC together."""
+        """Running domains that use a MAC of ours which is not allocated, or one MAC together, or have lost theirs."""
         with self._lock:
             running = [
                 domain
@@ -283,10 +283,16 @@ class Warden:
         for domain in running:
             for mac in domain.macs:
                 users.setdefault(mac, []).append(domain)
+        lost = {mac: one for one in running for mac in one.unplugged - one.live}
         with self._registry.read() as view:
             allocated = {mac for claim in claims.of_macs(view, list(users)) for mac in claim.macs}
+            losers = [
+                (claim, domain)
+                for claim in claims.of_macs(view, list(lost))
+                if claim.moves_to is None and claim.uuid == (domain := lost[claim.mac]).uuid
+            ]
         plans = [pool.plan for pool in self._registry.pools.values()]
-        found = []
+        found = [_card_lost(claim, domain) for claim, domain in losers]
         for mac, domains in sorted(users.items()):
             names = " and ".join(sorted(f"'{one.name}' ({one.hypervisor})" for one in domains))
             if len(domains) > 1:
@@ -317,9 +323,18 @@ class Warden:
         self._reported = now
 
 
+def _card_lost(claim: Claim, domain: Domain) -> Finding:
+    return Finding(
+        "card_lost",
+        f"The domain '{domain.name}' ({domain.hypervisor}) has let go of its interface {claim.mac} after its move "
+        "was given up; it runs without.",
+        f"`macbind renumber {claim.name} --abort` plugs it in again; or switch the domain off and on.",
+    )
+
+
 def _end_move(txn: Transaction, move: Move, how: Settlement) -> bool:
-    """Ends a move if it is still under way; True if it was ended."""
-    if not any(one.new.generation == move.new.generation for one in txn.moves(name=move.old.name)):
+    """Ends a move if it is still under way and nobody has gone on with it meanwhile; True if it was ended."""
+    if not any(one.new == move.new for one in txn.moves(name=move.old.name)):
         return False
     if how is Settlement.FINISH:
         txn.finish_move(move.old.name, move.new.generation)

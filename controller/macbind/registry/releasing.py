@@ -116,7 +116,7 @@ class Releasing(Changes):
                 self.db.execute(
                     update(al)
                     .where(al.c.ip.in_(some), al.c.free_at.is_(None))
-                    .values(released_at=at, free_at=at + pool.cooldown_s, moves_from=None)
+                    .values(released_at=at, free_at=at + pool.cooldown_s, moves_from=None, mover=None)
                 )
             self._mark(pool.dhcpds, [int(one.address) for one in mine], generation)
             detail = {"pool": pool_name, "reason": reason}

@@ -232,7 +232,7 @@ class Warden:
             return
 
         def work(txn: Transaction) -> list[tuple[Move, Settlement]]:
-            return [(move, how) for move, how in settled if _end_move(txn, move, how)]
+            return [(move, how) for move, how in settled if end_move(txn, move, how)]
 
         for move, how in self._committer.submit(ACTOR, work).result():
             _log.info(
@@ -332,7 +332,7 @@ def _card_lost(claim: Claim, domain: Domain) -> Finding:
     )
 
 
-def _end_move(txn: Transaction, move: Move, how: Settlement) -> bool:
+def end_move(txn: Transaction, move: Move, how: Settlement) -> bool:
     """Ends a move if it is still under way and nobody has gone on with it meanwhile; True if it was ended."""
     if not any(one.new == move.new for one in txn.moves(name=move.old.name)):
         return False

@@ -9,7 +9,16 @@ import pytest
 
 from macbind.addressing import MacAddress
 from macbind.errors import Conflict
-from macbind.virt.interface import RECORD_NAMESPACE, Place, card_in, exchanged, record, recorded, redefined
+from macbind.virt.interface import (
+    RECORD_NAMESPACE,
+    Place,
+    card_in,
+    exchanged,
+    record,
+    recorded,
+    redefined,
+    unplugged_macs,
+)
 
 OLD = Place(MacAddress.parse("00:16:3e:01:01:03"), IPv4Address("10.1.1.3"))
 NEW = Place(MacAddress.parse("00:16:3e:01:01:09"), IPv4Address("10.1.1.9"))
@@ -98,3 +107,11 @@ def test_a_record_is_read_as_libvirt_keeps_it() -> None:
     assert flat(found) == flat(card())
     assert recorded(xml, "db") is None
     assert recorded(RUNNING, "web") is None
+
+
+def test_what_was_unplugged_is_known_by_its_mac() -> None:
+    """Whoever moved it; a domain without a record has lost nothing."""
+    written = record("web", card()).replace("<move", f'<move xmlns="{RECORD_NAMESPACE}"', 1)
+    xml = f"<domain><metadata>{written}</metadata><devices/></domain>"
+    assert unplugged_macs(xml) == {OLD.mac}
+    assert unplugged_macs(RUNNING) == frozenset()

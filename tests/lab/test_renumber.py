@@ -340,6 +340,28 @@ def test_a_thread_does_not_disturb_another(site: Site) -> None:
     site.until_holds("web", str(old.address))
 
 
+def test_who_is_told_cannot_keep_a_machine_from_its_way_back(site: Site) -> None:
+    """Each word to it fails, as to a terminal that is gone: the machine has its card and address again."""
+    old = site.client.get("web")
+
+    def fail(progress: Progress) -> None:
+        if failed or progress.step not in (Step.RESERVED, Step.UNPLUGGED):
+            failed.append(progress.step)
+            raise BrokenPipeError
+
+    failed = list[Step]()
+    with pytest.raises(BrokenPipeError) as caught:
+        site.lab.server.call(
+            lambda: renumber(
+                site.client, "web", "10.1.1.44", live=True, uri=site.libvirtd.uri, on_progress=fail
+            )
+        )
+    assert getattr(caught.value, "__notes__", []) == []
+    assert failed == [Step.PLUGGED_IN, Step.UNPLUGGED, Step.PLUGGED_IN, Step.PINGED, Step.UNDONE]
+    assert site.card("web") == {str(old.mac)}
+    site.until_holds("web", str(old.address))
+
+
 def test_a_machine_that_is_off_moves_in_its_definition(site: Site) -> None:
     """It starts with its new address; --live is refused, as is leaving it out for one that runs."""
     one = site.client.allocate("farm", "spare")

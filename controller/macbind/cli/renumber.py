@@ -51,8 +51,10 @@ def renumber(
     from macbind import machine
     from macbind.client import Client
 
-    # Ended by a supervisor, it tidies up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ended by a supervisor or with its terminal, it tidies up as after Ctrl-C.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
     wait = machine.Wait(ping=ping, tcp=tcp, timeout_s=timeout)
     with Client(socket) as client, problems_told():
         if to is None:

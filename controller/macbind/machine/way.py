@@ -47,7 +47,13 @@ class Answers:
     """
 
     def __init__(
-        self, name: str, slot: Slot | None, wait: Wait, report: Reporter, *, sees_macs: bool = False
+        self,
+        name: str,
+        slot: Slot | None,
+        wait: Wait,
+        report: Callable[[str, Step], object],
+        *,
+        sees_macs: bool = False,
     ) -> None:
         self._name, self._slot, self._wait, self._report = name, slot, wait, report
         self._sees_macs = sees_macs
@@ -131,8 +137,8 @@ class Way:
         self._wait, self._report, self._ends_at = wait, report, ends_at
         self._old = Place(move.old.mac, move.old.address)
         self._new = Place(move.new.mac, move.new.address)
-        sees_macs = slot is not None and slot.user.active and wait.ping and _is_seen(self._old)
-        self._answers = Answers(self._name, slot, wait, report, sees_macs=sees_macs)
+        self._answers = Answers(self._name, slot, wait, self._say)
+        self._turned_back = False
 
     @classmethod
     def begin(
@@ -164,12 +170,14 @@ class Way:
         """Exchanges the card, and the definition's; waits until the machine answers, if it runs."""
         if self._slot is None:
             return
+        if live and self._wait.ping and _is_seen(self._old):
+            self._answers = Answers(self._name, self._slot, self._wait, self._say, sees_macs=True)
+            self._check_neighbours()
         give_up_at = time.monotonic() + self._wait.timeout_s
         if live:
-            self._check_neighbours()
             self._slot.exchange(self._old, self._new, give_up_at, self._tell, ends_at=self._ends_at)
         if self._slot.redefine(self._old, self._new):
-            self._report(self._name, Step.REDEFINED)
+            self._say(self._name, Step.REDEFINED)
         if live:
             self._answers.wait_for(self._new, give_up_at)
         elif self._slot.is_active():
@@ -197,6 +205,7 @@ class Way:
 
     def back(self) -> list[str]:
         """Undoes everything in reverse; returns what could not be undone, as sentences."""
+        self._turned_back = True
         kept = f"{self._old.address} and {self._new.address} are both kept for it"
         try:
             self.renew()  # to go back takes its time, too
@@ -221,8 +230,7 @@ class Way:
             self._client.abort_move(name, generation=self.move.new.generation)
         except MacbindError as error:
             problems.append(f"{self._new.address} is not released yet: {error}")
-        with suppress(Exception):  # who is told may be what failed
-            self._report(name, Step.UNDONE)
+        self._say(name, Step.UNDONE)
         return problems
 
     def _give_back(self, slot: Slot) -> bool:
@@ -248,7 +256,14 @@ class Way:
         return user.active
 
     def _tell(self, what: str) -> None:
-        self._report(self._name, _STEPS[what])
+        self._say(self._name, _STEPS[what])
+
+    def _say(self, name: str, step: Step) -> None:
+        try:
+            self._report(name, step)
+        except Exception:
+            if not self._turned_back:  # who is told may be what failed, and must not end the way back, too
+                raise
 
 
 def _lasts_s(wait: Wait) -> float:

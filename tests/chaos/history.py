@@ -194,7 +194,7 @@ class History:
             binding = Binding(str(told["address"]), int(told["generation"]), str(told["mac"]))
             self._note(entry, [binding.address])
             self._made[binding.address].append(
-                (float(start["t"]), float(entry["t"]), binding.generation, name)
+                (float(start["t"]), float(entry["t"]), binding.generation, name.removesuffix(AIM))
             )
             if binding in one.past or (one.fate is Fate.GONE and one.binding == binding):
                 what = f"{binding} was released and is told as held again"

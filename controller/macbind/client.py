@@ -225,7 +225,8 @@ class Client:
     def begin_move(self, name: str, to: IPv4Address | str, *, deadline_s: float = 300.0) -> Move:
         """Takes the address a name is to move to; when this returns, the machine may be given its MAC.
 
-        Both addresses are held until :meth:`finish_move` or :meth:`abort_move`. To move a machine with everything
+        Both addresses are held until :meth:`finish_move` or :meth:`abort_move`, and the move is this process's own
+        until it ends or ``deadline_s`` is over: others are refused (``Conflict``). To move a machine with everything
         that belongs to it, see :func:`macbind.machine.renumber`.
 
         Args:

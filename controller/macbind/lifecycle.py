@@ -130,14 +130,18 @@ def settle(claim: Claim, domain: Domain | None) -> Settlement:
     return Settlement.KEEP
 
 
+def waits_for_ever(claim: Claim, policy: ReleasePolicy, claim_timeout_s: float) -> bool:
+    """Whether a machine may use an allocation where nobody watches: no domain need ever be seen with it."""
+    return claim.pinned or policy is ReleasePolicy.NEVER or not claim_timeout_s
+
+
 def is_abandoned(claim: Claim, policy: ReleasePolicy, claim_timeout_s: float, now: datetime) -> bool:
     """Whether an allocation has waited too long for a domain to appear.
 
     Only to be asked when every hypervisor has been looked at and none has the MAC.
     """
-    waits_for_ever = claim.pinned or policy is ReleasePolicy.NEVER or not claim_timeout_s
     return (
-        not waits_for_ever
+        not waits_for_ever(claim, policy, claim_timeout_s)
         and claim.uuid is None
         and now - claim.created_at > timedelta(seconds=claim_timeout_s)
     )

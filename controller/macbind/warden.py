@@ -16,7 +16,17 @@ import structlog
 from macbind.addressing import MacAddress
 from macbind.committer import Committer
 from macbind.errors import HypervisorUnavailable
-from macbind.lifecycle import Keep, Note, Release, Settlement, Verdict, is_abandoned, judge, settle
+from macbind.lifecycle import (
+    Keep,
+    Note,
+    Release,
+    Settlement,
+    Verdict,
+    is_abandoned,
+    judge,
+    settle,
+    waits_for_ever,
+)
 from macbind.model import Claim, Domain, DomainState, Finding, HypervisorStatus, Move, Phase, StopCause
 from macbind.registry import claims
 from macbind.registry.store import Registry
@@ -251,6 +261,9 @@ class Warden:
         if not scanned or not all(one.connected for one in self.status()):
             return Settlement.KEEP
         uuid = claim.uuid or self._user_of(claim)
+        pool = self._registry.pools[claim.pool]
+        if uuid is None and waits_for_ever(claim, pool.release, pool.claim_timeout_s):
+            return Settlement.KEEP
         try:
             looks = [] if uuid is None else [watcher.look(uuid) for watcher in self.watchers.values()]
         except HypervisorUnavailable:

@@ -452,6 +452,18 @@ def test_a_move_nobody_finished_is_settled_by_what_the_machine_has(bench: Bench)
     }
 
 
+def test_a_move_of_a_machine_that_need_not_be_seen_is_kept(tmp_path: Path) -> None:
+    """Where nothing is ever released by itself, a machine may run that nobody watches, with either MAC."""
+    bench = Bench(tmp_path, ReleasePolicy.NEVER)
+    try:
+        bench.allocate("vm")
+        bench.move("vm", "10.77.0.9", -1)
+        bench.settle()
+        assert len(bench.holds("vm")) == 2
+    finally:
+        bench.close()
+
+
 def test_a_move_somebody_goes_on_with_is_not_settled(bench: Bench) -> None:
     """While libvirt was being asked, its mover came back: what libvirt said is out of date by now."""
     bench.allocate("vm")

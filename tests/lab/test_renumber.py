@@ -416,6 +416,31 @@ def test_a_machine_saved_on_its_way_keeps_both_addresses(site: Site) -> None:
     site.until_holds("db", str(old.address))
 
 
+def test_a_machine_saved_to_a_file_on_its_way_is_not_turned_back(site: Site) -> None:
+    """libvirt knows nothing of it any more: both addresses are kept until it is restored, and then given up."""
+    old, image, saved = site.client.get("calm"), site.libvirtd.directory / "calm.image", list[Step]()
+
+    def save(progress: Progress) -> None:
+        if progress.step is Step.PLUGGED_IN and not saved:
+            saved.append(progress.step)
+            site.libvirtd.virsh("save", "calm", str(image))
+
+    with pytest.raises(MachineFailed, match="stopped") as caught:
+        site.lab.server.call(
+            lambda: renumber(
+                site.client, "calm", "10.1.1.58", live=True, uri=site.libvirtd.uri, on_progress=save
+            )
+        )
+    (note,) = caught.value.__notes__
+    assert "is gone. If it has ended," in note
+    site.until_holds("calm", str(old.address), "10.1.1.58")
+    site.libvirtd.virsh("restore", str(image))
+    assert site.card("calm") == {"00:16:3e:01:01:3a"}
+    site.lab.server.call(lambda: abort_renumbering(site.client, "calm", uri=site.libvirtd.uri))
+    assert site.card("calm") == {str(old.mac)}
+    site.until_holds("calm", str(old.address))
+
+
 def test_an_address_of_a_silent_machine_is_refused(site: Site) -> None:
     """One that answers no pings has its address all the same: it is found by its MAC, and nothing is changed."""
     before = site.xml("calm")

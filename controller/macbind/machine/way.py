@@ -21,7 +21,7 @@ from macbind.machine.journey import Reporter
 from macbind.machine.values import Step, Wait
 from macbind.model import MAX_MOVE_S, Move
 from macbind.reach import EchoSocket, connects, neighbour
-from macbind.virt.hotplug import Slot
+from macbind.virt.hotplug import Found, Slot
 from macbind.virt.interface import Place
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Way:
         """Exchanges the card, and the definition's; waits until the machine answers, if it runs."""
         if self._slot is None:
             return
-        if live and self._wait.ping and _is_seen(self._old):
+        if live and _is_seen(self._old, self._wait):
             self._answers = Answers(self._name, self._slot, self._wait, self._say, sees_macs=True)
             self._check_neighbours()
         give_up_at = time.monotonic() + self._wait.timeout_s
@@ -188,11 +188,12 @@ class Way:
             )
 
     def _check_neighbours(self) -> None:
-        """Refuses an address of another machine that answers no pings; the ping has made it known.
+        """Refuses an address that another machine has, though it may not answer.
 
         Raises:
             AddressAnswered: There is one.
         """
+        _knock(self._new.address, self._wait)
         stale_until = time.monotonic() + _STALE_S
         while (mac := self._answers.stranger(self._new)) is not None:
             if time.monotonic() >= stale_until:
@@ -216,7 +217,11 @@ class Way:
         name, problems, active = self._name, [], False
         try:
             if self._slot is not None:
-                active = self._give_back(self._slot)
+                user = self._slot.now()
+                if user is None or user.saved:
+                    return [self._lost(self._slot.user.name, user)]
+                active = user.active
+                self._give_back(self._slot, active=active)
         except MacbindError as error:
             return [f"{error} {kept}: repeat the call, or `macbind renumber {name} --abort`."]
         try:
@@ -233,27 +238,22 @@ class Way:
         self._say(name, Step.UNDONE)
         return problems
 
-    def _give_back(self, slot: Slot) -> bool:
-        """Gives the machine its old card, in its definition, too; whether it runs.
-
-        Raises:
-            MacbindError: That cannot be done, or nobody can say what it has.
-        """
-        user = slot.now()
-        if user is None or user.saved:
-            state = (
-                "gone: destroyed, saved or migrated" if user is None else "saved, with the card it had then"
-            )
-            raise Conflict(
-                f"The machine '{slot.user.name}' is {state}.",
-                hint="Start it again, if it is to go on; macbind releases the addresses of one that has ended.",
-                domain=slot.user.name,
-            )
+    def _give_back(self, slot: Slot, *, active: bool) -> None:
         slot.redefine(self._new, self._old)
-        if user.active:
+        if active:
             give_up_at = time.monotonic() + self._wait.timeout_s
             slot.exchange(self._new, self._old, give_up_at, self._tell, ends_at=self._ends_at)
-        return user.active
+
+    def _lost(self, machine: str, user: Found | None) -> str:
+        """What is to be said of a machine that is not there: nobody knows which card it will have."""
+        both, name = f"{self._old.address} and {self._new.address}", self._name
+        abort = f"start it, and say `macbind renumber {name} --abort`"
+        if user is None:
+            return (
+                f"The machine '{machine}' is gone. If it has ended, {both} are released; if it was saved or "
+                f"migrated, both are kept for it: {abort}."
+            )
+        return f"The machine '{machine}' is saved, with the card it had then. {both} are both kept for it: {abort}."
 
     def _tell(self, what: str) -> None:
         self._say(self._name, _STEPS[what])
@@ -271,8 +271,16 @@ def _lasts_s(wait: Wait) -> float:
     return min(2 * wait.timeout_s + _SLACK_S, MAX_MOVE_S)
 
 
-def _is_seen(place: Place) -> bool:
+def _is_seen(place: Place, wait: Wait) -> bool:
     """Whether this host sees the MAC of the machine at an address: it is on its network, with nobody between."""
-    with EchoSocket(place.address) as echo:
-        echo.answers()
+    _knock(place.address, wait)
     return neighbour(place.address) == place.mac
+
+
+def _knock(address: IPv4Address, wait: Wait) -> None:
+    """Sends something there, so that this host asks the network who has the address."""
+    if wait.ping:
+        with EchoSocket(address) as echo:
+            echo.answers()
+    elif wait.tcp is not None:
+        connects(address, wait.tcp)

@@ -188,7 +188,7 @@ class Slot:
                         raise
         raise MachineFailed(
             f"The machine '{self.user.name}' stopped while its interface was being exchanged.",
-            hint="Its address is released as that of any machine that ends.",
+            hint="If it has ended, its address is released as that of any machine that ends.",
             step="exchange",
             domain=self.user.name,
         )

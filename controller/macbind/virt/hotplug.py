@@ -18,9 +18,8 @@ from uuid import UUID
 from macbind.addressing import MacAddress
 from macbind.errors import Conflict, HypervisorUnavailable, MachineFailed
 from macbind.virt.connection import Hypervisor, is_missing, libvirt
-from macbind.virt.domain import macs_in
+from macbind.virt.domain import RECORD_NAMESPACE, macs_in
 from macbind.virt.interface import (
-    RECORD_NAMESPACE,
     RECORD_PREFIX,
     Place,
     card_in,

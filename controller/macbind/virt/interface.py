@@ -15,12 +15,9 @@ from xml.etree.ElementTree import Element, SubElement
 
 from macbind.addressing import MacAddress
 from macbind.errors import Conflict, InvalidAddress
-from macbind.virt.domain import macs_in, parse_domain
+from macbind.virt.domain import RECORD_NAMESPACE, RECORD_TAG, macs_in, parse_domain
 
-RECORD_NAMESPACE = "urn:macbind:move:1"
-"""XML namespace of the <move> element that a domain's <metadata> holds while it has neither interface."""
 RECORD_PREFIX = "macbind-move"
-_RECORD_TAG = f"{{{RECORD_NAMESPACE}}}move"
 _GENERATED = re.compile(r"(vnet|vif|macvtap|macvlan)\d+")
 """Names libvirt gives tap devices by itself, and never takes from a definition."""
 
@@ -140,7 +137,7 @@ def unplugged_macs(xml: str) -> frozenset[MacAddress]:
 
 
 def _record_in(xml: str) -> Element | None:
-    found = parse_domain(xml).find(f"./metadata/{_RECORD_TAG}")
+    found = parse_domain(xml).find(f"./metadata/{RECORD_TAG}")
     if found is not None:
         for element in found.iter():  # libvirt puts what the element holds into the element's namespace
             element.tag = element.tag.removeprefix(f"{{{RECORD_NAMESPACE}}}")

@@ -293,6 +293,28 @@ def test_a_move_is_of_one_process_while_that_lives_and_has_time(farm: Book) -> N
         assert txn.finish_move("vm", begun_generation(farm), first).new.address == ip("10.1.1.9")
 
 
+def test_to_go_on_with_a_move_is_not_to_begin_one(farm: Book) -> None:
+    """Who knows its generation gets more time for it, and is told when it has ended, however it did."""
+    first = begin(farm, "vm", "10.1.1.9", 10)
+
+    def go_on() -> Move:
+        until = farm.now + timedelta(seconds=90)
+        with farm.write() as txn:
+            return txn.begin_move("vm", ip("10.1.1.9"), until, generation=first.new.generation)
+
+    assert go_on().new.expires_at == farm.now + timedelta(seconds=90)
+    abort(farm, "vm")
+    for before in ([], [("vm", "10.1.1.1", "10.1.1.9")]):
+        with pytest.raises(Conflict, match="no such move"):
+            go_on()
+        assert moving(farm) == before
+        farm.confirm()
+        second = begin(farm, "vm", "10.1.1.9")
+    finish(farm, "vm", second.new.generation)
+    with pytest.raises(Conflict, match="no such move"):
+        go_on()
+
+
 def begun_generation(book: Book) -> int:
     """The generation of what is moved to."""
     with book.read() as view:

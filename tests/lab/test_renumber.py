@@ -321,6 +321,38 @@ def _refused_by(site: Site, pid: int, *arguments: str) -> None:
     assert f"Process {pid} is moving 'web'" in refusal.stderr
 
 
+class Overtaken:
+    """A client whose machine another process moves between its first look and its next call."""
+
+    def __init__(self, site: Site, *arguments: str) -> None:
+        self._site, self._arguments = site, arguments
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._site.client, name)
+
+    def begin_move(self, *arguments: Any, **named: Any) -> Any:
+        """Lets the other one go first, once."""
+        first, self._arguments = self._arguments, ()
+        if first:
+            self._site.renumbered(*first)
+        return self._site.client.begin_move(*arguments, **named)
+
+
+def test_who_comes_too_late_leaves_the_card_alone(site: Site) -> None:
+    """The other process has moved the machine there, or has ended the move: nothing is exchanged any more."""
+    there = "10.1.1.47"
+    late: Any = Overtaken(site, "web", "--to", there, "--live")
+    done = site.lab.server.call(lambda: renumber(late, "web", there, live=True, uri=site.libvirtd.uri))
+    assert (str(done.address), done.changed) == (there, False)
+    assert site.answers(there)
+    site.crash("web", "10.1.1.48", "card plugged in")
+    late = Overtaken(site, "web", "--to", "10.1.1.48", "--live")
+    with pytest.raises(Conflict, match="no such move of 'web' under way any more"):
+        site.lab.server.call(lambda: abort_renumbering(late, "web", uri=site.libvirtd.uri))
+    assert site.card("web") == {"00:16:3e:01:01:30"}
+    site.until_holds("web", "10.1.1.48")
+
+
 def test_a_thread_does_not_disturb_another(site: Site) -> None:
     """Two threads of one process are one mover to macbind; the second is refused all the same."""
     old, refusals = site.client.get("web"), list[str]()

@@ -28,7 +28,8 @@ def renumber(
         bool, typer.Option("--live", help="It runs: exchange its network card for one with the new MAC.")
     ] = False,
     abort: Annotated[
-        bool, typer.Option("--abort", help="Give a move up that was broken off: the old address again.")
+        bool,
+        typer.Option("--abort", help="Give a move up that was broken off: the old address and card again."),
     ] = False,
     uri: Uri = "qemu:///system",
     ping: Annotated[bool, typer.Option("--ping/--no-ping", help="Wait until it answers a ping.")] = True,
@@ -69,7 +70,9 @@ def renumber(
 
 def _sentence(done: Renumbered, *, abort: bool) -> str:
     if abort:
-        what = f"keeps its address; {done.before} is free" if done.changed else "has no move under way"
+        what = f"keeps its address; {done.before} is free"
+        if done.before == done.address:
+            what = "has its network card again" if done.changed else "has no move under way"
         return f"{done.name}: {done.address} ({done.mac}) {what}"
     if not done.changed:
         return f"{done.name}: {done.address} ({done.mac}) is its address already"

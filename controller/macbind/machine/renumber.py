@@ -86,16 +86,19 @@ def renumber(
         slot = None if user is None else Slot(hypervisor, name, user)
         with _alone(name):
             way = Way.begin(client, name, target, slot, wait, report)
+            old, new = way.move.old, way.move.new
+            if old == new:  # another process has moved it there while we were looking
+                return Renumbered(name, old.address, old.mac, old.address, None, changed=False)
             try:
                 report(name, Step.RESERVED)
                 way.go(live=live)
             except BaseException as error:
                 _undo(way, error)
                 raise
-            finished = client.finish_move(name, way.move.new.generation)
+            finished = client.finish_move(name, new.generation)
         report(name, Step.MOVED)
     domain = None if user is None else user.name
-    return Renumbered(name, finished.new.address, finished.new.mac, held.address, domain, changed=True)
+    return Renumbered(name, finished.new.address, finished.new.mac, old.address, domain, changed=True)
 
 
 def abort_renumbering(
@@ -107,6 +110,8 @@ def abort_renumbering(
     on_progress: OnProgress | None = None,
 ) -> Renumbered:
     """Gives a move up that was broken off: the machine gets its old card back, and the new address is free.
+
+    It also plugs the card in again that a machine let go of after its move had been given up.
 
     Args:
         client: The connection to macbind.

@@ -157,12 +157,15 @@ class Way:
         """Makes the move this process's for as long as a way takes from now on.
 
         Raises:
-            MacbindError: It is another's, or macbind cannot be asked.
+            MacbindError: It is another's, or has ended, or macbind cannot be asked.
         """
         ends_at = time.monotonic() + _lasts_s(self._wait)
         with suppress(DhcpdUnavailable):  # what it was to confirm is recorded, and not needed to go back
-            self.move = self._client.begin_move(
-                self._name, self._new.address, deadline_s=_lasts_s(self._wait)
+            self._client.begin_move(
+                self._name,
+                self._new.address,
+                deadline_s=_lasts_s(self._wait),
+                generation=self.move.new.generation,
             )
         self._ends_at = ends_at
 
@@ -210,8 +213,8 @@ class Way:
         kept = f"{self._old.address} and {self._new.address} are both kept for it"
         try:
             self.renew()  # to go back takes its time, too
-        except Conflict as error:  # somebody else's by now
-            return [f"{error} {kept}."]
+        except Conflict as error:  # somebody else's by now, or ended: the card is not ours to touch
+            return [str(error)]
         except MacbindError:
             pass  # macbind is away, or the name is gone: the card is ours for what was left of the time
         name, problems, active = self._name, [], False

@@ -48,7 +48,15 @@ class Mover:
 class Moving(Pinning, Releasing):
     """Moving allocations."""
 
-    def begin_move(self, name: str, to: IPv4Address, until: datetime, mover: Mover | None = None) -> Move:
+    def begin_move(
+        self,
+        name: str,
+        to: IPv4Address,
+        until: datetime,
+        mover: Mover | None = None,
+        *,
+        generation: int | None = None,
+    ) -> Move:
         """Takes the address a name is to move to; repeated, it finds what it took and moves ``until``.
 
         Args:
@@ -56,6 +64,7 @@ class Moving(Pinning, Releasing):
             to: The address, of the same pool or of another one on the same network.
             until: When the move is settled by itself (UTC), and at the latest is no longer the mover's own.
             mover: The process that moves it; None for one that leaves it to anybody.
+            generation: Only to go on with the move to the allocation of this generation.
 
         Returns:
             The move; with the same allocation twice if the name is there already.
@@ -67,7 +76,10 @@ class Moving(Pinning, Releasing):
         if old is None:
             raise NotFound(f"There is no allocation '{name}'.", hint="`macbind list` shows all.", name=name)
         for move in self.moves(of=[old.address]):
-            return self._resume(move, to, until, mover)
+            if generation in (None, move.new.generation):
+                return self._resume(move, to, until, mover)
+        if generation is not None:
+            raise self._no_such_move(name)
         if old.address == to:
             return Move(old, old)
         pool = self._pool_to_move_to(old, to)
@@ -176,14 +188,18 @@ class Moving(Pinning, Releasing):
                 return self._arrive(move)
         there = self.named([name]).get(name)
         if there is None or there.generation != generation:
-            raise Conflict(
-                f"There is no such move of '{name}' under way any more.",
-                hint=f"`macbind show {name}` tells what became of it.",
-                name=name,
-            )
+            raise self._no_such_move(name)
         rows = self.find(names=[name], released=True)
         gone = [one for one in rows if one.released_at is not None and one.created_at == there.created_at]
         return Move(gone[0] if gone else there, there)
+
+    @staticmethod
+    def _no_such_move(name: str) -> Conflict:
+        return Conflict(
+            f"There is no such move of '{name}' under way any more.",
+            hint=f"`macbind show {name}` tells what became of it.",
+            name=name,
+        )
 
     def _arrive(self, move: Move) -> Move:
         old, new = move.old, move.new

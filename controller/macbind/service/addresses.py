@@ -158,7 +158,14 @@ class AddressService:
         return self._bind(actor, lambda txn: [txn.reserve(name, address, mac=mac, options=options)])
 
     def begin_move(
-        self, name: str, to: IPv4Address, actor: str, *, deadline_s: float, mover: Mover | None = None
+        self,
+        name: str,
+        to: IPv4Address,
+        actor: str,
+        *,
+        deadline_s: float,
+        mover: Mover | None = None,
+        generation: int | None = None,
     ) -> Pending[list[Allocation]]:
         """Takes the address a name is to move to; resolved with both when every required dhcpd holds it.
 
@@ -168,10 +175,12 @@ class AddressService:
             actor: Who asked, for the audit log.
             deadline_s: After so many seconds from now the move is settled by itself.
             mover: The process that asks: until then and while it lives, the move is its own.
+            generation: Only to go on with the move to the allocation of this generation.
         """
 
         def take(txn: Transaction) -> list[Allocation]:
-            move = txn.begin_move(name, to, txn.now + timedelta(seconds=deadline_s), mover)
+            until = txn.now + timedelta(seconds=deadline_s)
+            move = txn.begin_move(name, to, until, mover, generation=generation)
             return [move.old, move.new]
 
         hint = (

@@ -190,7 +190,12 @@ def create_app(
     async def begin_move(body: wire.MoveBody, caller: Request) -> Response:
         peer = _peer(caller)
         pending = service.begin_move(
-            body.name, body.to, str(peer), deadline_s=body.deadline_s, mover=peer.mover
+            body.name,
+            body.to,
+            str(peer),
+            deadline_s=body.deadline_s,
+            mover=peer.mover,
+            generation=body.generation,
         )
         old, new = await settled(pending, body.timeout_s, caller.receive)
         return _json(wire.MOVE, Move(old, new))

@@ -189,6 +189,12 @@ class MoveBody(_Body):
         le=MAX_MOVE_S,
         description="after so many seconds it is finished or given up by itself, by what the machine has then",
     )
+    generation: Annotated[int, Strict()] | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_GENERATION,
+        description="only to go on with the move to the allocation of this generation",
+    )
     timeout_s: Timeout = None
 
 

@@ -281,6 +281,11 @@ def test_a_move_is_of_one_process_while_that_lives_and_has_time(farm: Book) -> N
     for call in calls:
         with pytest.raises(Conflict, match="Process 11 is moving 'vm'"), farm.write() as txn:
             call(txn)
+    for other, place in (
+        ("host/0", "A process in another container"),
+        ("far/7", "Process 7 of another host"),
+    ):
+        assert first.names(other).startswith(place)
     farm.open(make_pool(), make_pool("other", subnet="10.1.2.0/28"))
     with pytest.raises(Conflict, match="Process 11 is moving 'vm'"):
         begun(second)

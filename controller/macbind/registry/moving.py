@@ -37,12 +37,20 @@ class Mover:
     """A process that moves machines.
 
     Attributes:
-        key: What tells it from every other process, on any host.
+        key: What tells it from every other process, on any host: a place, a slash, and its number there; 0 if that
+            cannot be seen.
         has_ended: Whether the process with a key is known to have ended.
     """
 
     key: str
     has_ended: Callable[[str], bool]
+
+    def names(self, key: str) -> str:
+        """The process with a key, as a sentence names it that this process is told."""
+        (place, _, pid), mine = key.rpartition("/"), self.key.rpartition("/")[0]
+        if pid == "0":
+            return "A process in another container"
+        return f"Process {pid}" if place == mine else f"Process {pid} of another host or container"
 
 
 class Moving(Pinning, Releasing):
@@ -116,9 +124,8 @@ class Moving(Pinning, Releasing):
             return
         if mover.has_ended(key):
             return
-        pid = key.rpartition("/")[2]
         raise Conflict(
-            f"Process {pid} is moving '{move.old.name}' from {move.old.address} to {move.new.address}.",
+            f"{mover.names(key)} is moving '{move.old.name}' from {move.old.address} to {move.new.address}.",
             hint=f"Let it finish, or end it; from {until:%H:%M:%S} UTC on you may go on with it all the same.",
             name=move.old.name,
             mover=key,

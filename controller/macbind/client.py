@@ -222,21 +222,35 @@ class Client:
 
     # -- moves -----------------------------------------------------------------------------------------
 
-    def begin_move(self, name: str, to: IPv4Address | str, *, deadline_s: float = 300.0) -> Move:
+    def begin_move(
+        self,
+        name: str,
+        to: IPv4Address | str,
+        *,
+        deadline_s: float = 300.0,
+        generation: int | None = None,
+    ) -> Move:
         """Takes the address a name is to move to; when this returns, the machine may be given its MAC.
 
-        Both addresses are held until :meth:`finish_move` or :meth:`abort_move`. To move a machine with everything
+        Both addresses are held until :meth:`finish_move` or :meth:`abort_move`, and the move is this process's own
+        until it ends or ``deadline_s`` is over: others are refused (``Conflict``). To move a machine with everything
         that belongs to it, see :func:`macbind.machine.renumber`.
 
         Args:
             name: The name.
             to: An address of its pool, or of another pool on the same network.
             deadline_s: After so many seconds the move is settled by itself: by the MAC the machine has then.
+            generation: Only to go on with the move to the allocation of this generation, for more time.
 
         Returns:
             The move; with the same allocation twice if the name has the address already.
         """
-        body = {"name": name, "to": str(parse_address(str(to))), "deadline_s": deadline_s}
+        body = {
+            "name": name,
+            "to": str(parse_address(str(to))),
+            "deadline_s": deadline_s,
+            "generation": generation,
+        }
         return _read(_MOVE, self._post("/v1/moves", body))
 
     def finish_move(self, name: str, generation: int) -> Move:

@@ -68,8 +68,9 @@ def judge(
 
 
 def _is_between(claim: Claim, domain: Domain) -> bool:
-    """Whether a running domain is having its interface exchanged: for a moment it has neither MAC."""
-    return claim.moves_to is not None and domain.state is DomainState.ACTIVE
+    """Whether a running domain is having its interface exchanged, or has lost it since: it has neither MAC."""
+    is_ours = claim.moves_to is not None or bool(claim.macs & domain.unplugged)
+    return is_ours and domain.state is DomainState.ACTIVE
 
 
 def _judge_present(claim: Claim, policy: ReleasePolicy, domain: Domain, cause: StopCause | None) -> Verdict:
@@ -129,14 +130,18 @@ def settle(claim: Claim, domain: Domain | None) -> Settlement:
     return Settlement.KEEP
 
 
+def waits_for_ever(claim: Claim, policy: ReleasePolicy, claim_timeout_s: float) -> bool:
+    """Whether a machine may use an allocation where nobody watches: no domain need ever be seen with it."""
+    return claim.pinned or policy is ReleasePolicy.NEVER or not claim_timeout_s
+
+
 def is_abandoned(claim: Claim, policy: ReleasePolicy, claim_timeout_s: float, now: datetime) -> bool:
     """Whether an allocation has waited too long for a domain to appear.
 
     Only to be asked when every hypervisor has been looked at and none has the MAC.
     """
-    waits_for_ever = claim.pinned or policy is ReleasePolicy.NEVER or not claim_timeout_s
     return (
-        not waits_for_ever
+        not waits_for_ever(claim, policy, claim_timeout_s)
         and claim.uuid is None
         and now - claim.created_at > timedelta(seconds=claim_timeout_s)
     )

@@ -281,6 +281,10 @@ class Told:
     options: DhcpOptions
 
 
+MAX_MOVE_S = 86_400.0
+"""How long a move may be somebody's own: a day, for who moves a machine waits for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """A name on its way from one address to another; both are held until it has arrived or turned back.
@@ -318,6 +322,7 @@ class Domain:
         state: Whether it runs.
         macs: The MACs of its interfaces, of the running machine and of its stored definition.
         live: Those of the running machine only; of the definition if it does not run.
+        unplugged: That of the interface a move has unplugged, or has asked it to let go of.
     """
 
     uuid: str
@@ -326,6 +331,7 @@ class Domain:
     state: DomainState
     macs: frozenset[MacAddress]
     live: frozenset[MacAddress]
+    unplugged: frozenset[MacAddress] = frozenset()
 
 
 class StopCause(StrEnum):

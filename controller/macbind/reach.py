@@ -6,8 +6,10 @@ import secrets
 import socket
 from contextlib import suppress
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Self
 
+from macbind.addressing import MacAddress
 from macbind.errors import ConfigError, NotPermitted
 
 try:
@@ -17,6 +19,9 @@ except ImportError as error:
 
 _TRY_S = 0.5
 """How long one try waits. A booting machine says nothing at first, and is not to wait for us later."""
+
+
+_COMPLETE = 0x2  # ATF_COM
 
 
 class EchoSocket:
@@ -58,6 +63,19 @@ def _open() -> icmplib.ICMPv4Socket:
         "Your user may not ping.",
         hint="Let all users: `sysctl net.ipv4.ping_group_range='0 2147483647'`; or wait for a TCP port only.",
     )
+
+
+def neighbour(address: IPv4Address) -> MacAddress | None:
+    """The MAC this host sends to for an address it has just sent to; None if no neighbour of it has the address.
+
+    It may be out of date for some seconds.
+    """
+    # Of this thread's network namespace, which need not be its process's.
+    for line in Path("/proc/thread-self/net/arp").read_text(encoding="ascii").splitlines()[1:]:
+        ip, _, flags, mac, *_ = line.split()
+        if ip == str(address) and int(flags, 16) & _COMPLETE:
+            return MacAddress.parse(mac)
+    return None
 
 
 def connects(address: IPv4Address, port: int) -> bool:

@@ -16,7 +16,17 @@ import structlog
 from macbind.addressing import MacAddress
 from macbind.committer import Committer
 from macbind.errors import HypervisorUnavailable
-from macbind.lifecycle import Keep, Note, Release, Settlement, Verdict, is_abandoned, judge, settle
+from macbind.lifecycle import (
+    Keep,
+    Note,
+    Release,
+    Settlement,
+    Verdict,
+    is_abandoned,
+    judge,
+    settle,
+    waits_for_ever,
+)
 from macbind.model import Claim, Domain, DomainState, Finding, HypervisorStatus, Move, Phase, StopCause
 from macbind.registry import claims
 from macbind.registry.store import Registry
@@ -232,7 +242,7 @@ class Warden:
             return
 
         def work(txn: Transaction) -> list[tuple[Move, Settlement]]:
-            return [(move, how) for move, how in settled if _end_move(txn, move, how)]
+            return [(move, how) for move, how in settled if end_move(txn, move, how)]
 
         for move, how in self._committer.submit(ACTOR, work).result():
             _log.info(
@@ -251,6 +261,9 @@ class Warden:
         if not scanned or not all(one.connected for one in self.status()):
             return Settlement.KEEP
         uuid = claim.uuid or self._user_of(claim)
+        pool = self._registry.pools[claim.pool]
+        if uuid is None and waits_for_ever(claim, pool.release, pool.claim_timeout_s):
+            return Settlement.KEEP
         try:
             looks = [] if uuid is None else [watcher.look(uuid) for watcher in self.watchers.values()]
         except HypervisorUnavailable:
@@ -271,7 +284,7 @@ class Warden:
     # -- findings --------------------------------------------------------------------------------------
 
     def findings(self) -> list[Finding]:
-        """Running domains that use a MAC of ours which is not allocated, or one MAC together."""
+        """Running domains that use a MAC of ours which is not allocated, or one MAC together, or have lost theirs."""
         with self._lock:
             running = [
                 domain
@@ -283,10 +296,16 @@ class Warden:
         for domain in running:
             for mac in domain.macs:
                 users.setdefault(mac, []).append(domain)
+        lost = {mac: one for one in running for mac in one.unplugged - one.live}
         with self._registry.read() as view:
             allocated = {mac for claim in claims.of_macs(view, list(users)) for mac in claim.macs}
+            losers = [
+                (claim, domain)
+                for claim in claims.of_macs(view, list(lost))
+                if claim.moves_to is None and claim.uuid == (domain := lost[claim.mac]).uuid
+            ]
         plans = [pool.plan for pool in self._registry.pools.values()]
-        found = []
+        found = [_card_lost(claim, domain) for claim, domain in losers]
         for mac, domains in sorted(users.items()):
             names = " and ".join(sorted(f"'{one.name}' ({one.hypervisor})" for one in domains))
             if len(domains) > 1:
@@ -317,9 +336,18 @@ class Warden:
         self._reported = now
 
 
-def _end_move(txn: Transaction, move: Move, how: Settlement) -> bool:
-    """Ends a move if it is still under way; True if it was ended."""
-    if not any(one.new.generation == move.new.generation for one in txn.moves(name=move.old.name)):
+def _card_lost(claim: Claim, domain: Domain) -> Finding:
+    return Finding(
+        "card_lost",
+        f"The domain '{domain.name}' ({domain.hypervisor}) has let go of its interface {claim.mac} after its move "
+        "was given up; it runs without.",
+        f"`macbind renumber {claim.name} --abort` plugs it in again; or switch the domain off and on.",
+    )
+
+
+def end_move(txn: Transaction, move: Move, how: Settlement) -> bool:
+    """Ends a move if it is still under way and nobody has gone on with it meanwhile; True if it was ended."""
+    if not any(one.new == move.new for one in txn.moves(name=move.old.name)):
         return False
     if how is Settlement.FINISH:
         txn.finish_move(move.old.name, move.new.generation)

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from chaos import sql
-from chaos.history import Fate, History, Name, Violation
+from chaos.history import AIM, Fate, History, Name, Violation
 from chaos.pools import PROBE, PROBED, RANGES, WITNESS, WITNESSED, addresses, mac_of
 from chaos.site import Site
 from labkit.dhcp import DhcpClient, expect_silence
@@ -192,7 +192,7 @@ class Checker:
         rows = sql.snapshot(self.site.url).rows.values()
         with self.site.farm.client(30.0) as client:
             for row in rows:
-                if row.live and row.name != WITNESS:
+                if row.live and row.name != WITNESS and not row.name.endswith(AIM):
                     (client.unreserve if row.pinned else client.release)(row.name)
 
     def _fill(self, history: History, found: list[Violation]) -> list[Allocation]:

@@ -7,6 +7,8 @@ their order:
 - release, unreserve or destroy *begun*: held no longer; until it is acknowledged it is **unsure**;
 - acknowledged release, or the end of a domain that macbind had seen: **gone**;
 - an allocation refused with the word that nothing was allocated: **gone**;
+- a move that is begun takes what it moves to, under the name with a `>`; it is given back by its abort and by the
+  release of the name, and becomes the name's own when it is finished: until that is acknowledged both are unsure;
 - any other error: **unsure** (what was held stays held: to ask again takes nothing away).
 
 So an interval of ownership is never longer than the truth, and two that overlap are two owners of one address.
@@ -131,6 +133,9 @@ class History:
                 if entry["kind"] in GIVES:
                     for name in entry["names"]:
                         self._let_go(name, entry)
+                if entry["kind"] == "finish":  # the name holds one or the other
+                    for name in entry["names"]:
+                        self._let_go(name, entry)
             case "ok":
                 self._acknowledged(self._began[key], entry)
             case "error":
@@ -169,6 +174,9 @@ class History:
         if start["kind"] in TAKES:
             self._taken(start, entry)
             return
+        if start["kind"] == "finish":
+            self._arrived(start, entry)
+            return
         for name in start["names"]:
             one = self._name(name)
             one.fate = Fate.GONE
@@ -186,7 +194,7 @@ class History:
             binding = Binding(str(told["address"]), int(told["generation"]), str(told["mac"]))
             self._note(entry, [binding.address])
             self._made[binding.address].append(
-                (float(start["t"]), float(entry["t"]), binding.generation, name)
+                (float(start["t"]), float(entry["t"]), binding.generation, name.removesuffix(AIM))
             )
             if binding in one.past or (one.fate is Fate.GONE and one.binding == binding):
                 what = f"{binding} was released and is told as held again"
@@ -200,6 +208,20 @@ class History:
                     one.past.append(one.binding)
                 one.since = float(entry["t"])
             one.fate, one.binding = Fate.HELD, binding
+
+    def _arrived(self, start: Entry, entry: Entry) -> None:
+        """A name has what it was moving to, and nothing else any more."""
+        name, aim = (self._name(one) for one in start["names"])
+        (told,) = entry["made"]
+        binding = Binding(str(told["address"]), int(told["generation"]), str(told["mac"]))
+        self._note(entry, [binding.address])
+        if told["name"] != name.name or binding != aim.binding:
+            what = f"told that {told['name']} has arrived at {binding}; it was moving to {aim.binding}"
+            self._blame("answers", what, name.name, binding.address)
+        if name.binding is not None and name.binding != binding:
+            name.past.append(name.binding)
+        name.fate, name.binding, name.since = Fate.HELD, binding, float(entry["t"])
+        aim.fate, aim.binding = Fate.GONE, None
 
     def _failed(self, start: Entry, entry: Entry) -> None:
         self._note(entry, start["names"])
@@ -264,8 +286,10 @@ class History:
                     self._blame("generations", what, name, by, address)
 
 
-TAKES = frozenset({"allocate", "allocate_group", "reserve"})
-GIVES = frozenset({"release", "release_group", "unreserve", "destroy"})
+AIM = ">"
+"""Behind a name: what it is moving to, which is held beside it."""
+TAKES = frozenset({"allocate", "allocate_group", "reserve", "move"})
+GIVES = frozenset({"release", "release_group", "unreserve", "destroy", "abort"})
 NOTHING_KEPT = frozenset({"pool_exhausted", "address_in_use", "not_in_pool"})
 """Codes that say that this name holds nothing: a name that does is found before any of them is raised."""
 REFUSALS = NOTHING_KEPT | {

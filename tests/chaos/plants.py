@@ -80,6 +80,19 @@ def _double_allocate() -> None:
     replace("macbind.registry.transaction:Transaction.confirm", confirm)
 
 
+def _keep_aims() -> None:
+    """A move that is given up keeps the address it was to end at, and answers that it is released."""
+
+    def abort(_: Any) -> Any:
+        def aborted(self: Any, name: str, *_: Any, **__: Any) -> Any:
+            return [move.new for move in self.moves(name=name)]
+
+        return aborted
+
+    replace("macbind.registry.moving:Moving.abort_move", abort)
+    replace("macbind.confirmations:Confirmations.expect_gone", lambda _: lambda *_: None)
+
+
 def _keep_ghosts() -> None:
     """A comparison does not remove what should not be there."""
     replace("macbind.reconciler:Reconciler._clear", lambda _: lambda *_: [])
@@ -125,6 +138,7 @@ PLANTS: Mapping[str, Plant] = {
     "answer-before-confirm": Plant(_answer_before_confirm, _SLOW),
     "forget-delete": Plant(_forget_delete, _SLOW),
     "double-allocate": Plant(_double_allocate, _SLOW),
+    "keep-aims": Plant(_keep_aims, _SLOW),
     "keep-ghosts": Plant(_keep_ghosts, {"dhcpd killed, lease file of old": 1.0}),
     "trust-after-reconnect": Plant(_trust_after_reconnect, {"dhcpd killed, lease file gone": 1.0}),
     "deaf-warden": Plant(_deaf_warden, domains=True, recovers=False),

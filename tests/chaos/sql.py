@@ -16,7 +16,7 @@ _BUSY_S = 10.0
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the allocation table."""
+    """A row of the allocation table; what a name is moving to has a `>` behind it."""
 
     address: str
     mac: str
@@ -45,8 +45,8 @@ class Snapshot:
 
 
 _ROWS = (
-    "SELECT a.ip, a.mac, p.name, a.name, a.gen, a.free_at IS NULL, a.pinned FROM allocation a "
-    "JOIN pool p ON p.id = a.pool_id"
+    "SELECT a.ip, a.mac, p.name, CASE WHEN a.moves_from IS NULL THEN a.name ELSE a.name || '>' END, a.gen, "
+    "a.free_at IS NULL, a.pinned FROM allocation a JOIN pool p ON p.id = a.pool_id"
 )
 _FREE = "SELECT p.name, f.lo, f.hi FROM free_extent f JOIN pool p ON p.id = f.pool_id ORDER BY f.lo"
 _TOLD = "SELECT d.name, t.ip, t.gen FROM told t JOIN dhcpd d ON d.id = t.dhcpd_id"

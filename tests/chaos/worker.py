@@ -9,22 +9,27 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from chaos.control import Control, Phase
+from chaos.history import AIM
 from chaos.journal import Journal
+from chaos.pools import addresses
 from labkit.netns import Namespace
 from labkit.omshell import OmapiKey, OmshellFailed, omshell_host
 from macbind.client import Client
 from macbind.dhcpd.key import read_key
 from macbind.errors import MacbindError, NotFound
-from macbind.model import Allocation
+from macbind.model import Allocation, Move
 
 REST_S, PAUSE_S = 0.005, 0.03
 """How long a worker rests between two operations, and how long after an error of a peer."""
 LARGE_GROUP, GROUP = 22, 6
+_LONG_S = 86_400.0
+"""The time of a move: nobody but its worker is to end it."""
 KINDS = {
     "allocate": 30,
     "allocate_group": 12,
@@ -34,6 +39,9 @@ KINDS = {
     "unreserve": 5,
     "again": 8,
     "get": 6,
+    "move": 9,
+    "finish": 6,
+    "abort": 4,
 }
 """How likely each operation is."""
 
@@ -259,28 +267,85 @@ class Worker(Caller):
             return
         self.operations += 1
         mine = self.held[name].allocation
-        try:
-            found: Allocation | None = self.client.get(name)
-        except NotFound:
-            found = None
+        found: Allocation | None = None
+        if self.held[name].kind == "move":
+            aims = [move.new for move in self.client.moves()]
+            found = next((one for one in aims if one.name + AIM == name), None)
+        else:
+            with suppress(NotFound):
+                found = self.client.get(name)
         same = found is not None and (found.address, found.generation, found.mac) == (
             mine.address, mine.generation, mine.mac
         )  # fmt: skip
         self.check("held", name, str(mine.address), True, None if same else f"macbind says {found}")
 
+    # -- moving ----------------------------------------------------------------------------------------
+
+    def _move(self) -> None:
+        """Begins to move a name; what it moves to is held under a name of its own."""
+        name = self._some(lambda one: one.kind == "allocate")
+        if name is None or self._is_moving(name):
+            return
+        pool, aim = self.held[name].pool, name + AIM
+        to = self.random.choice(addresses(pool))
+        if to == str(self.held[name].allocation.address):
+            return
+
+        def call() -> list[Allocation]:
+            return [replace(self.client.begin_move(name, to, deadline_s=_LONG_S).new, name=aim)]
+
+        self._take(Unsettled("move", [aim], call, {"pool": pool, "address": to}))
+
+    def _finish(self) -> None:
+        aim = self._some(lambda one: one.kind == "move")
+        if aim is not None:
+            name, there = aim.removesuffix(AIM), self.held[aim]
+            generation = there.allocation.generation
+            about = {"pool": there.pool}
+            self._arrive(
+                Unsettled("finish", [name, aim], lambda: self.client.finish_move(name, generation), about)
+            )
+
+    def _arrive(self, wanted: Unsettled) -> None:
+        for name in wanted.names:
+            self.held.pop(name, None)
+        try:
+            move: Move = self.ask(wanted.kind, wanted.names, wanted.call, **wanted.about)
+        except MacbindError as error:
+            if _is_unknown(error):
+                self.unsettled.append(wanted)
+            raise
+        self.held[move.new.name] = Held(move.new, "allocate", wanted.about["pool"])
+        self.look(move.new, served=True)
+        if move.old != move.new:
+            self.look(move.old, served=False)
+
+    def _abort(self) -> None:
+        aim = self._some(lambda one: one.kind == "move")
+        if aim is not None:
+            name, generation = aim.removesuffix(AIM), self.held[aim].allocation.generation
+            fence = generation if self.random.random() < 0.5 else None
+            self._give(Unsettled("abort", [aim], lambda: self.client.abort_move(name, generation=fence)))
+
+    def _is_moving(self, name: str) -> bool:
+        aim = name + AIM
+        return aim in self.held or any(aim in one.names for one in self.unsettled)
+
     # -- giving back -----------------------------------------------------------------------------------
 
     def _release(self) -> None:
-        name = self._some(lambda one: one.kind != "reserve")
+        name = self._some(lambda one: one.kind not in ("reserve", "move"))
         if name is None:
             return
-        one = self.held[name].allocation
+        one, aim = self.held[name].allocation, name + AIM
+        if aim not in self.held and self._is_moving(name):
+            return  # whether there is something to move to would be unknown for ever
         fence = one.generation if self.random.random() < 0.5 else None
         by_address = self.random.random() < 0.3
         self._give(
             Unsettled(
                 "release",
-                [name],
+                [name, aim] if aim in self.held else [name],
                 lambda: (
                     self.client.release(address=one.address, generation=one.generation)
                     if by_address
@@ -312,8 +377,8 @@ class Worker(Caller):
                 self.unsettled.append(wanted)
             raise
         if gone:
-            told = {one.name for one in answer.allocations}
-            missing = [one for one in gone if one.name not in told]
+            told = {one.address for one in answer.allocations}
+            missing = [one for one in gone if one.address not in told]
             for one in missing:
                 seen = "it was held, and macbind says that it was gone already"
                 self.check("released", one.name, str(one.address), starts == self.control.starts, seen)
@@ -323,13 +388,18 @@ class Worker(Caller):
     def _settle(self, index: int) -> None:
         """Asks again what has no answer yet, or lets go of what may have been taken."""
         wanted = self.unsettled.pop(index)
-        if wanted.kind in ("release", "release_group", "unreserve"):
+        if wanted.kind in ("release", "release_group", "unreserve", "abort"):
             self._give(wanted)
+        elif wanted.kind == "finish":
+            self._arrive(wanted)
         elif self.random.random() < 0.6:
             self._take(wanted)
         elif wanted.kind == "allocate_group":
             group = wanted.about["group"]
             self._give(Unsettled("release_group", wanted.names, lambda: self.client.release_group(group)))
+        elif wanted.kind == "move":
+            name = wanted.names[0].removesuffix(AIM)
+            self._give(Unsettled("abort", wanted.names, lambda: self.client.abort_move(name)))
         else:
             (name,) = wanted.names
             back = self.client.unreserve if wanted.kind == "reserve" else self.client.release
@@ -349,6 +419,8 @@ def _is_unknown(error: MacbindError) -> bool:
 
 
 def _allocations(answer: Any) -> Sequence[Allocation]:
+    if isinstance(answer, Move):
+        return [answer.new]
     return answer if isinstance(answer, list) else answer.allocations
 
 

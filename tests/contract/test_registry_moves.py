@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,8 @@ from macbind.errors import AddressInUse, Conflict, InvalidRequest, MacbindError,
 from macbind.model import Domain, DomainState, Move, Phase, PoolMode
 from macbind.options import DhcpOptions
 from macbind.registry import claims
+from macbind.registry.moving import Mover
+from macbind.registry.transaction import Transaction
 
 OPTIONS = DhcpOptions.parse({"hostname": "vm"})
 
@@ -257,6 +260,70 @@ def test_a_move_outlives_a_restart_with_another_configuration(farm: Book) -> Non
         finish(farm, "vm", first.new.generation)
     again = begin(farm, "vm", "10.1.1.9")
     assert str(finish(farm, "vm", again.new.generation).new.address) == "10.1.1.9"
+
+
+def test_a_move_is_of_one_process_while_that_lives_and_has_time(farm: Book) -> None:
+    """Another is refused whatever it asks for, until the first has ended or its time is over; itself never is."""
+    ended: set[str] = set()
+    first, second = (Mover(f"host/{pid}", ended.__contains__) for pid in (11, 22))
+
+    def begun(mover: Mover | None) -> Move:
+        with farm.write() as txn:
+            return txn.begin_move("vm", ip("10.1.1.9"), farm.now + timedelta(seconds=60), mover)
+
+    move = begun(first)
+    assert begun(first).new == move.new
+    calls: list[Callable[[Transaction], object]] = [
+        lambda txn: txn.begin_move("vm", ip("10.1.1.9"), farm.now + timedelta(seconds=60), second),
+        lambda txn: txn.finish_move("vm", move.new.generation, second),
+        lambda txn: txn.abort_move("vm", mover=second),
+    ]
+    for call in calls:
+        with pytest.raises(Conflict, match="Process 11 is moving 'vm'"), farm.write() as txn:
+            call(txn)
+    for other, place in (
+        ("host/0", "A process in another container"),
+        ("far/7", "Process 7 of another host"),
+    ):
+        assert first.names(other).startswith(place)
+    farm.open(make_pool(), make_pool("other", subnet="10.1.2.0/28"))
+    with pytest.raises(Conflict, match="Process 11 is moving 'vm'"):
+        begun(second)
+    farm.later(61)
+    begun(second)
+    with pytest.raises(Conflict, match="Process 22 is moving 'vm'"):
+        begun(first)
+    ended.add(second.key)
+    with farm.write() as txn:
+        assert txn.finish_move("vm", begun_generation(farm), first).new.address == ip("10.1.1.9")
+
+
+def test_to_go_on_with_a_move_is_not_to_begin_one(farm: Book) -> None:
+    """Who knows its generation gets more time for it, and is told when it has ended, however it did."""
+    first = begin(farm, "vm", "10.1.1.9", 10)
+
+    def go_on() -> Move:
+        until = farm.now + timedelta(seconds=90)
+        with farm.write() as txn:
+            return txn.begin_move("vm", ip("10.1.1.9"), until, generation=first.new.generation)
+
+    assert go_on().new.expires_at == farm.now + timedelta(seconds=90)
+    abort(farm, "vm")
+    for before in ([], [("vm", "10.1.1.1", "10.1.1.9")]):
+        with pytest.raises(Conflict, match="no such move"):
+            go_on()
+        assert moving(farm) == before
+        farm.confirm()
+        second = begin(farm, "vm", "10.1.1.9")
+    finish(farm, "vm", second.new.generation)
+    with pytest.raises(Conflict, match="no such move"):
+        go_on()
+
+
+def begun_generation(book: Book) -> int:
+    """The generation of what is moved to."""
+    with book.read() as view:
+        return view.moves()[0].new.generation
 
 
 def test_the_database_forbids_two_moves_of_one_name(farm: Book) -> None:

@@ -20,10 +20,11 @@ import pytest
 from labkit.wait import until
 from macbind.addressing import AddressPlan, MacAddress
 from macbind.committer import Committer
+from macbind.lifecycle import Settlement
 from macbind.model import Allocation, Move, Pool, ReleasePolicy, Subnet
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction, Wanted
-from macbind.warden import Warden
+from macbind.warden import Warden, end_move
 
 URI = "test:///default"
 NETWORK = IPv4Network("10.77.0.0/16")
@@ -449,3 +450,48 @@ def test_a_move_nobody_finished_is_settled_by_what_the_machine_has(bench: Bench)
         "redefined": [old["redefined"]],
         "nowhere": [old["nowhere"]],
     }
+
+
+def test_a_move_of_a_machine_that_need_not_be_seen_is_kept(tmp_path: Path) -> None:
+    """Where nothing is ever released by itself, a machine may run that nobody watches, with either MAC."""
+    bench = Bench(tmp_path, ReleasePolicy.NEVER)
+    try:
+        bench.allocate("vm")
+        bench.move("vm", "10.77.0.9", -1)
+        bench.settle()
+        assert len(bench.holds("vm")) == 2
+    finally:
+        bench.close()
+
+
+def test_a_move_somebody_goes_on_with_is_not_settled(bench: Bench) -> None:
+    """While libvirt was being asked, its mover came back: what libvirt said is out of date by now."""
+    bench.allocate("vm")
+    due = bench.move("vm", "10.77.0.9", -1)
+    bench.move("vm", "10.77.0.9")
+
+    def end(move: Move) -> bool:
+        return bench.committer.submit("test", lambda txn: end_move(txn, move, Settlement.ABORT)).result()
+
+    assert not end(due)
+    assert len(bench.holds("vm")) == 2
+    again = bench.move("vm", "10.77.0.9", -1)
+    assert end(again)
+    assert len(bench.holds("vm")) == 1
+
+
+def test_a_card_a_move_has_lost_is_told_and_its_address_kept(bench: Bench) -> None:
+    """The machine lets go of its card after its move was given up; without a record of that, it is its end."""
+    vm = bench.allocate("vm")
+    uuid = str(uuid4())
+    bench.driver.createXML(bench.xml("vm", vm.mac, uuid=uuid), 0)
+    bench.until_used("vm")
+    bench.settled()
+    seen = bench.warden.watchers["test"].look(uuid)
+    assert seen is not None
+    lost = replace(seen, macs=frozenset(), live=frozenset(), unplugged=frozenset({vm.mac}))
+    bench.warden.changed("test", uuid, lost, None)
+    assert bench.is_held("vm")
+    assert [one.code for one in bench.warden.findings()] == ["card_lost"]
+    bench.warden.changed("test", uuid, replace(lost, unplugged=frozenset()), None)
+    assert not bench.is_held("vm")

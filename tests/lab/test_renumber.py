@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -21,7 +23,8 @@ from labkit.net import Lab
 from labkit.virt import Libvirtd
 from labkit.wait import until
 from macbind.client import Client
-from macbind.machine import Progress, Step, Wait, launch, renumber
+from macbind.errors import Conflict, MachineFailed
+from macbind.machine import Progress, Step, Wait, abort_renumbering, launch, renumber
 from macbind.model import Allocation
 from macbind.virt.connection import run_event_loop
 from macbind.virt.domain import macs_in
@@ -51,7 +54,7 @@ from macbind.client import Client
 from macbind.machine import renumber
 with Client() as client:
     renumber(client, sys.argv[1], sys.argv[2], live=True, uri=os.environ["LIBVIRT_DEFAULT_URI"],
-        on_progress=lambda it: it.step == sys.argv[3] and os.kill(os.getpid(), signal.SIGKILL))
+        on_progress=lambda it: it.step == sys.argv[3] and os.kill(os.getpid(), int(sys.argv[4])))
 """
 
 
@@ -91,10 +94,22 @@ class Site:
 
     def crash(self, name: str, to: str, step: str) -> None:
         """Moves a machine until a step is done, when whoever moves it is killed."""
-        done = self.run(sys.executable, "-c", _ENDS_AT, name, to, step)
+        done = self.run(sys.executable, "-c", _ENDS_AT, name, to, step, str(int(signal.SIGKILL)))
         assert done.returncode != 0, "it was not killed"
         assert done.stdout == ""
         assert "Traceback" not in done.stderr, done.stderr
+
+    @contextmanager
+    def halted(self, name: str, to: str, step: str) -> "Iterator[subprocess.Popen[bytes]]":
+        """A mover that stands still when a step is done; it is killed in the end."""
+        command = [sys.executable, "-c", _ENDS_AT, name, to, step, str(int(signal.SIGSTOP))]
+        with subprocess.Popen(self.lab.server.argv(command), env=self.env) as mover:
+            try:
+                stat = Path(f"/proc/{mover.pid}/stat")
+                until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", 60, f"{step} to be done")
+                yield mover
+            finally:
+                mover.kill()
 
     def xml(self, name: str, *options: str) -> str:
         """A domain as libvirt describes it."""
@@ -103,6 +118,10 @@ class Site:
     def card(self, name: str) -> set[str]:
         """The MACs of a running domain."""
         return {str(mac) for mac in macs_in(self.xml(name))}
+
+    def findings(self) -> set[str]:
+        """The codes of what an admin should look at."""
+        return {finding.code for finding in self.client.status().findings}
 
     def answers(self, address: Any) -> bool:
         """Whether a machine answers there."""
@@ -275,6 +294,106 @@ def test_a_move_that_broke_off_is_given_up(site: Site) -> None:
     assert site.renumbered("web", "--abort")["changed"] is False
 
 
+def test_two_movers_do_not_meet(site: Site) -> None:
+    """While a mover lives, no other process touches the card, also not after macbind has been started again."""
+    old = site.client.get("web")
+    with site.halted("web", "10.1.1.42", "card unplugged") as mover:
+        attempts = (["--abort"], ["--to", "10.1.1.42", "--live"])
+        for attempt in attempts:
+            _refused_by(site, mover.pid, *attempt)
+        site.farm.stop()
+        site.farm.start()
+        site.farm.wait_serving()
+        for attempt in attempts:
+            _refused_by(site, mover.pid, *attempt)
+        with pytest.raises(Conflict, match=f"Process {mover.pid} is moving 'web'"):
+            site.client.abort_move("web")
+        assert site.card("web") == set()
+    done = site.renumbered("web", "--abort")
+    assert (done["address"], done["before"]) == (str(old.address), "10.1.1.42")
+    assert site.card("web") == {str(old.mac)}
+    site.until_holds("web", str(old.address))
+
+
+def _refused_by(site: Site, pid: int, *arguments: str) -> None:
+    refusal = site.renumber("web", *arguments)
+    assert refusal.returncode == 4, refusal
+    assert f"Process {pid} is moving 'web'" in refusal.stderr
+
+
+class Overtaken:
+    """A client whose machine another process moves between its first look and its next call."""
+
+    def __init__(self, site: Site, *arguments: str) -> None:
+        self._site, self._arguments = site, arguments
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._site.client, name)
+
+    def begin_move(self, *arguments: Any, **named: Any) -> Any:
+        """Lets the other one go first, once."""
+        first, self._arguments = self._arguments, ()
+        if first:
+            self._site.renumbered(*first)
+        return self._site.client.begin_move(*arguments, **named)
+
+
+def test_who_comes_too_late_leaves_the_card_alone(site: Site) -> None:
+    """The other process has moved the machine there, or has ended the move: nothing is exchanged any more."""
+    there = "10.1.1.47"
+    late: Any = Overtaken(site, "web", "--to", there, "--live")
+    done = site.lab.server.call(lambda: renumber(late, "web", there, live=True, uri=site.libvirtd.uri))
+    assert (str(done.address), done.changed) == (there, False)
+    assert site.answers(there)
+    site.crash("web", "10.1.1.48", "card plugged in")
+    late = Overtaken(site, "web", "--to", "10.1.1.48", "--live")
+    with pytest.raises(Conflict, match="no such move of 'web' under way any more"):
+        site.lab.server.call(lambda: abort_renumbering(late, "web", uri=site.libvirtd.uri))
+    assert site.card("web") == {"00:16:3e:01:01:30"}
+    site.until_holds("web", "10.1.1.48")
+
+
+def test_a_thread_does_not_disturb_another(site: Site) -> None:
+    """Two threads of one process are one mover to macbind; the second is refused all the same."""
+    old, refusals = site.client.get("web"), list[str]()
+
+    def meddle(progress: Progress) -> None:
+        if progress.step is Step.UNPLUGGED and not refusals:
+            with pytest.raises(Conflict) as caught:
+                abort_renumbering(site.client, "web", uri=site.libvirtd.uri)
+            refusals.append(caught.value.message)
+
+    def move(to: str) -> None:
+        renumber(site.client, "web", to, live=True, uri=site.libvirtd.uri, on_progress=meddle)
+
+    site.lab.server.call(lambda: move("10.1.1.43"))
+    site.lab.server.call(lambda: move(str(old.address)))
+    assert refusals == ["Another thread is moving 'web'."]
+    site.until_holds("web", str(old.address))
+
+
+def test_who_is_told_cannot_keep_a_machine_from_its_way_back(site: Site) -> None:
+    """Each word to it fails, as to a terminal that is gone: the machine has its card and address again."""
+    old = site.client.get("web")
+
+    def fail(progress: Progress) -> None:
+        if failed or progress.step not in (Step.RESERVED, Step.UNPLUGGED):
+            failed.append(progress.step)
+            raise BrokenPipeError
+
+    failed = list[Step]()
+    with pytest.raises(BrokenPipeError) as caught:
+        site.lab.server.call(
+            lambda: renumber(
+                site.client, "web", "10.1.1.44", live=True, uri=site.libvirtd.uri, on_progress=fail
+            )
+        )
+    assert getattr(caught.value, "__notes__", []) == []
+    assert failed == [Step.PLUGGED_IN, Step.UNPLUGGED, Step.PLUGGED_IN, Step.PINGED, Step.UNDONE]
+    assert site.card("web") == {str(old.mac)}
+    site.until_holds("web", str(old.address))
+
+
 def test_a_machine_that_is_off_moves_in_its_definition(site: Site) -> None:
     """It starts with its new address; --live is refused, as is leaving it out for one that runs."""
     one = site.client.allocate("farm", "spare")
@@ -310,6 +429,62 @@ def test_an_address_somebody_answers_at_is_refused(site: Site) -> None:
     assert refusal.returncode == 5, refusal
     assert "Somebody answers a ping at 10.1.1.55 already" in refusal.stderr
     assert "10.1.1.55" not in site.holders()
+
+
+def test_a_machine_saved_on_its_way_keeps_both_addresses(site: Site) -> None:
+    """It will go on with the card it was saved with; started again, the move is given up as any other."""
+    old = site.client.get("db")
+    site.crash("db", "10.1.1.53", "card plugged in")
+    site.libvirtd.virsh("managedsave", "db")
+    refusal = site.renumber("db", "--abort")
+    assert refusal.returncode == 5, refusal
+    assert "The machine 'db' is saved" in refusal.stderr
+    assert site.holders()["10.1.1.53"] == "(db)"
+    site.libvirtd.virsh("start", "db")
+    assert site.card("db") == {"00:16:3e:01:01:35"}
+    site.renumbered("db", "--abort")
+    stored = {str(mac) for mac in macs_in(site.xml("db", "--inactive"))}
+    assert stored == site.card("db") == {str(old.mac)}
+    site.until_holds("db", str(old.address))
+
+
+def test_a_machine_saved_to_a_file_on_its_way_is_not_turned_back(site: Site) -> None:
+    """libvirt knows nothing of it any more: both addresses are kept until it is restored, and then given up."""
+    old, image, saved = site.client.get("calm"), site.libvirtd.directory / "calm.image", list[Step]()
+
+    def save(progress: Progress) -> None:
+        if progress.step is Step.PLUGGED_IN and not saved:
+            saved.append(progress.step)
+            site.libvirtd.virsh("save", "calm", str(image))
+
+    with pytest.raises(MachineFailed, match="stopped") as caught:
+        site.lab.server.call(
+            lambda: renumber(
+                site.client, "calm", "10.1.1.58", live=True, uri=site.libvirtd.uri, on_progress=save
+            )
+        )
+    (note,) = caught.value.__notes__
+    assert "is gone. If it has ended," in note
+    site.until_holds("calm", str(old.address), "10.1.1.58")
+    site.libvirtd.virsh("restore", str(image))
+    assert site.card("calm") == {"00:16:3e:01:01:3a"}
+    site.lab.server.call(lambda: abort_renumbering(site.client, "calm", uri=site.libvirtd.uri))
+    assert site.card("calm") == {str(old.mac)}
+    site.until_holds("calm", str(old.address))
+
+
+def test_an_address_of_a_silent_machine_is_refused(site: Site) -> None:
+    """One that answers no pings has its address all the same: it is found by its MAC, and nothing is changed."""
+    before = site.xml("calm")
+    stranger = site.lab.port("mute")
+    stranger.add_address("10.1.1.56/8")
+    switch = ["sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1"]
+    subprocess.run(stranger.namespace.argv(switch), check=True)
+    refusal = site.renumber("calm", "--to", "10.1.1.56", "--live")
+    assert refusal.returncode == 5, refusal
+    assert f"Another machine, {stranger.mac}, has the address 10.1.1.56 already" in refusal.stderr
+    assert "10.1.1.56" not in site.holders()
+    assert site.xml("calm") == before
 
 
 def test_libvirtd_may_crash_in_the_middle(site: Site) -> None:
@@ -353,6 +528,35 @@ def test_a_machine_that_ignores_the_new_card_gets_the_old_one_back(
     assert "did not answer a ping at 10.1.1.21 within 5 s" in error["message"]
     assert "undo" not in error["details"], error
     _unchanged(site, "loyal", "10.1.1.21")
+    assert "move" not in site.xml("loyal")
+
+
+def test_an_answer_of_another_machine_does_not_count(site: Site, refused: "dict[str, Future[Any]]") -> None:
+    """Somebody takes the address when the card is out: the machine has not arrived, and goes back."""
+    refused["loyal"].result()
+    old, strangers = site.client.get("loyal"), list[str]()
+    stranger = site.lab.port("thief")
+
+    def take(progress: Progress) -> None:
+        if progress.step is Step.UNPLUGGED and not strangers:
+            stranger.add_address("10.1.1.57/8")
+            strangers.append(str(stranger.mac))
+
+    with pytest.raises(MachineFailed, match=f"but {stranger.mac} has that address"):
+        site.lab.server.call(
+            lambda: renumber(
+                site.client,
+                "loyal",
+                "10.1.1.57",
+                live=True,
+                uri=site.libvirtd.uri,
+                on_progress=take,
+                wait=Wait(timeout_s=5),
+            )
+        )
+    assert strangers
+    assert site.card("loyal") == {str(old.mac)}
+    site.until_holds("loyal", str(old.address))
 
 
 def test_a_machine_that_does_not_let_go_of_its_card_keeps_it(
@@ -370,12 +574,29 @@ def test_a_machine_that_does_not_let_go_of_its_card_keeps_it(
     _unchanged(site, "stiff", "10.1.1.22")
 
 
+def test_a_card_that_is_lost_after_all_is_told_and_plugged_in_again(site: Site, refused: object) -> None:
+    """QEMU remembers at the next reset what it was asked: the machine keeps its address, and gets its card back."""
+    one = site.client.get("stiff")
+    site.libvirtd.virsh("reset", "stiff")
+    until(lambda: site.card("stiff") == set(), SOON_S, "QEMU to take the card away")
+    until(lambda: "card_lost" in site.findings(), SOON_S, "macbind to say so")
+    assert site.client.get("stiff") == one
+    refusal = site.renumber("stiff", "--abort", "--timeout", "1")
+    assert refusal.returncode == 5
+    assert "finds it when it reboots" in refusal.stderr
+    assert site.card("stiff") == {str(one.mac)}
+    site.libvirtd.virsh("reset", "stiff")
+    until(lambda: site.answers(one.address), 90, "it to boot with its card")
+    until(lambda: "card_lost" not in site.findings(), SOON_S, "the finding to end")
+    _unchanged(site, "stiff", "10.1.1.22")
+    assert site.renumbered("stiff", "--abort")["changed"] is False
+
+
 def _unchanged(site: Site, name: str, target: str) -> None:
     one = site.client.get(name)
     assert site.answers(one.address)
     assert site.card(name) == {str(one.mac)}
     assert site.serves(one)
-    assert "move" not in site.xml(name)
     site.until_holds(name, str(one.address))
     probe = f"probe-{name}"
     assert str(site.client.allocate("farm", probe, address=target).address) == target

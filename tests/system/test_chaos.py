@@ -24,6 +24,7 @@ FOUND_BY = {
     "answer-before-confirm": r"\(acknowledged as served\): .*dhcpd has ",
     "forget-delete": LEFT,
     "double-allocate": LOST,
+    "keep-aims": LEFT + r"|\(explained in SQL\): .*leaked: nobody holds Row\(.*>'",
     "keep-ghosts": r"\(hosts in dhcpd\): .*dhcpd has \{",
     "trust-after-reconnect": r"\(hosts in dhcpd\): .*dhcpd has None, it should have \{",
     "deaf-warden": r"\(recovery\): .*domains that have ended still hold addresses: vm-",

@@ -115,6 +115,27 @@ def test_confined_macbind_watches_dhcpd(site: Installed) -> None:
     site.wait_serving()
 
 
+_BEGINS = """
+from macbind.client import Client
+with Client() as client:
+    client.begin_move("mover", "{to}")
+"""
+
+
+def test_confined_macbind_knows_whether_a_mover_lives(site: Installed) -> None:
+    """One that has ended is in nobody's way; one that cannot be seen from there is, until its time is over."""
+    one = allocate(site, "mover")
+    to = str(one.address + 20)
+    site.run("/usr/local/lib/macbind/bin/python", "-c", _BEGINS.format(to=to))
+    with site.client() as client:
+        (move,) = client.moves()
+        client.begin_move("mover", to, deadline_s=5, generation=move.new.generation)
+        told = site.run("/usr/local/lib/macbind/bin/python", "-c", _BEGINS.format(to=to), status=1)
+        assert "A process in another container is moving 'mover'" in told.stderr
+        client.abort_move("mover")
+        client.release("mover")
+
+
 def test_killed_macbind_comes_back(site: Installed, port: Port) -> None:
     """Killed without a warning it is started again; what was allocated is served all the while, and it goes on."""
     before = allocate(site, "before-kill")

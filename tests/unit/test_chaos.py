@@ -22,10 +22,10 @@ class Book:
         self.entries: list[Entry] = []
         self._now, self._operations = count(1), count(1)
 
-    def begin(self, kind: str, name: str) -> int:
+    def begin(self, kind: str, *names: str) -> int:
         """An operation begins."""
         number = next(self._operations)
-        self._add("start", number, kind=kind, names=[name])
+        self._add("start", number, kind=kind, names=list(names))
         return number
 
     def told(self, number: int, *made: tuple[str, str, int]) -> None:
@@ -96,6 +96,54 @@ def test_a_name_that_is_told_another_address_has_owned_the_first_until_then() ->
     book.allocate("a", "10.1.1.4", 2)
     (found,) = book.violations("two owners")
     assert "10.1.1.3 has two owners: a (generation 1) and b (generation 2)" in found
+
+
+def moving(book: Book) -> None:
+    """`a` has one address and is moving to another."""
+    book.allocate("a", "10.1.1.3", 1)
+    book.told(book.begin("move", "a>"), ("a>", "10.1.1.4", 2))
+
+
+def test_a_name_on_its_way_owns_both_addresses() -> None:
+    """What it is moving to is nobody else's, as is what it leaves."""
+    book = Book()
+    moving(book)
+    book.allocate("b", "10.1.1.4", 3)
+    book.allocate("c", "10.1.1.3", 3)
+    owners = " ".join(book.violations("two owners"))
+    assert "10.1.1.4 has two owners: a> (generation 2) and b" in owners
+    assert "10.1.1.3 has two owners: a (generation 1) and c" in owners
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "made", "held"),
+    [
+        ("finish", ["a", "a>"], [("a", "10.1.1.4", 2)], "10.1.1.4"),
+        ("abort", ["a>"], [], "10.1.1.3"),
+        ("release", ["a", "a>"], [], None),
+    ],
+)
+def test_the_end_of_a_move_leaves_what_it_should(
+    kind: str, names: list[str], made: list[tuple[str, str, int]], held: str | None
+) -> None:
+    """One of the two addresses, or none; while it is not known, neither is certain that may be gone."""
+    book = Book()
+    moving(book)
+    number = book.begin(kind, *names)
+    assert {book.fate(name) for name in names} == {Fate.UNSURE}
+    book.told(number, *made)
+    assert book.violations() == []
+    history = History(book.entries)
+    assert set(history.held()) == ({held} if held else set())
+    assert {one.address for one in history.released()} == {"10.1.1.3", "10.1.1.4"} - {held}
+
+
+def test_a_name_that_arrives_elsewhere_is_found() -> None:
+    """It is told another address or generation than what it was moving to."""
+    book = Book()
+    moving(book)
+    book.told(book.begin("finish", "a", "a>"), ("a", "10.1.1.4", 3))
+    assert "it was moving to" in book.violations("answers")[0]
 
 
 NAMES, ADDRESSES = ("a", "b", "c", "d"), ("10.1.1.3", "10.1.1.4")

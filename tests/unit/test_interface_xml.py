@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
+from uuid import uuid4
 from xml.etree import ElementTree
 
 import pytest
 
 from macbind.addressing import MacAddress
 from macbind.errors import Conflict
-from macbind.virt.interface import RECORD_NAMESPACE, Place, card_in, exchanged, record, recorded, redefined
+from macbind.virt.domain import RECORD_NAMESPACE, Mark
+from macbind.virt.interface import (
+    Place,
+    card_in,
+    exchanged,
+    record,
+    recorded,
+    redefined,
+    unplugged_macs,
+)
+from macbind.virt.template import Identity, Template
 
 OLD = Place(MacAddress.parse("00:16:3e:01:01:03"), IPv4Address("10.1.1.3"))
 NEW = Place(MacAddress.parse("00:16:3e:01:01:09"), IPv4Address("10.1.1.9"))
@@ -89,12 +101,36 @@ def test_a_definition_changes_in_one_place() -> None:
     assert redefined(RUNNING, NEW, OLD) is None
 
 
+def recorded_by_libvirt() -> str:
+    """The record of `web`, as libvirt gives it back."""
+    return record("web", card()).replace("<move", f'<move xmlns="{RECORD_NAMESPACE}"', 1)
+
+
 def test_a_record_is_read_as_libvirt_keeps_it() -> None:
     """libvirt puts all of it into the record's namespace; another move's record is not ours."""
-    written = record("web", card()).replace("<move", f'<move xmlns="{RECORD_NAMESPACE}"', 1)
-    xml = f"<domain><metadata>{written}</metadata><devices/></domain>"
+    xml = f"<domain><metadata>{recorded_by_libvirt()}</metadata><devices/></domain>"
     found = recorded(xml, "web")
     assert found is not None
     assert flat(found) == flat(card())
     assert recorded(xml, "db") is None
     assert recorded(RUNNING, "web") is None
+
+
+def test_a_copy_of_a_machine_that_is_being_moved_is_not() -> None:
+    """A machine launched from it has lost no card of its own."""
+    kept = '<interface type="bridge"><source bridge="br0"/></interface>'
+    xml = (
+        f"<domain><name>web</name><metadata>{recorded_by_libvirt()}</metadata><os><type>hvm</type></os>"
+        f"<devices>{kept}</devices></domain>"
+    )
+    mark = Mark("db", "farm", datetime.now(UTC))
+    copy = Template(xml).machine(Identity(uuid4(), NEW.mac, NEW.address, mark), {})
+    assert unplugged_macs(xml) == {OLD.mac}
+    assert unplugged_macs(copy) == frozenset()
+
+
+def test_what_was_unplugged_is_known_by_its_mac() -> None:
+    """Whoever moved it; a domain without a record has lost nothing."""
+    xml = f"<domain><metadata>{recorded_by_libvirt()}</metadata><devices/></domain>"
+    assert unplugged_macs(xml) == {OLD.mac}
+    assert unplugged_macs(RUNNING) == frozenset()

@@ -28,7 +28,8 @@ def renumber(
         bool, typer.Option("--live", help="It runs: exchange its network card for one with the new MAC.")
     ] = False,
     abort: Annotated[
-        bool, typer.Option("--abort", help="Give a move up that was broken off: the old address again.")
+        bool,
+        typer.Option("--abort", help="Give a move up that was broken off: the old address and card again."),
     ] = False,
     uri: Uri = "qemu:///system",
     ping: Annotated[bool, typer.Option("--ping/--no-ping", help="Wait until it answers a ping.")] = True,
@@ -51,8 +52,10 @@ def renumber(
     from macbind import machine
     from macbind.client import Client
 
-    # Ended by a supervisor, it tidies up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ended by a supervisor or with its terminal, it tidies up as after Ctrl-C.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
     wait = machine.Wait(ping=ping, tcp=tcp, timeout_s=timeout)
     with Client(socket) as client, problems_told():
         if to is None:
@@ -67,7 +70,9 @@ def renumber(
 
 def _sentence(done: Renumbered, *, abort: bool) -> str:
     if abort:
-        what = f"keeps its address; {done.before} is free" if done.changed else "has no move under way"
+        what = f"keeps its address; {done.before} is free"
+        if done.before == done.address:
+            what = "has its network card again" if done.changed else "has no move under way"
         return f"{done.name}: {done.address} ({done.mac}) {what}"
     if not done.changed:
         return f"{done.name}: {done.address} ({done.mac}) is its address already"

@@ -16,19 +16,21 @@ goes on with, the service settles by the MAC the machine has.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from macbind.addressing import parse_address
-from macbind.errors import AddressAnswered, Conflict, HypervisorUnavailable, MacbindError, MachineFailed
+from macbind.errors import AddressAnswered, Conflict, MacbindError, MachineFailed
 from macbind.machine.journey import Reporter
 from macbind.machine.values import DEFAULT_URI, OnProgress, Renumbered, Step, Wait
+from macbind.machine.way import Answers, Way
 from macbind.model import Allocation, Move, check_name
-from macbind.reach import EchoSocket, connects
+from macbind.reach import EchoSocket
 from macbind.virt.connection import Hypervisor
 from macbind.virt.hotplug import Found, Slot, find_user
 from macbind.virt.interface import Place
@@ -38,10 +40,6 @@ if TYPE_CHECKING:
 
 WAIT = Wait(timeout_s=60.0)
 """How long a machine gets to change its card and to answer, unless told otherwise."""
-_PAUSE_S = 0.1
-_SLACK_S = 60.0
-"""What the calls to libvirt and dhcpd may take on top of twice the time for the machine: there, and back again."""
-_STEPS = {"unplugged": Step.UNPLUGGED, "plugged in": Step.PLUGGED_IN}
 
 
 def renumber(
@@ -85,19 +83,22 @@ def renumber(
         if live and pending is None and wait.ping:
             _check_silence(target)
         report = Reporter(on_progress)
-        move = client.begin_move(name, target, deadline_s=2 * wait.timeout_s + _SLACK_S)
-        report(name, Step.RESERVED)
         slot = None if user is None else Slot(hypervisor, name, user)
-        way = _Way(client, move, slot, wait, report)
-        try:
-            way.go(live=live)
-        except BaseException as error:
-            _undo(way, error)
-            raise
-        finished = client.finish_move(name, move.new.generation)
+        with _alone(name):
+            way = Way.begin(client, name, target, slot, wait, report)
+            old, new = way.move.old, way.move.new
+            if old == new:  # another process has moved it there while we were looking
+                return Renumbered(name, old.address, old.mac, old.address, None, changed=False)
+            try:
+                report(name, Step.RESERVED)
+                way.go(live=live)
+            except BaseException as error:
+                _undo(way, error)
+                raise
+            finished = client.finish_move(name, new.generation)
         report(name, Step.MOVED)
     domain = None if user is None else user.name
-    return Renumbered(name, finished.new.address, finished.new.mac, held.address, domain, changed=True)
+    return Renumbered(name, finished.new.address, finished.new.mac, old.address, domain, changed=True)
 
 
 def abort_renumbering(
@@ -110,6 +111,8 @@ def abort_renumbering(
 ) -> Renumbered:
     """Gives a move up that was broken off: the machine gets its old card back, and the new address is free.
 
+    It also plugs the card in again that a machine let go of after its move had been given up.
+
     Args:
         client: The connection to macbind.
         name: The machine's name.
@@ -118,17 +121,23 @@ def abort_renumbering(
         on_progress: Told of each step.
 
     Raises:
+        RequestError: It is not possible; nothing was changed.
         PeerError: libvirt or the machine failed; both addresses are kept.
     """
     held, move = client.get(check_name(name)), _pending(client, name)
-    if move is None:
-        return Renumbered(name, held.address, held.mac, held.address, None, changed=False)
-    with Hypervisor(uri) as hypervisor:
-        user = find_user(hypervisor, name, frozenset({move.old.mac, move.new.mac}))
+    report = Reporter(on_progress)
+    with Hypervisor(uri) as hypervisor, _alone(name):
+        user = find_user(
+            hypervisor, name, frozenset({held.mac} if move is None else {held.mac, move.new.mac})
+        )
+        slot = None if user is None else Slot(hypervisor, name, user)
+        if move is None:
+            return _restored(held, slot, wait, report)
         if user is None and held.domain_uuid is not None:
             raise _elsewhere(held, hypervisor)
-        slot = None if user is None else Slot(hypervisor, name, user)
-        problems = _Way(client, move, slot, wait, Reporter(on_progress)).back()
+        way = Way(client, move, slot, wait, report, time.monotonic())
+        way.renew()
+        problems = way.back()
     if problems:
         raise MachineFailed(
             f"'{name}' could not be given back its address {held.address}: {problems[0]}",
@@ -142,6 +151,45 @@ def abort_renumbering(
 
 def _pending(client: Client, name: str) -> Move | None:
     return next((move for move in client.moves() if move.old.name == name), None)
+
+
+def _restored(held: Allocation, slot: Slot | None, wait: Wait, report: Reporter) -> Renumbered:
+    """Gives a machine its card back that it let go of after its move had been given up."""
+    place = Place(held.mac, held.address)
+    changed = slot is not None and slot.is_active() and slot.restore(place)
+    if changed:
+        report(held.name, Step.PLUGGED_IN)
+        try:
+            Answers(held.name, slot, wait, report).wait_for(place)
+        except MachineFailed as error:
+            error.hint = (
+                "It has its card again; a system that takes no part in hot-plugging finds it when it reboots."
+            )
+            raise
+    domain = None if slot is None else slot.user.name
+    return Renumbered(held.name, held.address, held.mac, held.address, domain, changed=changed)
+
+
+_ALONE = threading.Lock()
+_under_way: set[str] = set()
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Lets one thread of this process move a machine; of processes, macbind lets one.
+
+    Raises:
+        Conflict: Another thread is at it.
+    """
+    with _ALONE:
+        if name in _under_way:
+            raise Conflict(f"Another thread is moving '{name}'.", hint="Let it finish.", name=name)
+        _under_way.add(name)
+    try:
+        yield
+    finally:
+        with _ALONE:
+            _under_way.remove(name)
 
 
 def _check_user(held: Allocation, user: Found | None, hypervisor: Hypervisor, *, live: bool) -> None:
@@ -199,100 +247,7 @@ def _elsewhere(held: Allocation, hypervisor: Hypervisor) -> Conflict:
     )
 
 
-class _Way:
-    """The way of one machine to its new address, and back."""
-
-    def __init__(self, client: Client, move: Move, slot: Slot | None, wait: Wait, report: Reporter) -> None:
-        self._client, self._move, self._slot = client, move, slot
-        self._wait, self._report, self._name = wait, report, move.old.name
-        self._old = Place(move.old.mac, move.old.address)
-        self._new = Place(move.new.mac, move.new.address)
-
-    def go(self, *, live: bool) -> None:
-        """Exchanges the card, and the definition's; waits until the machine answers, if it runs."""
-        if self._slot is None:
-            return
-        give_up_at = time.monotonic() + self._wait.timeout_s
-        if live:
-            self._slot.exchange(self._old, self._new, give_up_at, self._tell)
-        if self._slot.redefine(self._old, self._new):
-            self._report(self._name, Step.REDEFINED)
-        if live:
-            self._until_it_answers(self._new.address, give_up_at)
-        elif self._slot.is_active():
-            raise Conflict(
-                f"The machine '{self._slot.user.name}' was started meanwhile.",
-                hint="Say --live.",
-                domain=self._name,
-            )
-
-    def back(self) -> list[str]:
-        """Undoes everything in reverse; returns what could not be undone, as sentences."""
-        name, problems = self._name, []
-        try:
-            if self._slot is not None:
-                self._slot.redefine(self._new, self._old)
-                if self._slot.is_active():
-                    give_up_at = time.monotonic() + self._wait.timeout_s
-                    self._slot.exchange(self._new, self._old, give_up_at, self._tell)
-        except MacbindError as error:
-            kept = f"{self._old.address} and {self._new.address} are both kept for it"
-            return [f"{error} {kept}: repeat the call, or `macbind renumber {name} --abort`."]
-        try:
-            if self._slot is not None and self._slot.is_active():
-                self._until_it_answers(self._old.address, time.monotonic() + self._wait.timeout_s)
-        except MacbindError as error:
-            problems.append(
-                error.message
-            )  # it has its card, and dhcpd serves it: the other address is not needed
-        try:
-            self._client.abort_move(name, generation=self._move.new.generation)
-        except MacbindError as error:
-            problems.append(f"{self._new.address} is not released yet: {error}")
-        with suppress(Exception):  # who is told may be what failed
-            self._report(name, Step.UNDONE)
-        return problems
-
-    def _tell(self, what: str) -> None:
-        self._report(self._name, _STEPS[what])
-
-    def _until_it_answers(self, address: IPv4Address, give_up_at: float) -> None:
-        port = self._wait.tcp
-        if self._wait.ping:
-            with EchoSocket(address) as echo:
-                self._until(echo.answers, give_up_at, f"answer a ping at {address}")
-            self._report(self._name, Step.PINGED)
-        if port is not None:
-            self._until(lambda: connects(address, port), give_up_at, f"take connections at {address}:{port}")
-            self._report(self._name, Step.CONNECTED)
-
-    def _until(self, condition: Callable[[], bool], give_up_at: float, what: str) -> None:
-        while not condition():
-            if time.monotonic() >= give_up_at:
-                raise self._failed(f"did not {what} within {self._wait.timeout_s:g} s")
-            if self._has_ended():
-                raise self._failed(f"stopped by itself before it could {what}")
-            time.sleep(_PAUSE_S)
-
-    def _has_ended(self) -> bool:
-        try:
-            return self._slot is not None and not self._slot.is_active()
-        except HypervisorUnavailable:
-            return False  # it cannot be asked; the machine may answer all the same
-
-    def _failed(self, what: str) -> MachineFailed:
-        return MachineFailed(
-            f"The machine '{self._name}' {what}.",
-            hint="Its system must take a network card that is plugged in while it runs, whatever its MAC, and ask "
-            "for an address on it.",
-            step="wait",
-            machine=self._name,
-            address=str(self._new.address),
-            mac=str(self._new.mac),
-        )
-
-
-def _undo(way: _Way, error: BaseException) -> None:
+def _undo(way: Way, error: BaseException) -> None:
     """Undoes in a thread, so that a second Ctrl-C cannot cut it short; notes what failed."""
     with ThreadPoolExecutor(1, thread_name_prefix="undo") as pool:
         problems = pool.submit(way.back).result()

@@ -19,7 +19,7 @@ from macbind.registry.view import OVERDUE
 _RELEASE = Statement(
     update(al)
     .where(al.c.ip.in_(bindparam("ips", expanding=True)), al.c.free_at.is_(None))
-    .values(released_at=bindparam("at"), free_at=bindparam("rests_until"), moves_from=None)
+    .values(released_at=bindparam("at"), free_at=bindparam("rests_until"), moves_from=None, mover=None)
 )
 
 

@@ -89,6 +89,11 @@ allocation = Table(
         BigInteger,
         comment="the address whose holder is moving to this one, until it has arrived",
     ),
+    Column(
+        "mover",
+        Text,
+        comment="the process that moves its holder to this address, until expires_at or its own end",
+    ),
     CheckConstraint("(released_at IS NULL) = (free_at IS NULL)", name="released_rests"),
     # A name is held by one live allocation, and while it moves by the one it moves to, too; a released one keeps its
     # name for the record.

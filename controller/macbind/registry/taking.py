@@ -309,6 +309,7 @@ class Taking(Changes):
             "released_at": None,
             "free_at": None,
             "moves_from": None,
+            "mover": None,
         }
 
     def _insert(

@@ -48,6 +48,7 @@ from macbind.model import (
     Told,
 )
 from macbind.options import DhcpOptions
+from macbind.registry.moving import Mover
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction, Wanted
 from macbind.writer import Writer
@@ -157,7 +158,14 @@ class AddressService:
         return self._bind(actor, lambda txn: [txn.reserve(name, address, mac=mac, options=options)])
 
     def begin_move(
-        self, name: str, to: IPv4Address, actor: str, *, deadline_s: float
+        self,
+        name: str,
+        to: IPv4Address,
+        actor: str,
+        *,
+        deadline_s: float,
+        mover: Mover | None = None,
+        generation: int | None = None,
     ) -> Pending[list[Allocation]]:
         """Takes the address a name is to move to; resolved with both when every required dhcpd holds it.
 
@@ -166,10 +174,13 @@ class AddressService:
             to: The address.
             actor: Who asked, for the audit log.
             deadline_s: After so many seconds from now the move is settled by itself.
+            mover: The process that asks: until then and while it lives, the move is its own.
+            generation: Only to go on with the move to the allocation of this generation.
         """
 
         def take(txn: Transaction) -> list[Allocation]:
-            move = txn.begin_move(name, to, txn.now + timedelta(seconds=deadline_s))
+            until = txn.now + timedelta(seconds=deadline_s)
+            move = txn.begin_move(name, to, until, mover, generation=generation)
             return [move.old, move.new]
 
         hint = (
@@ -178,13 +189,15 @@ class AddressService:
         )
         return self._bind(actor, take, hint)
 
-    def finish_move(self, name: str, generation: int, actor: str) -> Pending[Move]:
+    def finish_move(
+        self, name: str, generation: int, actor: str, *, mover: Mover | None = None
+    ) -> Pending[Move]:
         """The name has arrived; resolved when its old address is gone from every dhcpd."""
         waiter = Waiter()
 
         def work(txn: Transaction) -> Move:
             self._confirmations.forget(waiter)
-            move = txn.finish_move(name, generation)
+            move = txn.finish_move(name, generation, mover)
             if move.old.released_at is not None:
                 self._confirmations.expect_gone(waiter, move.old.address, txn.pools[move.old.pool].dhcpds)
             return move
@@ -196,9 +209,11 @@ class AddressService:
 
         return self._change(actor, work, waiter, lambda move: move, lambda _: None, overdue)
 
-    def abort_move(self, name: str, actor: str, *, generation: int | None = None) -> Pending[Released]:
+    def abort_move(
+        self, name: str, actor: str, *, generation: int | None = None, mover: Mover | None = None
+    ) -> Pending[Released]:
         """Gives a move up; resolved when the address moved to is gone from every dhcpd."""
-        return self._give_back(actor, lambda txn: txn.abort_move(name, generation))
+        return self._give_back(actor, lambda txn: txn.abort_move(name, generation, mover=mover))
 
     def _bind(
         self, actor: str, take: Callable[[Transaction], list[Allocation]], late_hint: str = ""

@@ -188,18 +188,28 @@ def create_app(
 
     @app.post("/v1/moves", response_model=Move, summary="Take the address a name is to move to")
     async def begin_move(body: wire.MoveBody, caller: Request) -> Response:
-        pending = service.begin_move(body.name, body.to, str(_peer(caller)), deadline_s=body.deadline_s)
+        peer = _peer(caller)
+        pending = service.begin_move(
+            body.name,
+            body.to,
+            str(peer),
+            deadline_s=body.deadline_s,
+            mover=peer.mover,
+            generation=body.generation,
+        )
         old, new = await settled(pending, body.timeout_s, caller.receive)
         return _json(wire.MOVE, Move(old, new))
 
     @app.post("/v1/moves/finish", response_model=Move, summary="A name has arrived: release its old address")
     async def finish_move(body: wire.FinishMoveBody, caller: Request) -> Response:
-        pending = service.finish_move(body.name, body.generation, str(_peer(caller)))
+        peer = _peer(caller)
+        pending = service.finish_move(body.name, body.generation, str(peer), mover=peer.mover)
         return _json(wire.MOVE, await settled(pending, body.timeout_s, caller.receive))
 
     @app.post("/v1/moves/abort", response_model=Released, summary="Give a move up: release the new address")
     async def abort_move(body: wire.AbortMoveBody, caller: Request) -> Response:
-        pending = service.abort_move(body.name, str(_peer(caller)), generation=body.generation)
+        peer = _peer(caller)
+        pending = service.abort_move(body.name, str(peer), generation=body.generation, mover=peer.mover)
         return _json(wire.RELEASED, await settled(pending, body.timeout_s, caller.receive))
 
     @app.get("/v1/moves", response_model=list[Move], summary="The moves under way")

@@ -8,10 +8,13 @@ import pwd
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 
 from macbind.errors import NotPermitted, ServiceUnavailable
+from macbind.registry.moving import Mover
 
 _CREDENTIALS = struct.Struct("iII")
 
@@ -35,6 +38,11 @@ class Peer:
         """Itself as a ``scope["client"]``; :func:`peer_from` reads it."""
         return f"{self.uid}:{self.gid}", self.pid
 
+    @property
+    def mover(self) -> Mover:
+        """The calling process as one that moves machines."""
+        return Mover(f"{_processes()}/{self.pid}", _has_ended)
+
     def __str__(self) -> str:
         try:
             name = _user_name(self.uid)
@@ -47,6 +55,30 @@ class Peer:
         """Asks the kernel (unix(7), SO_PEERCRED); it cannot be forged."""
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return cls(*_CREDENTIALS.unpack(raw))
+
+
+@cache
+def _processes() -> str:
+    """What numbers processes as this one sees them: a boot of a host, and a namespace there."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+
+
+def _has_ended(mover: str) -> bool:
+    """Whether a process that moved a machine is known to have ended; one of another host never is.
+
+    A number that was given to another process meanwhile is taken for the mover: it only waits until the move's time
+    is over. When it started is no help, for our unit's ProtectProc= hides the processes of others.
+    """
+    processes, _, pid = mover.rpartition("/")
+    if processes != _processes() or int(pid) <= 0:
+        return False
+    with suppress(PermissionError):  # it is there, and not ours
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+    return False
 
 
 @lru_cache(maxsize=1024)

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidOption, InvalidRequest
 from macbind.model import (
+    MAX_MOVE_S,
     NO_OPTIONS,
     Allocation,
     AuditEntry,
@@ -34,8 +35,6 @@ MAX_TTL_S = 10 * 365 * 86_400.0
 """Ten years: longer than any machine lives, and still a date."""
 MAX_GENERATION = (1 << 63) - 1
 """What the database's whole numbers hold."""
-MAX_MOVE_S = 86_400.0
-"""A day: who moves a machine waits for it."""
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 """Text for the registry: no control characters (PostgreSQL does not even take a NUL)."""
 
@@ -189,6 +188,12 @@ class MoveBody(_Body):
         gt=0,
         le=MAX_MOVE_S,
         description="after so many seconds it is finished or given up by itself, by what the machine has then",
+    )
+    generation: Annotated[int, Strict()] | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_GENERATION,
+        description="only to go on with the move to the allocation of this generation",
     )
     timeout_s: Timeout = None
 

@@ -15,6 +15,9 @@ from macbind.errors import InvalidAddress, InvalidRequest
 
 MARK_NAMESPACE = "urn:macbind:machine:1"
 """XML namespace of the <machine> element that a machine's <metadata> holds."""
+RECORD_NAMESPACE = "urn:macbind:move:1"
+"""XML namespace of the <move> element that a domain's <metadata> holds while it has neither interface of a move."""
+RECORD_TAG = f"{{{RECORD_NAMESPACE}}}move"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 """XML namespace of what libvirt passes on to QEMU as it is."""
 _MARK_TAG = f"{{{MARK_NAMESPACE}}}machine"

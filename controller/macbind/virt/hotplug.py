@@ -7,6 +7,7 @@ written into the domain's own metadata, from where the next one takes it up.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,9 +18,8 @@ from uuid import UUID
 from macbind.addressing import MacAddress
 from macbind.errors import Conflict, HypervisorUnavailable, MachineFailed
 from macbind.virt.connection import Hypervisor, is_missing, libvirt
-from macbind.virt.domain import macs_in
+from macbind.virt.domain import RECORD_NAMESPACE, macs_in
 from macbind.virt.interface import (
-    RECORD_NAMESPACE,
     RECORD_PREFIX,
     Place,
     card_in,
@@ -62,15 +62,19 @@ def find_user(hypervisor: Hypervisor, name: str, macs: frozenset[MacAddress]) ->
         if not (macs & macs_in(xml) or recorded(xml, name)):
             continue
         with hypervisor.doing("A domain could not be looked at"):
-            active = bool(domain.isActive())
-            saved = not active and bool(domain.hasManagedSaveImage())
-            found.append(Found(UUID(domain.UUIDString()), domain.name(), active, saved))
+            found.append(_found(domain))
     running = [one for one in found if one.active]
     candidates = running or found
     if len(candidates) > 1:
         names = " and ".join(sorted(f"'{one.name}'" for one in candidates))
         raise Conflict(f"The domains {names} have one MAC.", hint="All but one must get another.")
     return candidates[0] if candidates else None
+
+
+def _found(domain: Any) -> Found:
+    active = bool(domain.isActive())
+    saved = not active and bool(domain.hasManagedSaveImage())
+    return Found(UUID(domain.UUIDString()), domain.name(), active, saved)
 
 
 class Slot:
@@ -87,21 +91,32 @@ class Slot:
 
     # -- the running machine ---------------------------------------------------------------------------
 
-    def is_active(self) -> bool:
-        """Whether the domain runs."""
+    def now(self) -> Found | None:
+        """The domain as it is now; None if it is gone."""
         domain = self._hypervisor.find_uuid(self.user.uuid)
         if domain is None:
-            return False
+            return None
         with self._doing("looked at"):
             try:
-                return bool(domain.isActive())
+                return _found(domain)
             except libvirt.libvirtError as error:
                 if is_missing(error):
-                    return False
+                    return None
                 raise
 
+    def is_active(self) -> bool:
+        """Whether the domain runs."""
+        found = self.now()
+        return found is not None and found.active
+
     def exchange(
-        self, old: Place, new: Place, give_up_at: float, told: Callable[[str], object] = lambda _: None
+        self,
+        old: Place,
+        new: Place,
+        give_up_at: float,
+        told: Callable[[str], object] = lambda _: None,
+        *,
+        ends_at: float = math.inf,
     ) -> None:
         """Sees to it that the running machine has the interface of ``new`` and not that of ``old``.
 
@@ -110,16 +125,19 @@ class Slot:
             new: What is plugged in if it is not.
             give_up_at: By when, of the monotonic clock.
             told: Called with ``unplugged`` and ``plugged in``, when that was done.
+            ends_at: From when on the machine may be somebody else's to exchange, and is not touched any more.
 
         Raises:
             MachineFailed: The machine has ended or does not let go of its interface, or libvirt cannot do it.
             HypervisorUnavailable: libvirt was away until the end.
         """
-        asked = in_doubt = False
+        asked = in_doubt = plugged = False
         while True:
             try:
                 domain, xml = self._look()
                 there = macs_in(xml)
+                if time.monotonic() >= ends_at:
+                    raise self._too_late()
                 if old.mac in there:
                     if not asked:
                         try:
@@ -131,19 +149,31 @@ class Slot:
                     elif time.monotonic() >= give_up_at:
                         raise self._held_on(old)
                 elif new.mac in there:
-                    self._forget_record(domain, xml)
+                    # The record of a card that is there tells of an unplugging that may be carried out yet.
+                    if plugged or not self._may_vanish(xml, new):
+                        self._forget_record(domain, xml)
                     return
                 else:
                     if asked:
                         told("unplugged")
                     self._plug_in(domain, xml, old, new)
                     told("plugged in")
+                    plugged = True
                     continue  # and look whether it is there
             except HypervisorUnavailable:
                 if time.monotonic() >= give_up_at:
                     raise
                 asked, in_doubt = False, True
             time.sleep(_PAUSE_S)
+
+    def restore(self, place: Place) -> bool:
+        """Plugs in again what the running machine lost after a move was given up; False if it has lost nothing."""
+        domain, xml = self._look()
+        if place.mac in macs_in(xml) or not self._may_vanish(xml, place):
+            return False
+        self._plug_in(domain, xml, place, place)
+        self._forget_record(domain, xml)
+        return True
 
     def _look(self) -> tuple[Any, str]:
         domain = self._hypervisor.find_uuid(self.user.uuid)
@@ -157,7 +187,7 @@ class Slot:
                         raise
         raise MachineFailed(
             f"The machine '{self.user.name}' stopped while its interface was being exchanged.",
-            hint="Its address is released as that of any machine that ends.",
+            hint="If it has ended, its address is released as that of any machine that ends.",
             step="exchange",
             domain=self.user.name,
         )
@@ -188,6 +218,10 @@ class Slot:
         with self._doing("given its network interface"):
             domain.attachDeviceFlags(exchanged(card, was, new), _LIVE)
 
+    def _may_vanish(self, xml: str, place: Place) -> bool:
+        card = recorded(xml, self._name)
+        return card is not None and card_in(_as_domain(card), place.mac) is not None
+
     def _forget_record(self, domain: Any, xml: str) -> None:
         if recorded(xml, self._name) is not None:
             with self._doing("changed"):
@@ -195,12 +229,21 @@ class Slot:
                     libvirt.VIR_DOMAIN_METADATA_ELEMENT, None, RECORD_PREFIX, RECORD_NAMESPACE, _LIVE
                 )
 
+    def _too_late(self) -> MachineFailed:
+        return MachineFailed(
+            f"The time to exchange the interface of the machine '{self.user.name}' is over.",
+            hint="libvirt was slow, or macbind away. Ask again.",
+            step="exchange",
+            domain=self.user.name,
+        )
+
     def _held_on(self, old: Place) -> MachineFailed:
         return MachineFailed(
             f"The machine '{self.user.name}' does not let go of its network interface {old.mac}: its system takes no "
             "part in hot-plugging.",
             hint="libvirt cannot take its request back, and QEMU carries it out at the next reset: switch the "
-            "machine off and on before it reboots, and renumber it while it is off.",
+            "machine off and on before it reboots, and renumber it while it is off. If it has lost its interface, "
+            f"`macbind renumber {self._name} --abort` plugs it in again.",
             step="unplug",
             domain=self.user.name,
         )

@@ -15,12 +15,9 @@ from xml.etree.ElementTree import Element, SubElement
 
 from macbind.addressing import MacAddress
 from macbind.errors import Conflict, InvalidAddress
-from macbind.virt.domain import parse_domain
+from macbind.virt.domain import RECORD_NAMESPACE, RECORD_TAG, macs_in, parse_domain
 
-RECORD_NAMESPACE = "urn:macbind:move:1"
-"""XML namespace of the <move> element that a domain's <metadata> holds while it has neither interface."""
 RECORD_PREFIX = "macbind-move"
-_RECORD_TAG = f"{{{RECORD_NAMESPACE}}}move"
 _GENERATED = re.compile(r"(vnet|vif|macvtap|macvlan)\d+")
 """Names libvirt gives tap devices by itself, and never takes from a definition."""
 
@@ -125,10 +122,23 @@ def record(name: str, card: str) -> str:
 
 def recorded(xml: str, name: str) -> str | None:
     """The interface that a domain had before a move of this name began to exchange it, None if none is on record."""
-    found = parse_domain(xml).find(f"./metadata/{_RECORD_TAG}")
+    found = _record_in(xml)
     if found is None or found.get("name") != name:
         return None
-    for element in found.iter():  # libvirt puts what the element holds into the element's namespace
-        element.tag = element.tag.removeprefix(f"{{{RECORD_NAMESPACE}}}")
     card = found.find("interface")
     return None if card is None else _text(card)
+
+
+def unplugged_macs(xml: str) -> frozenset[MacAddress]:
+    """The MACs of the interface on record, which the domain has lost or may lose yet."""
+    found = _record_in(xml)
+    card = None if found is None else found.find("interface")
+    return frozenset() if card is None else macs_in(f"<domain><devices>{_text(card)}</devices></domain>")
+
+
+def _record_in(xml: str) -> Element | None:
+    found = parse_domain(xml).find(f"./metadata/{RECORD_TAG}")
+    if found is not None:
+        for element in found.iter():  # libvirt puts what the element holds into the element's namespace
+            element.tag = element.tag.removeprefix(f"{{{RECORD_NAMESPACE}}}")
+    return found

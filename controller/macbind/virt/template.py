@@ -21,7 +21,7 @@ from xml.etree.ElementTree import Element, SubElement
 from macbind.addressing import MacAddress
 from macbind.errors import InvalidRequest
 from macbind.virt.channels import Channel, Message, check_channels, choice_in, forget, tell
-from macbind.virt.domain import Mark, domain_name, parse_domain
+from macbind.virt.domain import RECORD_TAG, Mark, domain_name, parse_domain
 
 ANTI_SPOOFING_FILTER = "clean-traffic"
 """The network filter that comes with libvirt and lets a machine use its own MAC and IP only."""
@@ -103,6 +103,8 @@ class Template:
         self.disks = tuple(_disks_to_copy(self._root))
         self.choice = choice_in(self._root)
         forget(self._root)
+        for metadata in self._root.findall("metadata"):
+            _drop(metadata, RECORD_TAG)  # of a machine that is being moved; its copies are not
 
     def check(self, channels: Iterable[Channel], keys: int = 0) -> None:
         """Checks that its machines can have these channels; see :func:`~macbind.virt.channels.check_channels`."""

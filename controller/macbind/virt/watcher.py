@@ -25,6 +25,7 @@ from macbind.errors import HypervisorUnavailable, MacbindError, PeerError
 from macbind.model import Domain, DomainState, HypervisorStatus, StopCause
 from macbind.virt.connection import KEEPALIVE_COUNT, KEEPALIVE_S, run_event_loop
 from macbind.virt.domain import macs_in
+from macbind.virt.interface import unplugged_macs
 
 _log = structlog.get_logger()
 
@@ -291,12 +292,15 @@ class Watcher:
     def _describe(self, handle: Any) -> Domain | None:
         """The domain as it is now; None if it vanished meanwhile."""
         try:
-            macs = live = macs_in(handle.XMLDesc(0))
+            xml = handle.XMLDesc(0)
+            macs = live = macs_in(xml)
             active = bool(handle.isActive())
             if active and handle.isPersistent():
                 macs |= macs_in(handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
             state = DomainState.ACTIVE if active else self._inactive_state(handle)
-            return Domain(handle.UUIDString(), handle.name(), self.name, state, macs, live)
+            return Domain(
+                handle.UUIDString(), handle.name(), self.name, state, macs, live, unplugged_macs(xml)
+            )
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None

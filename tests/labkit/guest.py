@@ -2,7 +2,8 @@
 
 It brings every network card up, also one that is plugged in while it runs, asks for an address by plain DHCP until
 it gets one, keeps renewing it, and answers on three ports: 22 says who the guest is, 23 reboots it, 24 shows one of
-its files. A guest made with a file `mac2ip` (see `Guest.with_files`) runs that instead of asking by DHCP. The power
+its files. A guest made with a file `mac2ip` (see `Guest.with_files`) runs that instead of asking by DHCP, and
+with a file `etc/mdev.conf` it runs busybox's mdev as well. The power
 button (`virsh shutdown`) switches it off. The scripts it runs are in `guestfs/`; its console is the guest's libvirt
 log, see `Console`.
 
@@ -44,6 +45,7 @@ _APPLETS = [
     "reboot",
     "sleep",
     "uevent",
+    "mdev",
     # What a script that configures a machine may use, and any busybox system has.
     *("arping", "chmod", "cp", "grep", "id", "kill", "mkdir", "mv", "od", "readlink", "rm"),
 ]
@@ -115,12 +117,16 @@ class Guest:
             half_made.replace(initramfs)
         return cls(kernel, initramfs)
 
-    def with_files(self, place: Path, files: Mapping[str, str]) -> Self:
+    def with_files(self, place: Path, files: Mapping[str, str | bytes]) -> Self:
         """The same guest with more files in its root, each executable, by their paths there.
 
         `place` is where its initramfs goes. The kernel unpacks one archive after the other.
         """
-        more = [_member(name, stat.S_IFREG | 0o755, text.encode()) for name, text in files.items()]
+        folders = sorted({str(folder) for name in files for folder in Path(name).parents} - {"."})
+        more = [_member(name, stat.S_IFDIR | 0o755) for name in folders]
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            more.append(_member(name, stat.S_IFREG | 0o755, data))
         archive = b"".join([*more, _member("TRAILER!!!", 0)])
         first = self.initramfs.read_bytes()
         place.write_bytes(first + b"\0" * (-len(first) % 4) + archive)

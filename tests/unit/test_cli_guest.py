@@ -84,15 +84,14 @@ def test_refusals(config: Path, arguments: list[str], status: int, sentence: str
     assert hint in done.stderr
 
 
-def test_without_a_configuration(tmp_path: Path) -> None:
-    """The script needs it, and says so with the configuration's exit status; the unit does not."""
+@pytest.mark.parametrize(
+    ("kind", "begins"), [("linux-unit", "# Gives this machine"), ("linux-udev", "# Has a card that is")]
+)
+def test_without_a_configuration(tmp_path: Path, kind: str, begins: str) -> None:
+    """The script needs it, and says so with the configuration's exit status; unit and rule do not."""
     words = ["--config", str(tmp_path / "none.toml")]
     assert CliRunner().invoke(app, ["guest-script", "linux", *words]).exit_code == 3
-    assert (
-        CliRunner()
-        .invoke(app, ["guest-script", "linux-unit", *words])
-        .stdout.startswith("# Gives this machine")
-    )
+    assert CliRunner().invoke(app, ["guest-script", kind, *words]).stdout.startswith(begins)
 
 
 def test_json(config: Path) -> None:

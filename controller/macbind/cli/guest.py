@@ -39,6 +39,12 @@ SCRIPTS = {
     "linux-unit": Script(
         "the systemd unit that runs it at boot", "macbind.guest.linux", "unit", of_pools=False
     ),
+    "linux-udev": Script(
+        "the udev rule that runs it for a card that is plugged in later",
+        "macbind.guest.linux",
+        "udev_rule",
+        of_pools=False,
+    ),
     "windows": Script("a PowerShell script for Windows", "macbind.guest.windows", "powershell"),
     "windows-batch": Script("a batch file for old Windows", "macbind.guest.windows", "batch"),
 }

@@ -43,6 +43,11 @@ def unit() -> str:
     return _read("mac2ip.service")
 
 
+def udev_rule() -> str:
+    """The udev rule that runs the unit again when a card is plugged in."""
+    return _read("mac2ip.rules")
+
+
 def _offer(pool: GuestPool) -> str:
     """A pool as a line of the script's table; see `offer` in decode.sh."""
     words = (

@@ -102,6 +102,22 @@ def test_a_damaged_file(site: Book, tmp_path: Path) -> None:
     assert error.hint == "Restore it from a backup; the file is damaged."
 
 
+def test_a_file_that_is_damaged_further_down(site: Book, tmp_path: Path) -> None:
+    """Damage that a look meets only after its first rows is reported like any other."""
+    site.open(make_pool(subnet="10.1.0.0/20"))
+    site.allocate(*(f"machine-{number:04}" for number in range(2000)))
+    site.registry.engine.dispose()  # what it has read already is forgotten
+    file = tmp_path / "registry.db"
+    whole = file.read_bytes()
+    pages = [whole[start : start + 4096] for start in range(0, len(whole), 4096)]
+    damaged = [b"\xff" * 4096 if b"machine-1200" in page else page for page in pages]
+    assert damaged != pages
+    file.write_bytes(b"".join(damaged))
+    assert len(site.find(limit=500)) == 500
+    assert _refused(site.find).hint == "Restore it from a backup; the file is damaged."
+    site.abandon()
+
+
 def test_a_read_only_file(site: Book, tmp_path: Path) -> None:
     """A registry that cannot be written says so when it is opened."""
     site.open(make_pool())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from macbind.errors import AddressInUse, PoolExhausted
 from macbind.model import State
 from macbind.plan import Ensure, Remove
 from macbind.registry.due import Dirty
+from macbind.registry.transaction import Transaction
 
 TWO = ("d1", "d2")
 
@@ -435,16 +437,27 @@ def test_confirmations_can_be_asked_for(book: Book) -> None:
     assert (record("d1", None), record("d2", None)) == (True, False)
 
 
-def test_release_by_name_reads_no_row_but_its_own(book: Book) -> None:
-    """However many allocations there are, a name is looked up in an index, whether it is held or was released."""
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda txn: txn.release(name="vm7"),
+        lambda txn: txn.moves(),
+        lambda txn: txn.moves(name="vm7"),
+        lambda txn: txn.find(group="few", pool="farm", released=True),
+    ],
+    ids=["release", "moves", "moves of a name", "group in a pool"],
+)
+def test_no_row_is_read_but_those_asked_for(book: Book, work: Callable[[Transaction], object]) -> None:
+    """However many allocations there are, those of a name, a group or a move are looked up in an index."""
     book.open(make_pool(subnet="10.1.0.0/20"))
     book.allocate(*(f"vm{number}" for number in range(2000)))
+    book.allocate("a", "b", group="few")
     with book.write() as txn:
         if txn.db.dialect.name == "postgresql":
             txn.db.execute(text("ANALYZE allocation"))
             count = text("SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'allocation'")
             before = txn.db.scalar(count)
-            txn.release(name="vm7")
+            work(txn)
             assert txn.db.scalar(count) == before
             txn.db.execute(text("SELECT max(gen) FROM allocation"))
             assert txn.db.scalar(count) > before  # so it is counted
@@ -453,8 +466,8 @@ def test_release_by_name_reads_no_row_but_its_own(book: Book) -> None:
             file = txn.db.connection.driver_connection
             assert isinstance(file, sqlite3.Connection)
             file.set_trace_callback(asked.append)
-            txn.release(name="vm7")
+            work(txn)
             file.set_trace_callback(None)
             plans = [str(row) for one in asked for row in file.execute(f"EXPLAIN QUERY PLAN {one}")]
             assert any("SEARCH allocation" in plan for plan in plans)
-            assert [plan for plan in plans if "SCAN allocation" in plan] == []
+            assert [plan for plan in plans if "SCAN allocation" in plan or "(pool_id=?)" in plan] == []

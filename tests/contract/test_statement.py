@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 
 import pytest
-from sqlalchemy import bindparam, insert, select, text
+from sqlalchemy import JSON, bindparam, insert, literal, select, text
 
 from contract.book import Book, make_pool
 from labkit.postgres import Postgres
-from macbind.errors import InvariantViolation, RegistryUnavailable
+from macbind.errors import Conflict, InvariantViolation, RegistryUnavailable
 from macbind.options import DhcpOptions
 from macbind.registry.schema import allocation as al
 from macbind.registry.schema import dhcpd
-from macbind.registry.statement import Statement
-from macbind.registry.taking import Wanted
+from macbind.registry.statement import Statement, execute
+from macbind.registry.transaction import Transaction, Wanted
 
 _QUERY = (
     select(al.c.name, al.c.ip, al.c.options, al.c.pinned, al.c.created_at, al.c.grp)
@@ -42,6 +42,51 @@ def test_rows_are_those_of_sqlalchemy(book: Book) -> None:
             assert [type(row.pinned) for row in found] == [bool] * len(found)
             first = _FIRST.first(view.db, where)
             assert first == (tuple(expected[0]) if expected else None)
+
+
+def test_a_value_of_the_statement_itself_is_converted_as_its_type_says(book: Book) -> None:
+    """A constant in the clause goes to the driver as a parameter would."""
+    book.open(make_pool())
+    constant = Statement(select(literal({"a": [1, None]}, JSON).label("it")))
+    with book.read() as view:
+        assert constant.first(view.db, {}).it == {"a": [1, None]}
+
+
+def test_a_value_that_was_forgotten_is_not_null(book: Book) -> None:
+    """A statement that lacks a value fails each time, not only when it is compiled."""
+    book.open(make_pool(), make_pool("other", subnet="10.2.0.0/28"))
+    with book.write() as txn:
+        assert _FOUND.all(txn.db, {"ips": [1], "pool": 1}) == []
+        with pytest.raises(KeyError, match="pool"):
+            _FOUND.all(txn.db, {"ips": [1]})
+        _NEW_DHCPD.run(txn.db, {"name": "d2"})
+        with pytest.raises(KeyError, match="name"):
+            _NEW_DHCPD.run_each(txn.db, [{"name": "d3"}, {}])
+
+
+def test_a_part_that_was_undone_holds_nothing_that_follows(book: Book) -> None:
+    """After a part was undone the next one is beside it, not within it; the rest of the transaction counts."""
+    book.open(make_pool())
+
+    def refused(txn: Transaction, name: str) -> None:
+        with txn.undone_if_refused():
+            txn.allocate(Wanted("farm", (name,)))
+            raise Conflict("no")
+
+    def work(*more: str) -> None:
+        with book.write() as txn:
+            for name in ("a", "b"):
+                with pytest.raises(Conflict):
+                    refused(txn, name)
+            with txn.undone_if_refused():
+                txn.allocate(Wanted("farm", ("c",)))
+            for statement in more:
+                execute(txn.db, statement)
+
+    with pytest.raises(RegistryUnavailable, match=r"no such savepoint|does not exist"):
+        work("RELEASE SAVEPOINT part")
+    work()
+    assert [(one.name, str(one.address)) for one in book.find()] == [("c", "10.1.1.1")]
 
 
 def test_refused_by_a_constraint(book: Book) -> None:

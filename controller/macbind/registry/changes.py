@@ -69,6 +69,7 @@ class Changes(View):
             yield
         except RequestError:
             execute(self.db, "ROLLBACK TO SAVEPOINT part")
+            execute(self.db, "RELEASE SAVEPOINT part")  # else the next part would be within this one
             raise
         execute(self.db, "RELEASE SAVEPOINT part")
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -27,8 +27,8 @@ LAZY = "macbind_lazy"
 """Execution option of changes that need not be on disk when they are committed. They are no later than the next
 change that must, because both databases write one log: a power failure loses the last of them, never one before
 another."""
-_WRITE_LOCK = text(f"SELECT pg_advisory_xact_lock({0x6D616362})")  # any constant of ours: "macb"
-_LAZY_WRITE_LOCK = text(f"{_WRITE_LOCK.text}, set_config('synchronous_commit', 'off', true)")
+_WRITE_LOCK = f"SELECT pg_advisory_xact_lock({0x6D616362})"  # any constant of ours: "macb"
+_LAZY_WRITE_LOCK = f"{_WRITE_LOCK}, set_config('synchronous_commit', 'off', true)"
 
 # PostgreSQL's defaults keep a lock for hours after the holder's host was unplugged, and a stopped process
 # keeps it for ever. These are set by the session itself, so no server configuration is needed.
@@ -157,7 +157,7 @@ class _SqliteFile:
 def _begin_postgresql(connection: Connection) -> None:
     options = connection.get_execution_options()
     if not options.get(READ_ONLY, False):  # the lock is held to the end of the transaction
-        connection.execute(_LAZY_WRITE_LOCK if options.get(LAZY, False) else _WRITE_LOCK)
+        execute(connection, _LAZY_WRITE_LOCK if options.get(LAZY, False) else _WRITE_LOCK)
 
 
 @contextmanager

@@ -20,26 +20,37 @@ Parameters = Mapping[str, Any]
 _Process = Callable[[Any], Any]
 
 
-def execute(db: Connection, text: str, values: Any = (), *, each: bool = False) -> Any:
-    """Has the driver execute a text in the transaction of a connection; returns its cursor.
+def execute(
+    db: Connection, text: str, values: Any = (), *, each: bool = False
+) -> tuple[list[tuple[Any, ...]], Sequence[Any]]:
+    """Has the driver execute a text in the transaction of a connection.
 
     Args:
         db: The connection.
         text: In the driver's own style.
         values: The parameters; with ``each`` a list of them.
         each: Whether it is executed once for each of them.
+
+    Returns:
+        The rows, and the driver's description of their columns; both are empty if it has none.
     """
-    cursor = db.connection.cursor()
+    cursor: Any = None
     try:
+        cursor = db.connection.cursor()
         if each:
             cursor.executemany(text, values)
         else:
             cursor.execute(text, values)
+        if cursor.description is None:
+            return [], ()
+        return cursor.fetchall(), cursor.description  # SQLite looks for them only now, and may fail
     except db.dialect.loaded_dbapi.Error as error:
-        if db.dialect.is_disconnect(error, db.connection.driver_connection, cursor):
+        lost = db.dialect.is_disconnect(error, db.connection.driver_connection, cursor)
+        if lost:
             db.invalidate(error)
-        raise DBAPIError.instance(text, values, error, db.dialect.loaded_dbapi.Error) from error
-    return cursor
+        raise DBAPIError.instance(
+            text, values, error, db.dialect.loaded_dbapi.Error, connection_invalidated=lost, ismulti=each
+        ) from error
 
 
 @dataclass(slots=True)
@@ -47,9 +58,12 @@ class _Compiled:
     """A statement for one kind of database, and for lists of certain lengths."""
 
     text: str
-    order: Sequence[str] | None
-    """The names of its parameters in their order; None if the driver takes them by name."""
+    names: Sequence[str]
+    """Of its parameters, in their order."""
+    by_name: bool
+    """Whether the driver takes them by their names."""
     fixed: Mapping[str, Any]
+    """The values of those that are the same each time."""
     lists: Mapping[str, Sequence[str]]
     """The names that stand for the elements of each list."""
     ingoing: Sequence[tuple[str, _Process]]
@@ -66,17 +80,16 @@ class _Compiled:
             values.update((place, items[-1]) for place in places[len(items) :])
         for name, process in self.ingoing:
             values[name] = process(values[name])
-        return values if self.order is None else [values[name] for name in self.order]
+        if self.by_name:
+            return {name: values[name] for name in self.names}
+        return [values[name] for name in self.names]
 
-    def rows(self, cursor: Any, dialect: Dialect) -> list[Any]:
+    def rows(self, found: list[tuple[Any, ...]], description: Sequence[Any], dialect: Dialect) -> list[Any]:
         """The rows with their columns' names, and values as the columns' types have them."""
-        found = cursor.fetchall()
         if self._outgoing is None:
             self._outgoing = [
                 (index, process)
-                for index, (column, (_, code, *_)) in enumerate(
-                    zip(self.columns, cursor.description, strict=True)
-                )
+                for index, (column, (_, code, *_)) in enumerate(zip(self.columns, description, strict=True))
                 if (process := column.type.dialect_impl(dialect).result_processor(dialect, code)) is not None
             ]
         if not self._outgoing:
@@ -113,16 +126,15 @@ class Statement:
     def all(self, db: Connection, parameters: Parameters) -> list[Any]:
         """All rows, as named tuples."""
         compiled = self._for(db.dialect, parameters)
-        return compiled.rows(execute(db, compiled.text, compiled.bind(parameters)), db.dialect)
+        return compiled.rows(*execute(db, compiled.text, compiled.bind(parameters)), db.dialect)
 
     def first(self, db: Connection, parameters: Parameters) -> Any:
         """The first row, or None."""
         return next(iter(self.all(db, parameters)), None)
 
-    def run(self, db: Connection, parameters: Parameters) -> int:
-        """Returns the number of rows that were changed."""
-        compiled = self._for(db.dialect, parameters)
-        return int(execute(db, compiled.text, compiled.bind(parameters)).rowcount)
+    def run(self, db: Connection, parameters: Parameters) -> None:
+        """Runs once."""
+        self.run_each(db, [parameters])
 
     def run_each(self, db: Connection, many: Sequence[Parameters]) -> None:
         """Runs once for each of the parameters."""
@@ -149,15 +161,22 @@ class Statement:
         state = compiled.construct_expanded_state(
             {**parameters, **{name: [None] * length for name in self._lists}}
         )
-        ingoing = [
-            (name, process)
-            for name, bind in compiled.binds.items()
-            if (process := bind.type.dialect_impl(dialect).bind_processor(dialect)) is not None
-            and name not in state.parameter_expansion
-        ]
+        plain = {
+            name: bind for bind, name in compiled.bind_names.items() if name not in state.parameter_expansion
+        }
+        processes = {
+            name: bind.type.dialect_impl(dialect).bind_processor(dialect) for name, bind in plain.items()
+        }
         columns = list(getattr(self._clause, "exported_columns", ()))
         row: Any = NamedTuple("Row", [(column.key, Any) for column in columns])  # type: ignore[misc]
-        order = None if state.positiontup is None else tuple(state.positiontup)
+        places = [place for some in state.parameter_expansion.values() for place in some]
         return _Compiled(
-            state.statement, order, compiled.params, state.parameter_expansion, ingoing, columns, row._make
+            text=state.statement,
+            names=state.positiontup or [*plain, *places],
+            by_name=state.positiontup is None,
+            fixed={name: bind.effective_value for name, bind in plain.items() if not bind.required},
+            lists=state.parameter_expansion,
+            ingoing=[(name, process) for name, process in processes.items() if process is not None],
+            columns=columns,
+            row=row._make,
         )

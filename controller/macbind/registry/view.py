@@ -61,11 +61,17 @@ _CRITERIA = {
 @functools.cache
 def _finding(state: _State, *by: str) -> Statement:
     """The statement that finds allocations by these criteria (and a limit), in the order of their addresses."""
-    query = select(al).where(_STATES[state], *(_CRITERIA[one] for one in by if one != "limit"))
+    criteria = [_CRITERIA[one] for one in by if one != "limit"]
+    if (
+        "group" in by and "pool" in by
+    ):  # SQLite would read the whole pool, which is in order, instead of the group
+        criteria[by.index("pool")] = al.c.pool_id + 0 == bindparam("pool")
+    query = select(al).where(_STATES[state], *criteria)
     return Statement(query.order_by(al.c.ip).limit(bindparam("limit") if "limit" in by else None))
 
 
-_MOVING = select(al).where(al.c.moves_from.is_not(None)).order_by(al.c.ip)
+# Hardly any row is one of these. Asked for them in order, SQLite reads the whole table instead of their index.
+_MOVING = select(al).where(al.c.moves_from.is_not(None))
 _MOVES = Statement(_MOVING)
 _MOVE_OF_NAME = Statement(_MOVING.where(al.c.name == bindparam("name")))
 _MOVES_FROM = Statement(_MOVING.where(al.c.moves_from.in_(bindparam("ips", expanding=True))))
@@ -155,6 +161,7 @@ class View(Due):
             rows = _MOVES.all(self.db, {})
         if not rows:
             return []
+        rows.sort(key=lambda row: row.ip)
         left = {
             one.address: one for one in self.find(addresses=[IPv4Address(row.moves_from) for row in rows])
         }

@@ -89,7 +89,11 @@ class Script:
             scope.run(body)
         except _Return as done:
             return done.value
-        raise NotImplementedError(f"{function} returns nothing")
+        raise NotComputable(f"{function} returns nothing")
+
+
+class NotComputable(Exception):
+    """PowerShell that this cannot compute. It is refused: a guess would let a test pass."""
 
 
 class _Scope:
@@ -127,7 +131,7 @@ class _Scope:
     def _if(self, node: Node) -> list[Any]:
         condition, block, *rest = node.named_children
         if rest:
-            raise NotImplementedError(_text(node))
+            raise NotComputable(_text(node))
         return self.run(block) if self.value(condition) else []
 
     def _foreach(self, node: Node) -> list[Any]:
@@ -182,7 +186,7 @@ class _Scope:
                 sign = _text(node.children[1])
                 first = bool(self.value(children[0]))
                 if sign not in {"-and", "-or"}:
-                    raise NotImplementedError(_text(node))
+                    raise NotComputable(_text(node))
                 return first if first == (sign == "-or") else bool(self.value(children[1]))
             case _ if kind in _BINARY and len(node.children) == 3:
                 left, word, right = node.children
@@ -190,7 +194,7 @@ class _Scope:
                 return _fits(result) if isinstance(result, int) else result
             case _ if len(children) == 1 and kind != "command":
                 return self.value(children[0])
-        raise NotImplementedError(f"{kind}: {_text(node)}")
+        raise NotComputable(f"{kind}: {_text(node)}")
 
     def _assign(self, node: Node, children: list[Node]) -> None:
         target, word, source = children
@@ -198,7 +202,7 @@ class _Scope:
         if _text(word) == "+=":
             value = _fits(self._names[name] + value)
         elif _text(word) != "=":
-            raise NotImplementedError(_text(node))
+            raise NotComputable(_text(node))
         self._names[name] = value
 
 

@@ -144,7 +144,7 @@ def test_copy_of_the_image_before_networkd(debian: Machine, port: Port) -> None:
     """With another MAC and another manager, the same disk has the other address; old files are no obstacle."""
     debian.run("systemctl", "disable", "--quiet", "NetworkManager")
     debian.run("systemctl", "enable", "--quiet", "systemd-networkd")
-    debian.run("mv", "/etc/network/interfaces", "/root/")
+    debian.run("mv", "/etc/network/interfaces", "/var/tmp/")
     write(debian, "/etc/default/mac2ip", 'MAC2IP_OPTIONS="--persist auto"\n')
     write(debian, "/etc/systemd/network/05-macbind-ens9.network", "[Match]\nName=*\n[Network]\nDHCP=yes\n")
     port.flush()

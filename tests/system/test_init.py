@@ -56,8 +56,8 @@ def test_documentation_has_the_commands_that_work(machine: Installed, document: 
 def test_scripts_for_machines_are_installed(machine: Installed) -> None:
     """The installed package brings the parts of the scripts along, and makes them without any service."""
     machine.run("macbind", "init", "--yes")
-    machine.run("macbind", "guest-script", "linux", "--output", "/root/mac2ip")
-    assert machine.run("/root/mac2ip", "--decode", "00:16:3e:01:01:03").stdout == "10.1.1.3/8 10.0.0.1\n"
+    machine.run("macbind", "guest-script", "linux", "--output", "/var/tmp/mac2ip")
+    assert machine.run("/var/tmp/mac2ip", "--decode", "00:16:3e:01:01:03").stdout == "10.1.1.3/8 10.0.0.1\n"
     assert "network-pre.target" in machine.run("macbind", "guest-script", "linux-unit").stdout
 
 

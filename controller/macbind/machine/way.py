@@ -230,10 +230,8 @@ class Way:
         try:
             if active:
                 self._answers.wait_for(self._old)
-        except MacbindError as error:
-            problems.append(
-                error.message
-            )  # it has its card, and dhcpd serves it: the other address is not needed
+        except MacbindError as error:  # it has its card, and dhcpd serves it: the other address is not needed
+            problems.append(error.message)
         try:
             self._client.abort_move(name, generation=self.move.new.generation)
         except MacbindError as error:

@@ -167,7 +167,7 @@ class Statement:
         processes = {
             name: bind.type.dialect_impl(dialect).bind_processor(dialect) for name, bind in plain.items()
         }
-        columns = list(getattr(self._clause, "exported_columns", ()))
+        columns = list(self._clause.exported_columns)
         row: Any = NamedTuple("Row", [(column.key, Any) for column in columns])  # type: ignore[misc]
         places = [place for some in state.parameter_expansion.values() for place in some]
         return _Compiled(

@@ -29,6 +29,7 @@ from macbind.errors import (
     RegistryUnavailable,
 )
 from macbind.model import Allocation, State
+from macbind.options import DhcpOptions
 
 POOLS = """
 [subnet."10.0.0.0/8"]
@@ -344,6 +345,37 @@ def test_service_killed_amid_allocations_has_done_each_or_none(make_farm: Callab
         assert len({one.address for one in made}) == 40
         assert sorted(made, key=lambda one: one.address) == list(client.list(pool="empty", released=True))
         assert all(farm.dhcpd.omshell_host(str(one.mac)) is not None for one in made[::8])
+
+
+def test_an_older_registry_put_back_is_what_is_served(make_farm: Callable[..., Farm]) -> None:
+    """By the way dhcpd/README.md says, after a crash: no reservation of the time since the backup is left."""
+    farm = make_farm(pools=POOLS)
+    registry, backup = farm.directory / "registry.db", farm.directory / "backup.db"
+    with farm.client() as client:
+        kept = client.allocate("down", "kept")
+        with closing(sqlite3.connect(registry)) as db, closing(sqlite3.connect(backup)) as copy:
+            db.backup(copy)
+        since = [client.allocate("down", f"since-{number}") for number in range(3)]
+        client.release("kept")
+        taken = client.allocate("down", "taken", options=DhcpOptions(hostname="taken"))
+        assert taken.address == kept.address
+    farm.kill()
+    farm.dhcpd.kill()
+    for rest in ("-wal", "-shm"):
+        registry.with_name(registry.name + rest).unlink()
+    registry.write_bytes(backup.read_bytes())
+    farm.leases.write_text("")
+    farm.dhcpd.start()
+    farm.dhcpd.wait_ready()
+    farm.start()
+    farm.wait_serving()
+    with farm.client() as client:
+        (found,) = client.list(released=True)
+        assert (found.name, found.address, found.state) == ("kept", kept.address, State.BOUND)
+        assert is_served(farm.lab.port("machine"), kept)
+        assert [farm.dhcpd.omshell_host(str(one.mac)) for one in since] == [None] * 3
+        assert client.allocate("down", "next").address == since[0].address
+    assert b"taken" not in farm.leases.read_bytes()
 
 
 def test_sigterm_answers_those_who_wait_and_removes_the_socket(make_farm: Callable[..., Farm]) -> None:

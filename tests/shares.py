@@ -10,6 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 LONGEST_FIRST = (
+    "xen/test_machines.py",
     "lab/test_throughput.py",
     "system/test_init.py",  # the first machine, which waits for its Debian where there is none yet
     "lab/test_lifecycle.py",

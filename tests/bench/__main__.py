@@ -26,6 +26,7 @@ GROUPS = {
 
 _REPOSITORY = Path(__file__).parents[2]
 README = _REPOSITORY / "README.md"
+PERFORMANCE = _REPOSITORY / "controller" / "docs" / "inside" / "performance.md"
 RESULTS = Path(__file__).with_name("results")
 _PARTIAL = _REPOSITORY / ".cache" / "bench"
 """Results that are quick or incomplete never replace the ones that are shown."""
@@ -48,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     head = report.circumstances("QUICK=1" if options.quick else "all rounds")
     _keep(options.output or (RESULTS if is_complete else _PARTIAL), results, head, verdict)
     if is_complete and options.output is None:
-        short = report.table([row for row in rows if not row.detail])
-        README.write_text(report.replace_between(README.read_text(), f"{head}\n\n{short}"))
+        README.write_text(report.replace_between(README.read_text(), report.headlines(rows)))
+        table = report.table([row for row in rows if not row.detail])
+        PERFORMANCE.write_text(report.replace_between(PERFORMANCE.read_text(), f"{head}\n\n{table}"))
     return status
 
 

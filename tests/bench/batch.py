@@ -7,9 +7,9 @@ from ipaddress import IPv4Address
 from bench.least import BareRegistry, bare_registry
 from bench.rows import TOLD, Result, Row, at_least
 from bench.sites import add_bare, ask_for_leases, bare_client, bare_hosts, open_farm, remove_bare, timed
-from macbind.addressing import MacAddress
-from macbind.dhcpd.client import OmapiClient
-from macbind.model import HostReservation
+from macbind.core.binding import Binding
+from macbind.core.mac_address import MacAddress
+from macbind.dhcp.isc.connection import OmapiClient
 
 
 def measure(*, quick: bool) -> Result:
@@ -24,7 +24,11 @@ def measure(*, quick: bool) -> Result:
 def _with(count: int, rounds: int, *, fsync: bool, limit: float) -> Sequence[Row]:
     how = "dhcpd flushes each" if fsync else "`dont-use-fsync`"
     add = Row(
-        f"`allocate_group` of {count:,}, {how}", "bare windowed OMAPI adds, same dhcpd", "/s", at_least(limit)
+        f"`allocate_group` of {count:,}, {how}",
+        "bare windowed OMAPI adds, same dhcpd",
+        "/s",
+        at_least(limit),
+        headline=fsync,
     )
     drop = Row(
         f"`release_group` of {count:,}, {how}",
@@ -66,7 +70,7 @@ def _with(count: int, rounds: int, *, fsync: bool, limit: float) -> Sequence[Row
     return [add, least_add, drop, least_drop]
 
 
-def _add(omapi: OmapiClient, registry: BareRegistry, hosts: Sequence[HostReservation]) -> None:
+def _add(omapi: OmapiClient, registry: BareRegistry, hosts: Sequence[Binding]) -> None:
     registry.allocate(hosts)
     add_bare(omapi, hosts)
     registry.confirm(hosts)
@@ -75,7 +79,7 @@ def _add(omapi: OmapiClient, registry: BareRegistry, hosts: Sequence[HostReserva
     assert len(read) == len(hosts)
 
 
-def _drop(omapi: OmapiClient, registry: BareRegistry, hosts: Sequence[HostReservation]) -> None:
+def _drop(omapi: OmapiClient, registry: BareRegistry, hosts: Sequence[Binding]) -> None:
     registry.release(hosts)
     remove_bare(omapi, hosts)
     ask_for_leases(omapi, hosts)

@@ -30,9 +30,9 @@ from bench.sites import (
 from contract.dhcpd_site import PORT, SECRET, mac_of, open_site, pool_of
 from labkit.net import Lab, Process
 from labkit.virt import Libvirtd
-from macbind.addressing import MacAddress
-from macbind.dhcpd.probe import discover, is_offer
-from macbind.model import HostReservation
+from macbind.core.binding import Binding
+from macbind.core.mac_address import MacAddress
+from macbind.probes.dhcp import OFFER, discover, read_answer
 
 _SECRET = base64.b64encode(SECRET)
 _POOL = pool_of("10.16.0.0-10.16.255.255")
@@ -147,9 +147,9 @@ def bare(population: int) -> Iterator[Contestant]:
         bare_database(farm.directory) as commit,
     ):
 
-        def host(number: int) -> HostReservation:
+        def host(number: int) -> Binding:
             mac, address = machine(number)
-            return HostReservation(f"new-{number}", mac, address)
+            return Binding(f"new-{number}", mac, address)
 
         def add(number: int) -> None:
             add_bare(omapi, [host(number)])
@@ -193,7 +193,9 @@ class _Asker:
         until = time.monotonic() + _ASK_AGAIN_S
         while not heard[-1] and select.select([self._socket], [], [], max(0, until - time.monotonic()))[0]:
             frame = self._socket.recv(2048)
-            heard = [old or is_offer(frame, *one) for old, one in zip(heard, asked, strict=True)]
+            found = read_answer(frame)
+            if found is not None and found.kind == OFFER and (found.mac, found.xid) in asked:
+                heard[asked.index((found.mac, found.xid))] = True
         return heard
 
     def _repeat(self, condition: Callable[[], bool]) -> None:

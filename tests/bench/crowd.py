@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.rows import TOLD, Result, Row, at_least
 from bench.sites import open_farm, timed
-from macbind.client import Client
+from macbind.client.client import Client
 
 CLIENTS = 32
 _mine: tuple[Client, Any] | None = None

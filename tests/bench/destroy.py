@@ -15,9 +15,9 @@ from labkit.guest import Guest
 from labkit.net import Lab, Port
 from labkit.virt import Libvirtd
 from labkit.wait import until
-from macbind.client import Client
-from macbind.errors import AddressInUse
-from macbind.model import Allocation
+from macbind.client.client import Client
+from macbind.core.allocation import Allocation
+from macbind.core.errors import AddressInUse
 
 _POOLS = """
 [subnet."10.0.0.0/8"]
@@ -41,6 +41,7 @@ def measure(*, quick: bool) -> Result:
             target,
             by=By.EXCESS,
             pick=pick,
+            headline=name == "p50",
         )
         for name, target, pick in (
             ("p50", TOLD, statistics.median),

@@ -6,8 +6,9 @@ from contextlib import closing
 from ipaddress import IPv4Address
 
 from labkit.farm import Farm
-from macbind.model import HOST_PREFIX, Pool
-from macbind.registry.engine import sqlite_path
+from macbind.core.binding import BINDING_PREFIX
+from macbind.core.pool import Pool
+from macbind.registry.database import sqlite_path
 from macbind.registry.store import Registry
 
 _ALLOCATIONS = """
@@ -36,7 +37,7 @@ def occupy(url: str, pools: Mapping[str, Pool], name: str, count: int, *, gap: i
     """
     pool = pools[name]
     dhcpds = sorted({dhcpd for one in pools.values() for dhcpd in one.dhcpds})
-    registry = Registry(url, pools, dhcpds)
+    registry = Registry.open(url, pools, dhcpds)
     pool_id, numbers = registry.ids.pools[name], [registry.ids.dhcpds[dhcpd] for dhcpd in pool.dhcpds]
     registry.close()
     (whole,) = pool.plan.assignable
@@ -51,7 +52,7 @@ def occupy(url: str, pools: Mapping[str, Pool], name: str, count: int, *, gap: i
         db.execute("BEGIN")
         db.execute(_ALLOCATIONS, values)
         for number in numbers:
-            db.execute("INSERT INTO told (dhcpd_id, ip, gen) SELECT ?, ip, 1 FROM allocation", (number,))
+            db.execute("INSERT INTO confirmed (dhcpd_id, ip, gen) SELECT ?, ip, 1 FROM allocation", (number,))
         db.execute("DELETE FROM free_extent WHERE pool_id = ?", (pool_id,))
         if gap:
             db.execute(_HOLES, values)
@@ -77,6 +78,6 @@ def host_records(addresses: list[IPv4Address], pool: Pool) -> Iterator[str]:
     """What dhcpd's lease file says of hosts that were made over OMAPI."""
     for one in addresses:
         yield (
-            f"host {HOST_PREFIX}{one}-g1 {{\n  dynamic;\n  hardware ethernet {pool.plan.scheme.encode(one)};\n"
+            f"host {BINDING_PREFIX}{one}-g1 {{\n  dynamic;\n  hardware ethernet {pool.plan.scheme.encode(one)};\n"
             f"  fixed-address {one};\n}}\n"
         )

@@ -12,9 +12,9 @@ from bench.least import rows_of
 from bench.rows import TOLD, By, Result, Row, at_most
 from bench.sites import bare_client, look_up, open_farm, restart, timed
 from labkit.farm import Farm
-from macbind.client import Client
-from macbind.dhcpd.leases import parse
-from macbind.registry.engine import sqlite_path
+from macbind.client.client import Client
+from macbind.dhcp.isc.lease_file import parse
+from macbind.registry.database import sqlite_path
 
 _PAGE = 50
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
@@ -76,7 +76,7 @@ def _requests(clients: list[Client], farms: list[Farm], all_times: list[Times], 
 
 def _read_page(client: Client, after: str) -> None:
     """A page of the list, of one length in every population."""
-    page = client._call("GET", "/v1/allocations", params={"after": after, "limit": _PAGE})
+    page = client._transport.call("GET", "/v1/allocations", params={"after": after, "limit": _PAGE})
     assert len(page["allocations"]) == _PAGE
 
 

@@ -10,8 +10,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from bench.sites import NETWORK
-from macbind.addressing import AddressPlan
-from macbind.model import HostReservation, Pool, Subnet
+from macbind.core.address_plan import AddressPlan
+from macbind.core.binding import Binding
+from macbind.core.pool import Pool, Subnet
 from macbind.registry.store import Registry
 
 _ALLOCATION = (
@@ -27,45 +28,45 @@ class BareRegistry:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def allocate(self, hosts: Sequence[HostReservation]) -> None:
+    def allocate(self, hosts: Sequence[Binding]) -> None:
         """Allocations with their marks and the audit log."""
         rows = [(int(host.address or 0), host.mac.value, host.name) for host in hosts]
         self._write(
             [
                 (_ALLOCATION, rows),
-                ("INSERT INTO dirty (dhcpd_id, ip, seq) VALUES (1, ?, 1)", [row[:1] for row in rows]),
+                ("INSERT INTO pending (dhcpd_id, ip, seq) VALUES (1, ?, 1)", [row[:1] for row in rows]),
                 (_AUDIT, [("allocate", ip, name) for ip, _, name in rows]),
             ]
         )
 
-    def confirm(self, hosts: Sequence[HostReservation]) -> None:
+    def confirm(self, hosts: Sequence[Binding]) -> None:
         """dhcpd has them."""
         keys = [(int(host.address or 0),) for host in hosts]
         self._write(
             [
-                ("DELETE FROM dirty WHERE dhcpd_id = 1 AND ip = ?", keys),
-                ("INSERT INTO told (dhcpd_id, ip, gen) VALUES (1, ?, 1)", keys),
+                ("DELETE FROM pending WHERE dhcpd_id = 1 AND ip = ?", keys),
+                ("INSERT INTO confirmed (dhcpd_id, ip, gen) VALUES (1, ?, 1)", keys),
             ]
         )
 
-    def release(self, hosts: Sequence[HostReservation]) -> None:
+    def release(self, hosts: Sequence[Binding]) -> None:
         """Released, with marks and the audit log."""
         keys = [(int(host.address or 0),) for host in hosts]
         self._write(
             [
                 ("UPDATE allocation SET released_at = 1, free_at = 1 WHERE ip = ?", keys),
-                ("INSERT INTO dirty (dhcpd_id, ip, seq) VALUES (1, ?, 1)", keys),
+                ("INSERT INTO pending (dhcpd_id, ip, seq) VALUES (1, ?, 1)", keys),
                 (_AUDIT, [("release", int(host.address or 0), host.name) for host in hosts]),
             ]
         )
 
-    def forget(self, hosts: Sequence[HostReservation]) -> None:
+    def forget(self, hosts: Sequence[Binding]) -> None:
         """dhcpd has them no more, and their addresses are free."""
         keys = [(int(host.address or 0),) for host in hosts]
         self._write(
             [
-                ("DELETE FROM dirty WHERE dhcpd_id = 1 AND ip = ?", keys),
-                ("DELETE FROM told WHERE dhcpd_id = 1 AND ip = ?", keys),
+                ("DELETE FROM pending WHERE dhcpd_id = 1 AND ip = ?", keys),
+                ("DELETE FROM confirmed WHERE dhcpd_id = 1 AND ip = ?", keys),
                 ("DELETE FROM allocation WHERE ip = ?", keys),
             ]
         )
@@ -82,7 +83,9 @@ def bare_registry(place: Path) -> Iterator[BareRegistry]:
     """A new registry's file, opened by sqlite3."""
     plan = AddressPlan.build(NETWORK, "00:16:3e")
     file = place / "least.db"
-    Registry(f"sqlite:///{file}", {"farm": Pool("farm", plan, Subnet(NETWORK), ("main",))}, ["main"]).close()
+    Registry.open(
+        f"sqlite:///{file}", {"farm": Pool("farm", plan, Subnet(NETWORK), ("main",))}, ["main"]
+    ).close()
     with closing(sqlite3.connect(file, isolation_level=None)) as db:
         db.execute("PRAGMA synchronous = FULL")
         yield BareRegistry(db)

@@ -10,10 +10,13 @@ from pathlib import Path
 from bench import fill
 from bench.rows import Result, Row, at_most
 from bench.sites import directory
-from macbind.addressing import AddressPlan
-from macbind.model import Pool, Subnet
+from macbind.core.address_plan import AddressPlan
+from macbind.core.pool import Pool, Subnet
+from macbind.registry.allocate import Wanted, allocate
+from macbind.registry.pending_changes import confirm, pending_changes
+from macbind.registry.release import release
 from macbind.registry.store import Registry
-from macbind.registry.transaction import Transaction, Wanted
+from macbind.registry.transaction import Transaction
 
 _FULL = 1000
 """Of a full pool every so many-th address is free: 99.9 % are taken."""
@@ -50,7 +53,7 @@ def _open(stack: ExitStack, place: Path, length: int, *, gap: int | None) -> Reg
     url = f"sqlite:///{place / f'{length}.db'}"
     if gap is not None:
         fill.occupy(url, {"farm": pool}, "farm", plan.size, gap=gap)
-    registry = Registry(url, {"farm": pool}, ["main"])
+    registry = Registry.open(url, {"farm": pool}, ["main"])
     stack.callback(registry.close)
     return registry
 
@@ -59,12 +62,12 @@ def _round(registries: list[Registry], count: int) -> list[tuple[float, float]]:
     """The median milliseconds of an allocation and of a release in each registry, taking turns."""
     names = [f"vm-{number}" for number in range(count)]
     taken = _in_turns(
-        registries, names, lambda txn, name: txn.allocate(Wanted("farm", (name,), group=_GROUP))
+        registries, names, lambda txn, name: allocate(txn, Wanted("farm", (name,), group=_GROUP))
     )
-    freed = _in_turns(registries, names, lambda txn, name: txn.release(name=name))
+    freed = _in_turns(registries, names, lambda txn, name: release(txn, name=name))
     for registry in registries:
         with registry.write("bench") as txn:
-            txn.release(group=_GROUP)
+            release(txn, group=_GROUP)
         _confirm(registry)
     return list(zip(taken, freed, strict=True))
 
@@ -91,4 +94,4 @@ def _in_turns(
 def _confirm(registry: Registry) -> None:
     """What dhcpd's writer would do: everything that is due is confirmed."""
     with registry.write("bench") as txn:
-        txn.confirm("main", txn.dirty("main", 10_000))
+        confirm(txn, "main", pending_changes(txn, "main", 10_000))

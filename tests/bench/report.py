@@ -1,4 +1,4 @@
-"""The table: as Markdown, in the results' directory and between two comments of the README."""
+"""The tables as Markdown: in the results' directory, and between two comments of two documents."""
 
 import os
 import platform
@@ -14,12 +14,24 @@ from macbind import __version__
 
 BEGIN = "<!-- speed: written by `make bench` -->"
 END = "<!-- speed: end -->"
+_SHORT_HEAD = "| what | macbind | to compare |\n|" + " --- |" * 3
 _HEAD = "| what | macbind | against | | ratio (min-max of the rounds) | target | |\n|" + " --- |" * 7
 
 
 def table(rows: Iterable[Row]) -> str:
     """The rows as a Markdown table."""
     return "\n".join([_HEAD, *(f"| {' | '.join(_cells(row))} |" for row in rows)])
+
+
+def headlines(rows: Iterable[Row]) -> str:
+    """The rows that the README shows, as a short Markdown table."""
+    return "\n".join([_SHORT_HEAD, *(_headline(row) for row in rows if row.headline)])
+
+
+def _headline(row: Row) -> str:
+    unit = f" {row.unit}".rstrip()
+    base = f"{_number(row.pick(row.base))}{unit}"
+    return f"| {row.what} | {_number(row.pick(row.ours))}{unit} | {base}: {row.baseline} |"
 
 
 def _cells(row: Row) -> Sequence[str]:

@@ -54,6 +54,7 @@ class Row:
         by: What of a round is judged. A row judged by its own values alone may have no base.
         pick: Which of the rounds' values speaks for the row.
         detail: Whether it belongs to the full table only.
+        headline: Whether the README shows it.
     """
 
     what: str
@@ -65,6 +66,7 @@ class Row:
     by: By = By.RATIO
     pick: Callable[[Sequence[float]], float] = statistics.median
     detail: bool = False
+    headline: bool = False
 
     @property
     def judged(self) -> list[float]:

@@ -14,6 +14,7 @@ def measure(*, quick: bool) -> Result:
         "one bare signed OMAPI add + one bare SQLite FULL commit",
         "ms",
         at_most(5),
+        headline=True,
     )
     tail = Row("its p99", "its p50", "ms", at_most(3))
     with open_farm() as farm, bare_client(farm) as omapi, bare_database(farm.directory) as commit:

@@ -14,11 +14,13 @@ from bench import fill
 from labkit.farm import Farm
 from labkit.net import Lab
 from labkit.wait import until
-from macbind.addressing import MacAddress, MacScheme
-from macbind.dhcpd.client import OmapiClient
-from macbind.dhcpd.key import read_key
-from macbind.dhcpd.omapi import Algorithm, ResultCode, create_host, delete, find_host, has_lease
-from macbind.model import HostReservation, host_name
+from macbind.core.binding import Binding, binding_name
+from macbind.core.mac_address import MacAddress
+from macbind.core.mac_scheme import MacScheme
+from macbind.dhcp.isc.connection import OmapiClient
+from macbind.dhcp.isc.key import read_key
+from macbind.dhcp.isc.messages import ResultCode, create_host, delete, find_host, has_lease
+from macbind.dhcp.isc.omapi import Algorithm
 
 P = ParamSpec("P")
 
@@ -73,13 +75,13 @@ def bare_client(farm: Farm) -> Iterator[OmapiClient]:
         yield client
 
 
-def bare_hosts(count: int) -> Sequence[HostReservation]:
+def bare_hosts(count: int) -> Sequence[Binding]:
     """Reservations outside of the pool, named as ours are."""
     addresses = [IPv4Address(_BARE + number) for number in range(count)]
-    return [HostReservation(host_name(one, 1), _SCHEME.encode(one), one) for one in addresses]
+    return [Binding(binding_name(one, 1), _SCHEME.encode(one), one) for one in addresses]
 
 
-def add_bare(omapi: OmapiClient, hosts: Sequence[HostReservation]) -> None:
+def add_bare(omapi: OmapiClient, hosts: Sequence[Binding]) -> None:
     """Makes reservations, as many at a time as dhcpd survives."""
     omapi.exchange([create_host(host) for host in hosts])
 
@@ -90,13 +92,13 @@ def look_up(omapi: OmapiClient, macs: Sequence[MacAddress]) -> None:
     assert not missing, missing[:1]
 
 
-def remove_bare(omapi: OmapiClient, hosts: Sequence[HostReservation]) -> None:
+def remove_bare(omapi: OmapiClient, hosts: Sequence[Binding]) -> None:
     """Deletes reservations: one round of look-ups, one of deletions."""
     found = omapi.exchange([find_host(host.mac) for host in hosts])
     omapi.exchange([delete(reply.handle) for reply in found])
 
 
-def ask_for_leases(omapi: OmapiClient, hosts: Sequence[HostReservation]) -> None:
+def ask_for_leases(omapi: OmapiClient, hosts: Sequence[Binding]) -> None:
     """Asks whether address or MAC of any of them has a lease; none has."""
     keys = [key for host in hosts for key in (host.address, host.mac) if key is not None]
     replies = omapi.exchange([has_lease(key) for key in keys])

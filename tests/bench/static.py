@@ -5,7 +5,8 @@ import subprocess
 from bench.rows import Result, Row, at_most
 from bench.sites import directory, timed
 from macbind.config import load
-from macbind.dhcpd.render import find_dhcpd, write
+from macbind.dhcp.isc.config_test import find_dhcpd
+from macbind.dhcp.isc.render import write
 
 _CONFIG = """
 [dhcpd.main]

@@ -13,10 +13,14 @@ from pathlib import Path
 
 from chaos.campaign import ORDER, ROUND_S, Campaign, Report
 from chaos.history import Violation
+from chaos.latency import Latency
 from chaos.plants import PLANTS
 
 MOST = 10
 """Violations printed in full, unless more checks than that have found something: one of each always is."""
+
+LINE = 300
+"""Characters of a journal's line that are printed: that of a group of many names is long."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,10 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=300.0, help="how long it may take")
     parser.add_argument("--seed", type=int, default=None, help="the same plugs and choices again")
     parser.add_argument("--plant", choices=sorted(PLANTS), default="", help="a bug that must be found")
-    parser.add_argument("--round", type=float, default=ROUND_S, help="how long one round works, in seconds")
+    parser.add_argument("--round", type=float, help="how long one round works, in seconds")
     parser.add_argument("--rounds", type=int, default=1, help="at least so many, however long they take")
     parser.add_argument(
         "--sites", default="", help="the order of sites, e.g. 0,1: sqlite, postgresql, clocks"
+    )
+    parser.add_argument(
+        "--attackers", action="store_true", help="in every second round of a site some mean harm"
     )
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
@@ -46,9 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.seconds,
             plant=options.plant,
             say=lambda line: print(line, flush=True),
-            round_s=options.round,
+            round_s=options.round or (PLANTS[options.plant].round_s if options.plant else ROUND_S),
             least=options.rounds,
             place=place,
+            attackers=options.attackers,
         )
         report = campaign.run(order)
     except SystemExit:  # told to end
@@ -71,6 +79,9 @@ def print_report(report: Report) -> None:
     print(f"\nrounds      {', '.join(f'{count} {name}' for name, count in report.rounds.items())}")
     _print_operations(report)
     _table("faults", sorted(report.faults.items()))
+    if report.attacks:
+        _table("attacks", sorted(report.attacks.items()))
+    _print_latencies(report.latencies)
     steps = sorted((name, report.hits[name]) for name in report.steps)
     _table("died at step", steps)
     checks: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -90,7 +101,7 @@ def _print_violations(violations: Sequence[Violation]) -> None:
     for number, violation in enumerate(shown, 1):
         print(f"\nVIOLATION {number} ({violation.check}): {violation.what}")
         for line in violation.lines:
-            print(f"  {line}")
+            print(f"  {str(line)[:LINE]}")
     if len(violations) > len(shown):
         print(f"\n… and {len(violations) - len(shown)} more")
     print(f"\nviolations  {len(violations)}")
@@ -107,6 +118,18 @@ def choose(violations: Sequence[Violation], most: int) -> list[Violation]:
     turns = (one for turn in zip_longest(*by_check.values()) for one in turn if one is not None)
     shown = Counter(one.check for one in islice(turns, max(most, len(by_check))))
     return [one for check, found in by_check.items() for one in found[: shown[check]]]
+
+
+def _print_latencies(latencies: Sequence[Latency]) -> None:
+    if latencies:
+        print(
+            f"\n{'a call of the others, median':<26} {'calls':>13} {'without':>11} {'attacked':>11} {'factor':>7}"
+        )
+    for one in latencies:
+        without, attacked = (f"{1000 * each:.1f} ms" for each in one.medians_s)
+        factor = f"{one.factor:.2f}" if one.is_decided else "-"
+        calls = f"{one.calls[0]} + {one.calls[1]}"
+        print(f"  {one.site:<24} {calls:>13} {without:>11} {attacked:>11} {factor:>7}")
 
 
 def _print_operations(report: Report) -> None:

@@ -8,10 +8,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from chaos import plants, schedule, secrets
+from chaos import latency, plants, schedule, secrets
 from chaos.checker import Checker
-from chaos.faults import FAULTS, STEP, Mend, fill
+from chaos.faults import FAULTS, STEP, TROUBLES, Mend, fill
 from chaos.history import History, Violation, outcomes
+from chaos.restored import CHECK, OldRegistry
 from chaos.seams import STEPS, Need, Step
 from chaos.site import RECOVER_S, Kind, NotRecovered, Site
 from labkit.dhcpd import DhcpdDied
@@ -24,6 +25,7 @@ SITES = (
     Kind(
         "clocks",
         clocks=True,
+        tiny=True,
         weights={
             "clock of macbind moved": 6.0,
             "clock of dhcpd moved": 4.0,
@@ -36,12 +38,21 @@ SITES = (
 )
 ORDER = (0, 1, 0, 1, 2)
 """Which site has the next round."""
-ROUND_S = 14.0
+ROUND_S = 18.0
 """How long a round works."""
-_END_S = 8.0
+_END_S = 12.0
 """What the last checks of one site take, roughly."""
 _NEVER_S = 4.0
 """How long a recovery is waited for that never comes, with a bug that was planted."""
+
+
+def dress(kind: Kind, number: int) -> Kind:
+    """A site with a crowd, and work in pieces of the usual size, or with few machines, and work in tiny pieces.
+
+    Of two neighbouring numbers one makes the first and one the second. Either way whatever is there is several times
+    as many as fit into a piece.
+    """
+    return replace(kind, crowd=number % 2 == 0, tiny=number % 2 == 1)
 
 
 @dataclass
@@ -55,6 +66,8 @@ class Report:
     faults: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
     steps: set[str] = field(default_factory=set)
+    attacks: Counter[str] = field(default_factory=Counter)
+    latencies: list[latency.Latency] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
 
 
@@ -79,20 +92,44 @@ class Round:
         self.disk_was_full = False
 
     def run(self) -> None:
-        """Works and breaks, then mends everything."""
+        """Works and breaks, mends everything, and goes on working in the calm that follows.
+
+        The calm counts from when macbind serves again, so that a slow machine has one, too; that it does not serve
+        is for the checks that follow to find.
+        """
+        if self.arena.old is not None:
+            self.arena.old.keep()
         self.site.backup.write_bytes(self.site.farm.leases.read_bytes())
-        self.site.work(self.number)
+        attacked = self.arena.turn_of_attackers()
         began = time.monotonic()
+        self.site.work(self.number, attacked=attacked)
 
         def over() -> bool:
             now = time.monotonic() - began
             self._tick(now)
-            return now >= self.length_s
+            return now >= self.length_s * schedule.STORM
 
-        until(over, self.length_s + 60.0, "the round to end")
+        until(over, self.length_s + 60.0, "the storm to end")
         for one in list(self.there):
             self._mend(one)
         self.site.mend()
+        self._calm()
+        self.arena.windows.append(latency.Window(began, time.monotonic(), attacked))
+
+    def _calm(self) -> None:
+        began, serves_since = time.monotonic(), 0.0
+
+        def over() -> bool:
+            nonlocal serves_since
+            self.site.watch()
+            self._look_after_dhcpd()
+            now = time.monotonic()
+            if not serves_since and self.site.serves():
+                serves_since = now
+            calm = serves_since and now - serves_since >= self.length_s * (1.0 - schedule.STORM)
+            return bool(calm) or now - began >= self.site.kind.recover_s
+
+        until(over, self.site.kind.recover_s + 60.0, "the calm to end")
 
     def _tick(self, now: float) -> None:
         self.site.watch(pause_s=self.luck.choice((0.0, 0.0, 0.3)))
@@ -110,15 +147,22 @@ class Round:
         if slot.fault == STEP:
             self.there.append(self._arm(slot))
             return
+        is_trouble = FAULTS[slot.fault].what in TROUBLES
+        if is_trouble:
+            self.site.control.trouble(begins=True)
         mend = FAULTS[slot.fault].breaks(self.site, self.luck)
         if mend is not None:
             self.faults[slot.fault] += 1
             self.there.append(_Breakage(slot, mend))
+        elif is_trouble:
+            self.site.control.trouble(begins=False)
 
     def _mend(self, one: _Breakage) -> None:
         self.there.remove(one)
         if one.mend is not None:
             one.mend()
+            if FAULTS[one.slot.fault].what in TROUBLES:
+                self.site.control.trouble(begins=False)
         if one.step is None:
             return
         if self.site.arm.step:
@@ -176,9 +220,17 @@ class Arena:
             if step.registry in ("", site.kind.registry) and (step.need is not Need.DOMAINS or site.libvirtd)
         ]
         random.Random(f"{site.seed} {site.kind.name} steps").shuffle(mine)
+        is_whole = site.kind.registry == "sqlite" and site.libvirtd is not None
+        self.old = OldRegistry(site) if is_whole else None
         self.all_steps = mine
         self.steps = deque(mine)
         self.log_read = 0
+        self.windows: list[latency.Window] = []
+        """When each round worked."""
+
+    def turn_of_attackers(self) -> bool:
+        """Whether attackers are at work in the next round: in every second one, and in all while a bug is hunted."""
+        return self.site.kind.attackers and bool(self.site.plant or len(self.windows) % 2)
 
     def next_step(self) -> Step:
         """The step whose turn it is."""
@@ -197,7 +249,15 @@ class Arena:
             found = [Violation("recovery", str(error)), *self.told()]
         else:
             found = self.checker.after_round(history)
+            if self.old is not None and not found and self._is_put_back() and self.old.has_room:
+                found = self.old.put_back()
+                self.checker.counts[CHECK] = self.old.checked
         return found + self._unexpected() + self._secrets([site.place])
+
+    def _is_put_back(self) -> bool:
+        """Whether this is a round after which an older registry is put back."""
+        kind, number = self.site.kind, self.site.control.round
+        return random.Random(f"{self.site.seed} {number} old").random() < kind.old_registries
 
     def told(self) -> list[Violation]:
         """What is wrong with the answers alone."""
@@ -251,6 +311,7 @@ class Campaign:
         round_s: How long a round works, in seconds.
         least: So many rounds there are, however long they take.
         place: Where the sites' directories go.
+        attackers: Whether attackers are at work in every second round of a site.
     """
 
     def __init__(
@@ -263,9 +324,10 @@ class Campaign:
         round_s: float = ROUND_S,
         least: int = 1,
         place: Path,
+        attackers: bool = False,
     ) -> None:
         self.seconds, self.plant, self.say, self.round_s, self.place = seconds, plant, say, round_s, place
-        self.least = least
+        self.least, self.attackers = least, attackers
         self.report = Report(seed)
         self._began = time.monotonic()
         self._arenas: dict[int, Arena] = {}
@@ -275,7 +337,7 @@ class Campaign:
         """Runs rounds until time is over or something was found, then the last checks."""
         with ExitStack() as stack:
             number = 0
-            while not self.report.violations and (number < self.least or self._has_time()):
+            while not self._has_found() and (number < self.least or self._has_time()):
                 number += 1
                 self._round(self._arena(order[(number - 1) % len(order)], stack), number)
             for arena in self._arenas.values():
@@ -283,7 +345,14 @@ class Campaign:
                     self._finish(arena)
             for arena in self._arenas.values():
                 self._count(arena)
+                if self.attackers and not self.plant:
+                    self._weigh(arena)
         return self.report
+
+    def _has_found(self) -> bool:
+        """Whether what is looked for was found: anything, or what certain checks have to find."""
+        wanted = plants.PLANTS[self.plant].found_by if self.plant else ()
+        return any(not wanted or one.check in wanted for one in self.report.violations)
 
     def _has_time(self) -> bool:
         """Whether another round and the last checks fit in."""
@@ -297,7 +366,21 @@ class Campaign:
             if self.plant:
                 plant = plants.PLANTS[self.plant]
                 recover_s = RECOVER_S if plant.recovers else _NEVER_S
-                kind = replace(kind, domains=plant.domains, weights=plant.weights, recover_s=recover_s)
+                kind = replace(
+                    kind,
+                    domains=plant.domains,
+                    weights=plant.weights,
+                    recover_s=recover_s,
+                    crowd=plant.crowd,
+                    resync_s=plant.resync_s,
+                    old_registries=plant.old_registries,
+                )
+            elif not kind.tiny:
+                kind = dress(kind, self.report.seed + index)
+            kind = replace(
+                kind,
+                attackers=self.attackers or (plants.PLANTS[self.plant].attackers if self.plant else False),
+            )
             site = Site(kind, self.place / kind.name, self.report.seed, plant=self.plant)
             stack.enter_context(site)
             guard = stack.enter_context(secrets.Guard(secrets_of(site)))
@@ -341,12 +424,22 @@ class Campaign:
         where = f"{arena.site.kind.name}, {when}"
         self.report.violations += [replace(one, what=f"{where}: {one.what}") for one in found]
 
+    def _weigh(self, arena: Arena) -> None:
+        """What the attackers cost the others."""
+        found = latency.measure(arena.site.kind.name, arena.site.entries(), arena.windows)
+        self.report.latencies.append(found)
+        self.report.checks[latency.CHECK, "decided" if found.is_decided else "undecided"] += 1
+        self._blame(arena, "the end", found.violations())
+
     def _count(self, arena: Arena) -> None:
         entries = arena.site.entries()
         self.report.operations += Counter(dict(outcomes(entries)))
         for entry in entries:
             if entry["e"] == "check":
-                self.report.checks[entry["what"], "undecided" if entry["good"] is None else "decided"] += 1
+                how = "undecided" if entry["good"] is None else "decided"
+                self.report.checks[entry["what"], how] += entry.get("count", 1)
+            elif entry["e"] == "attack":
+                self.report.attacks[entry["what"]] += entry["count"]
         for what, count in arena.checker.counts.items():
             self.report.checks[what, "decided"] += count
         self.report.hits += Counter(arena.site.hits())

@@ -7,25 +7,44 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from chaos import sql
-from chaos.history import AIM, Fate, History, Name, Violation
-from chaos.pools import PROBE, PROBED, RANGES, WITNESS, WITNESSED, addresses, mac_of
-from chaos.site import Site
+from chaos.history import Fate, History, Name, Violation
+from chaos.pools import (
+    CROWD,
+    HOLES,
+    LOOKOUT,
+    PROBE,
+    PROBED,
+    RANGES,
+    WITNESS,
+    WITNESSED,
+    addresses,
+    mac_of,
+)
+from chaos.restored import end_domains, give_back
+from chaos.site import WORKERS, Site
 from labkit.dhcp import DhcpClient, expect_silence
-from macbind.errors import MacbindError, PoolExhausted
-from macbind.model import Allocation
+from labkit.wait import until
+from macbind.core.allocation import Allocation
+from macbind.core.errors import MacbindError, PoolExhausted
 
 DHCPD = "main"
+_WITHDRAWN_S = 20.0
+"""How long macbind may take to see that others have gone."""
 _SAMPLE = 12
 """Machines asked by DHCP after a round; after the last one all are."""
 _HOST = re.compile(rb"^host (macbind-\S+) \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
-_FOREIGN = [f"02:ca:fe:00:{worker:02x}:{number:02x}" for worker in range(4) for number in range(1, 4)]
-MACS = [mac_of(one) for pool in RANGES for one in addresses(pool)] + _FOREIGN
-"""Every MAC of every pool, and the foreign ones that workers pin; pins of their own MAC come on top."""
-PINS = [f"10.9.{worker}.{number}" for worker in range(4) for number in range(1, 7)]
+_FOREIGN = [
+    f"02:ca:fe:00:{worker:02x}:{number:02x}" for worker in range(WORKERS + 1) for number in range(1, 4)
+]
+_ADDRESSES = [one for pool in RANGES for one in addresses(pool)] + addresses(CROWD)[HOLES]
+MACS = [mac_of(one) for one in _ADDRESSES] + _FOREIGN
+"""Every MAC that comes and goes, and the foreign ones that workers pin; pins of their own MAC come on top."""
+PINS = [f"10.9.{worker}.{number}" for worker in range(WORKERS + 1) for number in range(1, 7)] + [LOOKOUT]
 
 
 class Checker:
@@ -42,9 +61,11 @@ class Checker:
 
     def after_round(self, history: History) -> list[Violation]:
         """What must never be, as it shows between two rounds."""
-        registry = sql.snapshot(self.site.url)
+        registry = self._at_rest()
         found = [*history.violations]
         self.counts["history"] += len(history.intervals)
+        for one in history.presences:
+            self.counts[f"{one.what} is passed over"] += one.chances
         found += self._explained(history, registry)
         found += self._tiled(history, registry)
         found += self._told(history, registry)
@@ -52,7 +73,8 @@ class Checker:
         if found:
             return found  # by DHCP it would show again, slowly
         held = list(history.held().values())
-        found += self._served(history, self._luck.sample(held, min(_SAMPLE, len(held))))
+        for some in _parted(held):
+            found += self._served(history, self._luck.sample(some, min(_SAMPLE, len(some))))
         live = {row.mac for row in registry.rows.values() if row.live}
         silent = sorted({one.mac for one in history.released()} - live)
         found += self._silent(history, self._luck.sample(silent, min(_SAMPLE, len(silent))))
@@ -82,24 +104,30 @@ class Checker:
         return found
 
     def _tiled(self, history: History, registry: sql.Snapshot) -> list[Violation]:
-        """Free intervals and allocations make up each pool, and none of them overlap."""
+        """Free intervals, allocations and what others use make up each pool; nothing free is used."""
         found = []
-        for pool in RANGES:
+        for pool in (*RANGES, CROWD):
             self.counts["pools tiled"] += 1
             free = [
                 str(IPv4Address(number))
                 for low, high in registry.free[pool]
                 for number in range(low, high + 1)
             ]
-            used = [row.address for row in registry.rows.values() if row.pool == pool]
+            used = {row.address for row in registry.rows.values() if row.pool == pool} | registry.used
             inside = set(addresses(pool))
-            parts = Counter([*free, *(one for one in used if one in inside)])
+            parts = Counter([*free, *(used & inside)])
             wrong = sorted(one for one, times in parts.items() if times > 1 or one not in inside)
             wrong += sorted(inside - parts.keys())
             if wrong:
                 what = f"free and used do not make up the pool {pool}: {wrong}"
                 found.append(history.violation("pools tiled", what, *wrong))
         return found
+
+    def _at_rest(self) -> sql.Snapshot:
+        """The registry when nothing is under way: a domain that vanished in a fault is given up some time later."""
+        with suppress(TimeoutError):  # then it is a violation
+            until(lambda: not sql.snapshot(self.site.url).dirty, _WITHDRAWN_S, "nothing to be under way")
+        return sql.snapshot(self.site.url)
 
     def _told(self, history: History, registry: sql.Snapshot) -> list[Violation]:
         """Nothing is left to look at, and dhcpd has confirmed what lives and nothing else."""
@@ -172,7 +200,7 @@ class Checker:
         """Gives everything back: nothing is left anywhere, and every pool is good for its last address."""
         self._give_everything_back()
         self.site.settle()
-        found = self._nothing_left(history, "after everything was released")
+        found = self._unused(history) + self._nothing_left(history, "after everything was released")
         made = self._fill(history, found)
         for mac, host in self.site.hosts([str(one.mac) for one in made]).items():
             self.counts["full pools: served"] += 1
@@ -187,13 +215,31 @@ class Checker:
 
     def _give_everything_back(self) -> None:
         if self.site.libvirtd is not None:
-            for name in self.site.libvirtd.virsh("list", "--all", "--name").split():
-                self.site.libvirtd.virsh("destroy", name)
-        rows = sql.snapshot(self.site.url).rows.values()
+            end_domains(self.site.libvirtd)
+        give_back(self.site, crowd=self.site.kind.crowd)
+
+    def _unused(self, history: History) -> list[Violation]:
+        """Whoever else used addresses has gone, and macbind comes to know that."""
+        self.counts["evidence withdrawn"] += 1
         with self.site.farm.client(30.0) as client:
-            for row in rows:
-                if row.live and row.name != WITNESS and not row.name.endswith(AIM):
-                    (client.unreserve if row.pinned else client.release)(row.name)
+            for address, source in self._others():
+                if (
+                    source == "away"
+                ):  # saved to a file and released: only an admin knows that it never comes back
+                    client.reserve(f"back-{address}", address)
+                    client.unreserve(f"back-{address}")
+        self.site.proxy.cut()  # a comparison follows
+        try:
+            until(lambda: not self._others(), _WITHDRAWN_S, "evidence to be withdrawn")
+        except TimeoutError as error:
+            left = self._others()
+            about = [address for address, _ in left]
+            return [history.violation("evidence withdrawn", f"nobody is there, and {error}: {left}", *about)]
+        return []
+
+    def _others(self) -> list[tuple[str, str]]:
+        """The evidence of others, beside the addresses of macbind's own machine, which stay."""
+        return sorted(one for one in sql.snapshot(self.site.url).evidence if one[1] != "interface")
 
     def _fill(self, history: History, found: list[Violation]) -> list[Allocation]:
         made: list[Allocation] = []
@@ -234,6 +280,12 @@ class Checker:
             if not any(f"-{one}-" in name for one in (PROBED, WITNESSED)):
                 found.append(history.violation("hosts on disk", f"{when} the lease file has {name}"))
         return found
+
+
+def _parted(held: Sequence[Name]) -> tuple[list[Name], list[Name]]:
+    """Those that come and go, who are few, and those that stay, each to be asked for."""
+    stay = [one for one in held if one.name.startswith(f"{CROWD}-")]
+    return [one for one in held if not one.name.startswith(f"{CROWD}-")], stay
 
 
 def hosts_on_disk(leases: Path) -> set[str]:

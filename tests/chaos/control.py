@@ -7,7 +7,7 @@ from enum import IntEnum
 from pathlib import Path
 
 _NUMBER = struct.Struct("<Q")
-_PHASE, _ROUND, _EPOCH, _STARTS, _FIRST_WORKER = range(5)
+_PHASE, _ROUND, _EPOCH, _STARTS, _TROUBLES, _RESETS, _AIR, _ATTACKED, _FIRST_WORKER = range(9)
 
 
 class Phase(IntEnum):
@@ -26,6 +26,7 @@ class Control:
         os.truncate(fd, mmap.PAGESIZE)
         self._page = mmap.mmap(fd, mmap.PAGESIZE)
         os.close(fd)
+        self._present = 0
 
     def _get(self, index: int) -> int:
         return int(_NUMBER.unpack_from(self._page, index * _NUMBER.size)[0])
@@ -49,6 +50,15 @@ class Control:
         self._set(_PHASE, phase)
 
     @property
+    def attacked(self) -> bool:
+        """Whether attackers are at work in this round."""
+        return bool(self._get(_ATTACKED))
+
+    @attacked.setter
+    def attacked(self, value: bool) -> None:
+        self._set(_ATTACKED, int(value))
+
+    @property
     def epoch(self) -> int:
         """Counts what was done to dhcpd; odd while something is being done to it."""
         return self._get(_EPOCH)
@@ -57,6 +67,35 @@ class Control:
         """A fault that touches dhcpd begins or is over."""
         if begins == (self.epoch % 2 == 0):
             self._set(_EPOCH, self.epoch + 1)
+
+    @property
+    def troubles(self) -> int:
+        """Counts what was done to macbind's registry and hypervisor; odd while something is being done to them."""
+        return self._get(_TROUBLES)
+
+    def trouble(self, *, begins: bool) -> None:
+        """A fault that touches them begins or is over; there may be several at a time."""
+        self._present += 1 if begins else -1
+        self._set(_TROUBLES, (self.troubles | 1) + 1 + bool(self._present))
+
+    @property
+    def resets(self) -> int:
+        """How often everything was given back, so that the workers begin anew."""
+        return self._get(_RESETS)
+
+    def reset(self) -> None:
+        """Everything was given back."""
+        self._set(_RESETS, self.resets + 1)
+
+    @property
+    def air(self) -> int:
+        """Counts how often another DHCP server came or went; odd while one is there."""
+        return self._get(_AIR)
+
+    def other_server(self, *, comes: bool) -> None:
+        """Another DHCP server is about to come, or has gone."""
+        if comes == (self.air % 2 == 0):
+            self._set(_AIR, self.air + 1)
 
     @property
     def starts(self) -> int:

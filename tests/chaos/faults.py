@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -12,6 +13,9 @@ from pathlib import Path
 from chaos.proxy import Wire
 from chaos.site import Kind, Site
 from labkit.virt import LibvirtdDied
+from macbind.core.binding import owner_of
+
+_HOSTS = re.compile(rb"^host (\S+) \{$", re.MULTILINE)
 
 Mend = Callable[[], object]
 Break = Callable[[Site, random.Random], Mend | None]
@@ -71,10 +75,21 @@ def _truncate(site: Site, luck: random.Random) -> None:
 
 def _tear(site: Site, luck: random.Random) -> None:
     """Cuts a piece out of the middle, as a full disk does: a torn record with others after it."""
-    content = site.farm.leases.read_bytes()
-    start = luck.randint(0, len(content))
-    end = min(len(content), start + luck.randint(1, 60))
-    _write(site.farm.leases, content[:start] + content[end:])
+    _write(site.farm.leases, cut(site.farm.leases.read_bytes(), luck))
+
+
+def cut(content: bytes, luck: random.Random) -> bytes:
+    """A lease file without a piece of it.
+
+    A piece is not taken if it leaves a whole record under a name that nobody gave, because its ends are in names.
+    What macbind did not name it reports and leaves alone, as it should.
+    """
+    given = set(_HOSTS.findall(content))
+    while True:
+        start = luck.randint(0, len(content))
+        torn = content[:start] + content[start + luck.randint(1, 60) :]
+        if all(name in given or owner_of(name.decode("latin-1")) for name in _HOSTS.findall(torn)):
+            return torn
 
 
 def _lose(site: Site, _: random.Random) -> None:
@@ -92,6 +107,28 @@ def _restore(site: Site, _: random.Random) -> None:
 def _write(file: Path, content: bytes) -> None:
     with suppress(OSError):  # the disk may be full at the same time
         file.write_bytes(content)
+
+
+def _odd_lease_file(site: Site, luck: random.Random) -> Mend:
+    """Somebody who may write there puts a pipe, or a link to what has no end, where dhcpd keeps its leases.
+
+    dhcpd itself goes on with the file that it has open; a file that it writes anew is the true one.
+    """
+    file, aside = site.farm.leases, site.farm.leases.with_suffix(".aside")
+    file.rename(aside)
+    if luck.random() < 0.5:
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    odd = file.lstat().st_ino
+
+    def mend() -> None:
+        if file.lstat().st_ino == odd:
+            aside.replace(file)
+        else:
+            aside.unlink()
+
+    return mend
 
 
 def _freeze(site: Site, _: random.Random) -> Mend | None:
@@ -175,6 +212,19 @@ def _kill_libvirtd(site: Site, _: random.Random) -> Mend | None:
     return lambda: None if server.alive else server.start()
 
 
+def _freeze_libvirtd(is_other: bool) -> Break:
+    def breaks(site: Site, _: random.Random) -> Mend | None:
+        server = site.other_libvirtd if is_other else site.libvirtd
+        assert server is not None
+        try:
+            server.freeze()
+        except (LibvirtdDied, ProcessLookupError, FileNotFoundError):
+            return None
+        return lambda: server.thaw() if server.alive else None
+
+    return breaks
+
+
 def _is_sqlite(kind: Kind) -> bool:
     return kind.registry == "sqlite"
 
@@ -183,7 +233,7 @@ def _is_postgresql(kind: Kind) -> bool:
     return kind.registry == "postgresql"
 
 
-_BRIEF, _LONG = (0.1, 0.6), (0.3, 2.0)
+_BRIEF, _LONG, _VERY_LONG = (0.1, 0.6), (0.3, 2.0), (8.0, 12.0)
 
 STEP = "macbind killed at a step"
 
@@ -196,6 +246,7 @@ FAULTS: Mapping[str, Fault] = {
     "dhcpd killed, lease file gone": Fault("dhcpd", 2, _BRIEF, _kill_dhcpd(_lose)),
     "dhcpd killed, lease file of old": Fault("dhcpd", 2, _BRIEF, _kill_dhcpd(_restore)),
     "dhcpd frozen": Fault("dhcpd", 2, _LONG, _freeze),
+    "lease file is a pipe or endless": Fault("dhcpd", 2, _LONG, _odd_lease_file, lambda kind: kind.attackers),
     "OMAPI refused": Fault("wire", 1, _LONG, _wire(Wire.REFUSED)),
     "OMAPI cut in a message": Fault("wire", 3, _BRIEF, _wire(Wire.CUT)),
     "OMAPI slow": Fault("wire", 2, _LONG, _wire(Wire.SLOW)),
@@ -210,4 +261,10 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "clock of dhcpd moved": Fault("clock of dhcpd", 1, _LONG, _move_clock("dhcpd"), lambda kind: kind.clocks),
     "libvirtd killed": Fault("libvirtd", 2, _LONG, _kill_libvirtd, lambda kind: kind.domains),
+    "libvirtd frozen": Fault("libvirtd", 1, _LONG, _freeze_libvirtd(False), lambda kind: kind.domains),
+    "other libvirtd frozen": Fault(
+        "other libvirtd", 2, _VERY_LONG, _freeze_libvirtd(True), lambda kind: kind.domains
+    ),
 }
+TROUBLES = frozenset({"registry", "libvirtd"})
+"""What a fault concerns that may delay what macbind makes of a domain; another hypervisor is not among it."""

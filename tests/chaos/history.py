@@ -1,15 +1,22 @@
 """Who owned which address when, as far as callers were told. Pure: journals in, what must be and what cannot be out.
 
-A name is used by one worker, for one allocation in its life. What is known of it follows from its operations in
-their order:
+A name is used by one worker, and again only when macbind has let go of it. What is known of it follows from its
+operations in their order:
 
 - acknowledged allocation: **held**, from the acknowledgement on;
 - release, unreserve or destroy *begun*: held no longer; until it is acknowledged it is **unsure**;
 - acknowledged release, or the end of a domain that macbind had seen: **gone**;
 - an allocation refused with the word that nothing was allocated: **gone**;
-- a move that is begun takes what it moves to, under the name with a `>`; it is given back by its abort and by the
-  release of the name, and becomes the name's own when it is finished: until that is acknowledged both are unsure;
+- a renumbering that is begun takes the new address, under the name with a `>`; it is given back by its abort and
+  by the release of the name, and becomes the name's own when it is finished: until that is acknowledged both are
+  unsure;
+- a save, a restore or a reboot of its machine changes nothing, and when it fails it is **unsure** since it began;
 - any other error: **unsure** (what was held stays held: to ask again takes nothing away).
+
+Others use addresses, too: a stranger, a foreign host, a domain. The journal says from when to when one is there, and
+macbind could know of it. An allocation that was asked for and acknowledged meanwhile must be of another address.
+
+When an older registry was put back, everything was given back by the harness, and it begins *anew*.
 
 So an interval of ownership is never longer than the truth, and two that overlap are two owners of one address.
 """
@@ -21,6 +28,8 @@ from enum import Enum
 from math import inf
 
 from chaos.journal import Entry
+from chaos.pools import CROWD
+from chaos.presences import Presence, Taking, handed_out
 
 
 class Fate(Enum):
@@ -72,6 +81,8 @@ class Name:
     by_itself: bool = False
     """Whether its end is macbind's own affair: its domain has ended."""
     past: list[Binding] = field(default_factory=list)
+    asked: float | None = None
+    """Since when somebody wants it that does not have it."""
 
 
 class History:
@@ -80,22 +91,28 @@ class History:
     Attributes:
         names: What is known of every name.
         intervals: Every certain ownership.
+        takings: Every address that was handed out.
+        presences: Whoever else uses addresses.
         violations: What cannot be.
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.names: dict[str, Name] = {}
         self.intervals: list[Interval] = []
+        self.takings: list[Taking] = []
+        self.presences: list[Presence] = []
         self.violations: list[Violation] = []
         self._began: dict[tuple[str, int], Entry] = {}
         self._lines: defaultdict[str, list[Entry]] = defaultdict(list)
-        self._made: defaultdict[str, list[tuple[float, float, int, str]]] = defaultdict(list)
+        self._era = 0
+        self._made: defaultdict[tuple[int, str], list[tuple[float, float, int, str]]] = defaultdict(list)
         for entry in entries:
             self._read(entry)
         for one in self.names.values():
             self._close(one, inf)
         self._check_overlaps()
         self._check_generations()
+        self._check_presences()
 
     # -- what there must be ----------------------------------------------------------------------------
 
@@ -128,8 +145,10 @@ class History:
         match entry["e"]:
             case "start":
                 self._began[key] = entry
-                for word in (*entry["names"], *filter(None, [entry.get("address")])):
-                    self._lines[word].append(entry)
+                self._note(entry, (*entry["names"], *filter(None, [entry.get("address")])))
+                if entry["kind"] in TAKES:
+                    for name in entry["names"]:
+                        self._want(name, entry)
                 if entry["kind"] in GIVES:
                     for name in entry["names"]:
                         self._let_go(name, entry)
@@ -143,11 +162,33 @@ class History:
             case "claimed":
                 self._lines[entry["name"]].append(entry)
                 self._name(entry["name"]).claimed = True
+            case "there":
+                self._note(entry, entry["addresses"])
+                self.presences.append(
+                    Presence(entry["what"], entry["who"], frozenset(entry["addresses"]), float(entry["t"]))
+                )
+            case "gone":
+                for one in self.presences:
+                    if one.who == entry["who"] and one.until == inf:
+                        one.until = float(entry["until"])
+                        self._note(entry, one.addresses)
+            case "anew":
+                self._begin_anew(float(entry["t"]))
             case "check":
                 if entry["good"] is False:
                     about = [str(entry[key]) for key in ("name", "address") if entry.get(key)]
                     self._note(entry, about)
                     self._blame(entry["what"], f"{entry['what']}: {entry['seen']}", *about)
+
+    def _begin_anew(self, now: float) -> None:
+        """All that was known is over, but for those that always stay: generations begin anew, too."""
+        for one in self.names.values():
+            if not one.name.startswith(f"{CROWD}-"):
+                self._close(one, now)
+                one.fate, one.asked, one.by_itself = Fate.GONE, None, False
+        for presence in self.presences:
+            presence.until = min(presence.until, now)
+        self._era += 1
 
     def _name(self, name: str) -> Name:
         return self.names.setdefault(name, Name(name))
@@ -158,6 +199,11 @@ class History:
 
     def _blame(self, check: str, what: str, *about: str) -> None:
         self.violations.append(self.violation(check, what, *about))
+
+    def _want(self, name: str, start: Entry) -> None:
+        one = self._name(name)
+        if one.fate is Fate.GONE and one.asked is None:
+            one.asked = float(start["t"])
 
     def _let_go(self, name: str, start: Entry) -> None:
         one = self._name(name)
@@ -177,9 +223,11 @@ class History:
         if start["kind"] == "finish":
             self._arrived(start, entry)
             return
+        if start["kind"] in RISKS:
+            return
         for name in start["names"]:
             one = self._name(name)
-            one.fate = Fate.GONE
+            one.fate, one.asked = Fate.GONE, None
             one.by_itself = start["kind"] == "destroy"
             if one.by_itself and not one.claimed:
                 one.fate = Fate.UNSURE  # macbind never saw the domain, so it waits for a command
@@ -193,7 +241,7 @@ class History:
             one = self._name(name)
             binding = Binding(str(told["address"]), int(told["generation"]), str(told["mac"]))
             self._note(entry, [binding.address])
-            self._made[binding.address].append(
+            self._made[self._era, binding.address].append(
                 (float(start["t"]), float(entry["t"]), binding.generation, name.removesuffix(AIM))
             )
             if binding in one.past or (one.fate is Fate.GONE and one.binding == binding):
@@ -203,6 +251,9 @@ class History:
             if changed:
                 self._blame("answers", f"held {one.binding}, and is now told {binding}", name)
                 self._close(one, float(entry["t"]))
+            if one.asked is not None:
+                self.takings.append(Taking(name, binding.address, one.asked, float(entry["t"])))
+                one.asked, one.claimed, one.by_itself = None, False, False
             if changed or one.fate is not Fate.HELD:
                 if one.binding is not None and one.binding != binding:
                     one.past.append(one.binding)
@@ -210,13 +261,13 @@ class History:
             one.fate, one.binding = Fate.HELD, binding
 
     def _arrived(self, start: Entry, entry: Entry) -> None:
-        """A name has what it was moving to, and nothing else any more."""
+        """A name has what it was renumbered to, and nothing else any more."""
         name, aim = (self._name(one) for one in start["names"])
         (told,) = entry["made"]
         binding = Binding(str(told["address"]), int(told["generation"]), str(told["mac"]))
         self._note(entry, [binding.address])
         if told["name"] != name.name or binding != aim.binding:
-            what = f"told that {told['name']} has arrived at {binding}; it was moving to {aim.binding}"
+            what = f"told that {told['name']} has arrived at {binding}; it was renumbered to {aim.binding}"
             self._blame("answers", what, name.name, binding.address)
         if name.binding is not None and name.binding != binding:
             name.past.append(name.binding)
@@ -230,7 +281,9 @@ class History:
             self._blame("defects", f"{start['kind']} met a defect: {entry['message']}", *start["names"])
         for name in start["names"]:
             one = self._name(name)
-            if start["kind"] in TAKES:
+            if start["kind"] in RISKS:
+                self._let_go(name, start)
+            elif start["kind"] in TAKES:
                 self._not_taken(one, code, str(entry["message"]))
             elif code in REFUSALS:
                 self._blame("answers", f"{start['kind']} was refused: {entry['message']}", name)
@@ -240,7 +293,7 @@ class History:
             if code in REFUSALS:
                 self._blame("answers", f"held, and asking again is refused with {code}", one.name)
         elif code in NOTHING_KEPT or "Nothing was allocated" in message:
-            one.fate = Fate.GONE
+            one.fate, one.asked = Fate.GONE, None
         else:
             one.fate = Fate.UNSURE
 
@@ -264,8 +317,14 @@ class History:
                     )
                 latest = max(latest, one, key=lambda one: one.until)
 
+    def _check_presences(self) -> None:
+        """Nothing was handed out that others used from before it was asked for until after it was acknowledged."""
+        for one, taking in handed_out(self.presences, self.takings):
+            what = f"{taking.address} was handed out to {taking.name}, while {one.what}, {one.who}, used it"
+            self._blame(f"{one.what} is passed over", what, taking.name, taking.address)
+
     def _check_generations(self) -> None:
-        for address, made in self._made.items():
+        for (_, address), made in self._made.items():
             owner: dict[int, str] = {}
             for _, _, generation, name in made:
                 if owner.setdefault(generation, name) != name:
@@ -287,9 +346,11 @@ class History:
 
 
 AIM = ">"
-"""Behind a name: what it is moving to, which is held beside it."""
-TAKES = frozenset({"allocate", "allocate_group", "reserve", "move"})
+"""Behind a name: what it is renumbered to, which is held beside it."""
+TAKES = frozenset({"allocate", "allocate_group", "reserve", "renumber"})
 GIVES = frozenset({"release", "release_group", "unreserve", "destroy", "abort"})
+RISKS = frozenset({"save", "restore", "reboot"})
+"""What a machine's owner does to it that changes nothing, unless it fails half-way."""
 NOTHING_KEPT = frozenset({"pool_exhausted", "address_in_use", "not_in_pool"})
 """Codes that say that this name holds nothing: a name that does is found before any of them is raised."""
 REFUSALS = NOTHING_KEPT | {

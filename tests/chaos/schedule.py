@@ -9,6 +9,11 @@ from chaos.site import Kind
 
 QUIET_S = 0.4
 """Work begins without a fault."""
+STORM = 0.6
+"""The share of a round in which something is broken. In the calm after it only the work goes on.
+
+Under faults all the time nothing is served for long, so that what goes wrong without any fault would not show.
+"""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,11 @@ class Slot:
 
 
 def draw(kind: Kind, seed: int, number: int, length_s: float) -> Sequence[Slot]:
-    """The faults of a round: of those that the site has, by its weights, and deaths at a step all along."""
+    """The faults of a round: of those that the site has, by its weights, and deaths at a step all along.
+
+    All of them are over when the calm begins.
+    """
+    length_s *= STORM
     luck = random.Random(f"{seed} {kind.name} {number}")
     weights = kind.weights
     possible = {

@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,9 +57,10 @@ class Step:
 
 
 def _changes(arguments: tuple[Any, ...], _: Any) -> bool:
-    from macbind.service import wire
+    from macbind.client import codec
 
-    return any(arguments[0] is one for one in (wire.ALLOCATIONS, wire.ALLOCATION, wire.RELEASED, wire.MOVE))
+    written = (codec.PAGE, codec.ALLOCATION, codec.RELEASED, codec.RENUMBERING)
+    return any(arguments[0] is one for one in written)
 
 
 def _by_caller(arguments: tuple[Any, ...], _: Any) -> bool:
@@ -79,60 +81,75 @@ def _some(arguments: tuple[Any, ...], _: Any) -> bool:
 
 
 _WRITE = "macbind.registry.store:Registry.write"
-_DHCPD = "macbind.dhcpd.server:IscDhcpd"
-_WRITER = "macbind.writer:Writer"
-_RECONCILER = "macbind.reconciler:Reconciler"
-_WARDEN = "macbind.warden:Warden"
-_SESSION = "macbind.dhcpd.omapi:Session"
+_DHCPD = "macbind.dhcp.isc.server:IscDhcpd"
+_WRITER = "macbind.engine.dhcp_writer:DhcpWriter"
+_RECONCILER = "macbind.engine.reconciler:Reconciler"
+_VERDICTS = "macbind.engine.domains.verdicts"
+_SESSION = "macbind.dhcp.isc.omapi:Session"
 _B, _A = When.BEFORE, When.AFTER
 
 STEPS = (
     # a request, and its transaction
-    Step("request read", "macbind.service.addresses:AddressService._change", _B),
-    Step("queued for the committer", "macbind.committer:Committer.submit", _A),
+    Step("request read", "macbind.service.changes:Changes.commit", _B),
+    Step("queued for the committer", "macbind.engine.group_commit:GroupCommitter.submit", _A),
     Step("change made, not committed", _WRITE, When.INSIDE, only=_by_caller),
     Step("change committed", _WRITE, When.OUTSIDE, only=_by_caller),
-    Step("before callers hear of the commit", "macbind.daemon:Daemon._wake", _B),
+    Step("before callers hear of the commit", "macbind.daemon.controller:Controller._wake", _B),
     # the writer's batch
-    Step("due changes read", "macbind.registry.due:Due.dirty", _A, only=lambda _, found: found),
+    Step(
+        "due changes read",
+        "macbind.registry.pending_changes:pending_changes",
+        _A,
+        only=lambda _, found: found,
+    ),
     Step("before dhcpd is told", f"{_DHCPD}.apply", _B, only=_some),
-    Step("OMAPI: request half sent", "macbind.daemon:tcp", When.HALF_SENT),
-    Step("OMAPI: request sent", "macbind.daemon:tcp", When.SENT),
+    Step("OMAPI: request half sent", "macbind.dhcp.isc.connection:tcp", When.HALF_SENT),
+    Step("OMAPI: request sent", "macbind.dhcp.isc.connection:tcp", When.SENT),
     Step("OMAPI: reply arrived", f"{_SESSION}.feed", _B, only=lambda given, _: given[0].ready),
     Step("OMAPI: between two windows", f"{_SESSION}.feed", _A, Need.RECONNECT, only=_between_windows),
     Step("hosts created", f"{_DHCPD}._create", _A, only=_some),
     Step("hosts looked at and deleted", f"{_DHCPD}._look_and_act", _A, only=_some),
-    Step("before leases are ended", f"{_DHCPD}._end_leases", _B, only=_some),
+    Step("before leases are ended", "macbind.dhcp.isc.leases:end_leases", _B, only=_some),
     Step("dhcpd has done it", f"{_DHCPD}.apply", _A, only=_some),
     Step("confirmation made, not committed", _WRITE, When.INSIDE, only=_by_writer),
     Step("confirmation committed", _WRITE, When.OUTSIDE, only=_by_writer),
-    Step("before those who wait hear", "macbind.confirmations:Confirmations.confirmed", _B),
-    Step("those who wait have heard", "macbind.confirmations:Confirmations.confirmed", _A),
-    Step("before the answer leaves", "macbind.service.app:_json", _B, only=_changes),
+    Step("before those who wait hear", "macbind.engine.confirmations:Confirmations.confirmed", _B),
+    Step("those who wait have heard", "macbind.engine.confirmations:Confirmations.confirmed", _A),
+    Step("before the answer leaves", "macbind.http.operation:written", _B, only=_changes),
     Step(
         "before a refused allocation is taken back",
-        "macbind.service.addresses:AddressService._withdraw",
+        "macbind.service.changes:Changes._withdraw",
         _B,
         Need.REFUSAL,
         only=_some,
     ),
-    Step("rested addresses swept", "macbind.registry.changes:Changes.sweep", _A),
+    Step("rested addresses swept", "macbind.registry.resting:sweep", _A),
     # connecting and comparing
     Step("leader", "macbind.registry.leader:FileLeader.acquire", _A, Need.RESTART, registry="sqlite"),
     Step("leader", "macbind.registry.leader:AdvisoryLeader.acquire", _A, Need.RESTART, registry="postgresql"),
-    Step("OMAPI: connected", "macbind.dhcpd.client:OmapiClient.__init__", _A, Need.RECONNECT),
+    Step("OMAPI: connected", "macbind.dhcp.isc.connection:OmapiClient.__init__", _A, Need.RECONNECT),
     Step("comparison begins", f"{_WRITER}._compare", _B, Need.RECONNECT),
     Step("comparison: some looked up", f"{_DHCPD}.observe", _A, Need.RECONNECT),
     Step("comparison: differences marked", f"{_RECONCILER}._doubt", _A, Need.LOSS, only=_some),
-    Step("comparison: lease file read", f"{_DHCPD}.lease_file", _A, Need.RECONNECT),
+    Step("comparison: lease file read", f"{_DHCPD}.audit", _A, Need.RECONNECT),
     Step("comparison: before leftovers are removed", f"{_RECONCILER}._clear", _B, Need.GHOSTS, only=_some),
     Step("comparison: leftovers removed", f"{_RECONCILER}._clear", _A, Need.GHOSTS, only=_some),
     Step("comparison over", f"{_WRITER}._compare", _A, Need.RECONNECT),
     # domains
-    Step("before a domain is recorded", f"{_WARDEN}._record", _B, Need.DOMAINS, only=_some),
-    Step("domain judged", "macbind.warden:_apply", _B, Need.DOMAINS),
     Step(
-        "domain's address released", f"{_WARDEN}._carry_out", _A, Need.DOMAINS, only=lambda given, _: given[2]
+        "before a domain is recorded",
+        "macbind.engine.domains.adoption:record_users",
+        _B,
+        Need.DOMAINS,
+        only=lambda given, _: bool(given[2]),
+    ),
+    Step("domain judged", f"{_VERDICTS}:apply", _B, Need.DOMAINS),
+    Step(
+        "domain's address released",
+        f"{_VERDICTS}:Verdicts.carry_out",
+        _A,
+        Need.DOMAINS,
+        only=lambda given, _: given[2],
     ),
 )
 
@@ -160,9 +177,13 @@ def resolve(target: str) -> tuple[Any, str, Any]:
 
 
 def replace(target: str, make: Callable[[Any], Any]) -> None:
-    """Puts `make(original)` in the place of a function of the product."""
+    """Puts `make(original)` in the place of a function of the product, also where it was imported by its name."""
     owner, name, original = resolve(target)
-    setattr(owner, name, functools.wraps(original)(make(original)))
+    new = functools.wraps(original)(make(original))
+    setattr(owner, name, new)
+    for module in [one for key, one in sys.modules.items() if key.startswith("macbind.")]:
+        if vars(module).get(name) is original:
+            setattr(module, name, new)
 
 
 def install(registry: str, reached: Callable[[str], None]) -> None:

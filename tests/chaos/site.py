@@ -14,11 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from chaos import attackers, pieces
+from chaos.attack_guest import PORT as MALLORY
+from chaos.attack_user import FILES, MAY_CHANGE
 from chaos.control import Arm, Control, Phase
-from chaos.journal import Entry, read
-from chaos.pools import PROBE, PROBED, WITNESS, WITNESSED, pools_toml
+from chaos.journal import Entry, Journal, read
+from chaos.lookout import PORT
+from chaos.neighbours import OTHER_SERVER, STRANGERS
+from chaos.pools import ASKED, CROWD, HOLES, PROBE, PROBED, WITNESS, WITNESSED, addresses, pools_toml
 from chaos.proxy import Proxy, Wire
-from chaos.worker import Orders
+from chaos.worker import Orders, as_json
 from labkit.dhcp import DhcpClient
 from labkit.farm import OMAPI_PORT, Farm
 from labkit.net import Lab, Process
@@ -27,18 +32,19 @@ from labkit.omshell import omshell_hosts
 from labkit.postgres import Postgres
 from labkit.virt import Libvirtd
 from labkit.wait import until
-from macbind.errors import MacbindError
-from macbind.model import Allocation
+from macbind.core.allocation import Allocation
+from macbind.core.errors import MacbindError
 
 TESTS = Path(__file__).parents[1]
 PROXY_PORT = 7912
 WORKERS = 4
+"""Those that have a pool of their own."""
 RECOVER_S = 40.0
 """How long macbind has to recover when every fault is mended."""
 RESTS_S = 60.0
 LOOK = 0.35
 """The share of answers that workers check with omshell at once; all when a bug is hunted."""
-_LEASES_KIB, _REGISTRY_KIB = 4096, 8192
+_LEASES_KIB, _REGISTRY_KIB = 8192, 24576
 _FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 _GOOD_ENDS = frozenset({-signal.SIGKILL, 5})
 """How macbind may end: killed, or because the registry was not there when it started."""
@@ -55,6 +61,16 @@ class Kind:
     weights: Mapping[str, float] | None = None
     """Other weights of faults; what is not named is not drawn."""
     recover_s: float = RECOVER_S
+    crowd: bool = False
+    """Whether many machines are there that stay."""
+    tiny: bool = False
+    """Whether macbind cuts its work into tiny pieces."""
+    old_registries: float = 0.5
+    """The share of rounds after which an older registry is put back, where there are domains."""
+    resync_s: float = 2.0
+    """How often macbind compares everything even without a reason."""
+    attackers: bool = False
+    """Whether there are attackers, in some rounds."""
 
 
 class NotRecovered(RuntimeError):
@@ -75,6 +91,7 @@ class Site:
         self.daemon_wanted = False
         self.postgres: Postgres | None = None
         self.libvirtd: Libvirtd | None = None
+        self.other_libvirtd: Libvirtd | None = None
         self.unexpected: list[str] = []
         """Sentences about processes that ended by themselves."""
 
@@ -110,15 +127,19 @@ class Site:
         self.url = url
         pools = pools_toml()
         if self.kind.domains:
-            (self.place / "virt").mkdir()
-            self.libvirtd = self._undo.enter_context(Libvirtd(self.lab, self.place / "virt"))
+            self.libvirtd, self.other_libvirtd = self._hypervisor("virt"), self._hypervisor("other")
             pools += f'\n[hypervisor.local]\nuri = "{self.libvirtd.uri}"\n'
+            pools += f'\n[hypervisor.other]\nuri = "{self.other_libvirtd.uri}"\n'
         self.farm = Farm(
             self.lab,
             self.place,
             pools=pools,
             registry=url,
             leases=self.leases_disk / "dhcpd.leases",
+            service=f'socket_mode = "0666"\nmay_change = ["root", "{MAY_CHANGE}"]'
+            if self.kind.attackers
+            else "",
+            dhcpd=f'resync_s = {self.kind.resync_s}\nprobe = "{self.lab.bridge}"\nprobe_interval_s = 1',
         )
         self.farm.port = PROXY_PORT
         self.farm.config.chmod(0o640)
@@ -136,10 +157,18 @@ class Site:
         self._undo.callback(self._stop_workers)
         self.daemon_wanted = True
         self._start_daemon()
-        self.settle()
+        self.settle(within_s=RECOVER_S)  # no bug that is planted keeps it from starting
         self.cable = self.lab.port("checker")
         self.witness = DhcpClient(self.cable, str(self._pin_witness().mac))
+        if self.kind.crowd:
+            self._gather()
+        for port in (PORT, *STRANGERS, OTHER_SERVER, MALLORY):
+            self.lab.port(port)
         self._start_workers()
+
+    def _hypervisor(self, name: str) -> Libvirtd:
+        (self.place / name).mkdir()
+        return self._undo.enter_context(Libvirtd(self.lab, self.place / name))
 
     def _mount(self, name: str, kib: int) -> Path:
         place = self.place / name
@@ -160,8 +189,10 @@ class Site:
             (self.place / "postgresql.log").write_bytes(server.log_file.read_bytes())
 
     def _command(self, go: Path) -> list[str]:
-        said = [str(self.place), self.kind.registry, self.plant, str(go)]
-        program = (
+        sizes = pieces.draw(self.seed, self.kind.name, self._prepared) if self.kind.tiny else {}
+        said = [str(self.place), self.kind.registry, self.plant, json.dumps(sizes), str(go)]
+        few = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES})); "
+        program = (few if self.kind.attackers else "") + (
             f"import sys; sys.path.insert(0, {str(TESTS)!r}); from chaos.daemon import main; "
             f"main({', '.join(map(repr, said))})"
         )
@@ -244,16 +275,32 @@ class Site:
     # -- workers ---------------------------------------------------------------------------------------
 
     def _start_workers(self) -> None:
+        shared = ["shared", CROWD] if self.kind.crowd else ["shared"]
         for number in range(WORKERS):
-            self._start_worker(number, f"w{number}", [f"own-{number}", "shared"], "")
+            self._start_worker(f"w{number}", [f"own-{number}", *shared])
+        self._start_worker(f"w{WORKERS}", [ASKED])
         if self.libvirtd is not None:
-            self._start_worker(WORKERS, "vm", ["domains"], self.libvirtd.uri)
+            other = self.other_libvirtd.uri if self.kind.attackers and self.other_libvirtd else ""
+            self._start_worker("vm", ["domains"], uri=self.libvirtd.uri, other_uri=other)
+        self._start_worker("lookout", [], role="lookout")
+        self._start_worker("neighbours", [], role="neighbours")
+        if self.kind.attackers:
+            self._start_attackers()
 
-    def _start_worker(self, number: int, name: str, pools: Sequence[str], uri: str) -> None:
+    def _start_attackers(self) -> None:
+        for role in (attackers.GUEST, attackers.USER):
+            self._start_worker(role, [], role=role)
+        if self.libvirtd is not None and self.other_libvirtd is not None:
+            uris = {"uri": self.libvirtd.uri, "other_uri": self.other_libvirtd.uri}
+            self._start_worker(attackers.OWNER, [], role=attackers.OWNER, **uris)
+
+    def _start_worker(
+        self, name: str, pools: Sequence[str], *, uri: str = "", role: str = "", other_uri: str = ""
+    ) -> None:
         orders = Orders(
             self.place,
             name,
-            number,
+            len(self._workers),
             self.seed,
             pools,
             self.farm.socket,
@@ -262,6 +309,8 @@ class Site:
             self.place / "macbind.key",
             self.look,
             uri,
+            role,
+            other_uri,
         )
         with (self.place / f"{name}.log").open("ab") as log:
             process = Process(
@@ -278,8 +327,9 @@ class Site:
                 process.wait(3)
             process.end()
 
-    def work(self, number: int) -> None:
-        """Lets the workers work."""
+    def work(self, number: int, *, attacked: bool = False) -> None:
+        """Lets the workers work, and attackers if it is their turn."""
+        self.control.attacked = attacked
         self.control.begin(Phase.WORK, number)
 
     def rest(self) -> None:
@@ -295,7 +345,7 @@ class Site:
             self.watch()
             for process in self._workers:
                 if not process.alive:
-                    logs = [self.tail(log.read_text()) for log in self.place.glob("[wv]*.log")]
+                    logs = [self.tail(log.read_text()) for log in self.place.glob("[wvlna]*.log")]
                     raise NotRecovered(f"a worker ended with {process.returncode}:\n" + "".join(logs))
             return all(self.control.resting(index) >= number for index in range(len(self._workers)))
 
@@ -320,8 +370,9 @@ class Site:
             self.set_clock(who, 0)
         if self.postgres is not None and not self.postgres.alive:
             self.postgres.start()
-        if self.libvirtd is not None and not self.libvirtd.alive:
-            self.libvirtd.start()
+        for server in (self.libvirtd, self.other_libvirtd):
+            if server is not None and not server.alive:
+                server.start()
         self.restart_dhcpd()
 
     @property
@@ -341,7 +392,15 @@ class Site:
             self.dhcpd.wait_ready()
         self.control.touch(begins=False)
 
-    def settle(self, gone: Sequence[str] = ()) -> None:
+    def serves(self) -> bool:
+        """Whether macbind says that it serves every dhcpd."""
+        try:
+            with self.farm.client(timeout_s=2.0) as client:
+                return all(one.state == "serving" for one in client.status().dhcpds)
+        except MacbindError:
+            return False
+
+    def settle(self, gone: Sequence[str] = (), *, within_s: float | None = None) -> None:
         """Waits until macbind is as it should be: every part served, no backlog, no name of `gone` held.
 
         Raises:
@@ -371,7 +430,7 @@ class Site:
                 wrong.append(f"domains that have ended still hold addresses: {', '.join(held)}")
             return not wrong
 
-        limit_s = self.kind.recover_s
+        limit_s = self.kind.recover_s if within_s is None else within_s
         try:
             until(settled, limit_s, "macbind to recover")
         except TimeoutError:
@@ -384,6 +443,19 @@ class Site:
         with self.farm.client() as client:
             return client.reserve(WITNESS, WITNESSED)
 
+    def _gather(self) -> None:
+        """Allocates the machines that stay, and gives back the holes between them."""
+        journal = Journal(self.place / "journals" / "site.jsonl", "site")
+        names = [f"{CROWD}-{number}" for number in range(1, len(addresses(CROWD)) + 1)]
+        with self.farm.client(30.0) as client:
+            journal.write("start", 0, kind="allocate_group", names=names, pool=CROWD, group=CROWD)
+            made = client.allocate_group(CROWD, CROWD, len(names))
+            journal.write("ok", 0, made=[as_json(one) for one in made], already_gone=False)
+            for number, one in enumerate(made[HOLES], 1):
+                journal.write("start", number, kind="release", names=[one.name])
+                client.release(one.name)
+                journal.write("ok", number, made=[], already_gone=False)
+
     # -- independent witnesses -------------------------------------------------------------------------
 
     def hosts(self, macs: Sequence[str]) -> dict[str, dict[str, str] | None]:
@@ -394,9 +466,9 @@ class Site:
         """Keeps what the service says about itself, so that it can be searched for secrets."""
         with self.farm.client() as client:
             for number, path in enumerate(("/v1/status", "/v1/allocations", "/openapi.json", "/v1/history")):
-                answer = client._call("GET", path)
+                answer = client._transport.call("GET", path)
                 (self.place / "answers" / f"{number}.json").write_text(json.dumps(answer))
-            _, metrics = client._exchange("GET", "/metrics", None)
+            _, metrics = client._transport.exchange("GET", "/metrics", None, may_repeat=True)
             (self.place / "answers" / "metrics").write_bytes(metrics)
 
 

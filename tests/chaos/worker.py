@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 from chaos.control import Control, Phase
@@ -20,16 +21,16 @@ from chaos.journal import Journal
 from chaos.pools import addresses
 from labkit.netns import Namespace
 from labkit.omshell import OmapiKey, OmshellFailed, omshell_host
-from macbind.client import Client
-from macbind.dhcpd.key import read_key
-from macbind.errors import MacbindError, NotFound
-from macbind.model import Allocation, Move
+from macbind.client.client import Client
+from macbind.core.allocation import Allocation, Renumbering
+from macbind.core.errors import MacbindError, NotFound
+from macbind.dhcp.isc.key import read_key
 
 REST_S, PAUSE_S = 0.005, 0.03
 """How long a worker rests between two operations, and how long after an error of a peer."""
 LARGE_GROUP, GROUP = 22, 6
 _LONG_S = 86_400.0
-"""The time of a move: nobody but its worker is to end it."""
+"""The lease of a renumbering: nobody but its worker is to end it."""
 KINDS = {
     "allocate": 30,
     "allocate_group": 12,
@@ -39,7 +40,7 @@ KINDS = {
     "unreserve": 5,
     "again": 8,
     "get": 6,
-    "move": 9,
+    "renumber": 9,
     "finish": 6,
     "abort": 4,
 }
@@ -64,6 +65,8 @@ class Orders:
     key_file: Path
     look: float
     uri: str = ""
+    role: str = ""
+    other_uri: str = ""
 
     @classmethod
     def from_json(cls, text: str) -> "Orders":
@@ -85,6 +88,21 @@ class Held:
     kind: str
     pool: str
     group: str | None = None
+    token: str | None = None
+
+
+@dataclass
+class Watch:
+    """Since when something could be seen by macbind without a fault, and of which state that is."""
+
+    since: float = 0.0
+    state: object = None
+
+    def lasts_s(self, state: object) -> float:
+        """How long it has been so."""
+        if state != self.state or state is None:
+            self.since, self.state = time.monotonic(), state
+        return time.monotonic() - self.since
 
 
 @dataclass
@@ -112,8 +130,18 @@ class Caller:
         self._namespace = Namespace(orders.namespace)
         self._asked_in = 0
         """The epoch in which the last question was asked."""
+        self._resets = self.control.resets
         self._tried_in: dict[str, int] = {}
         """For each name, the epoch in which it was first asked for."""
+
+    def begin_anew_if_told(self) -> None:
+        """Forgets everything that was held, if the harness has given it back."""
+        if self.control.resets != self._resets:
+            self._resets = self.control.resets
+            self.forget()
+
+    def forget(self) -> None:
+        """Nothing is held any more."""
 
     def _read_key(self) -> OmapiKey:
         key = read_key(self.orders.key_file, "macbind")
@@ -145,7 +173,7 @@ class Caller:
             text = f"{type(error).__name__}: {error}"
             self.journal.write("error", number, code="unexpected", message=text)
             raise
-        made = [_as_json(one) for one in _allocations(answer)]
+        made = [as_json(one) for one in _allocations(answer)]
         gone = bool(getattr(answer, "already_gone", False))
         self.journal.write("ok", number, made=made, already_gone=gone)
         return answer
@@ -169,7 +197,7 @@ class Caller:
             return
         try:
             host = omshell_host(self._namespace, self.orders.port, str(one.mac), self._key, deadline_s=2.0)
-        except (OmshellFailed, TimeoutError, OSError, ValueError) as error:
+        except (OmshellFailed, TimeoutExpired, OSError, ValueError) as error:
             self.check(what, one.name, str(one.address), decided=False, seen=str(error)[:100])
             return
         mine = f"macbind-{one.address}-g{one.generation}"
@@ -196,11 +224,17 @@ class Worker(Caller):
                 self.control.rests(self.orders.number, self.control.round)
                 time.sleep(PAUSE_S)
                 continue
+            self.begin_anew_if_told()
             try:
                 self.step()
                 time.sleep(REST_S)
             except MacbindError:
                 time.sleep(PAUSE_S)
+
+    def forget(self) -> None:
+        """Nothing is held or unsettled any more."""
+        self.held.clear()
+        self.unsettled.clear()
 
     def step(self) -> None:
         """One operation."""
@@ -247,9 +281,11 @@ class Worker(Caller):
             if _is_unknown(error):
                 self.unsettled.append(wanted)
             raise
-        group = wanted.about.get("group")
+        about = wanted.about
         for one in made:
-            self.held[one.name] = Held(one, wanted.kind, wanted.about["pool"], group)
+            self.held[one.name] = Held(
+                one, wanted.kind, about["pool"], about.get("group"), about.get("token")
+            )
         if made:
             self.look(self.random.choice(made), served=True)
 
@@ -268,8 +304,8 @@ class Worker(Caller):
         self.operations += 1
         mine = self.held[name].allocation
         found: Allocation | None = None
-        if self.held[name].kind == "move":
-            aims = [move.new for move in self.client.moves()]
+        if self.held[name].kind == "renumber":
+            aims = [one.new for one in self.client.renumberings()]
             found = next((one for one in aims if one.name + AIM == name), None)
         else:
             with suppress(NotFound):
@@ -279,67 +315,68 @@ class Worker(Caller):
         )  # fmt: skip
         self.check("held", name, str(mine.address), True, None if same else f"macbind says {found}")
 
-    # -- moving ----------------------------------------------------------------------------------------
+    # -- renumbering -----------------------------------------------------------------------------------
 
-    def _move(self) -> None:
-        """Begins to move a name; what it moves to is held under a name of its own."""
+    def _renumber(self) -> None:
+        """Begins to renumber a name; its new address is held under a name of its own."""
         name = self._some(lambda one: one.kind == "allocate")
-        if name is None or self._is_moving(name):
+        if name is None or self._is_renumbered(name):
             return
         pool, aim = self.held[name].pool, name + AIM
         to = self.random.choice(addresses(pool))
         if to == str(self.held[name].allocation.address):
             return
 
-        def call() -> list[Allocation]:
-            return [replace(self.client.begin_move(name, to, deadline_s=_LONG_S).new, name=aim)]
+        token = f"token-of-{self.new_name()}"
 
-        self._take(Unsettled("move", [aim], call, {"pool": pool, "address": to}))
+        def call() -> list[Allocation]:
+            begun = self.client.begin_renumber(name, to, lease_s=_LONG_S, token=token)
+            return [replace(begun.new, name=aim)]
+
+        self._take(Unsettled("renumber", [aim], call, {"pool": pool, "address": to, "token": token}))
 
     def _finish(self) -> None:
-        aim = self._some(lambda one: one.kind == "move")
+        aim = self._some(lambda one: one.kind == "renumber")
         if aim is not None:
-            name, there = aim.removesuffix(AIM), self.held[aim]
-            generation = there.allocation.generation
-            about = {"pool": there.pool}
+            name, token = aim.removesuffix(AIM), self.held[aim].token
+            about = {"pool": self.held[aim].pool}
             self._arrive(
-                Unsettled("finish", [name, aim], lambda: self.client.finish_move(name, generation), about)
+                Unsettled("finish", [name, aim], lambda: self.client.finish_renumber(name, token), about)
             )
 
     def _arrive(self, wanted: Unsettled) -> None:
         for name in wanted.names:
             self.held.pop(name, None)
         try:
-            move: Move = self.ask(wanted.kind, wanted.names, wanted.call, **wanted.about)
+            done: Renumbering = self.ask(wanted.kind, wanted.names, wanted.call, **wanted.about)
         except MacbindError as error:
             if _is_unknown(error):
                 self.unsettled.append(wanted)
             raise
-        self.held[move.new.name] = Held(move.new, "allocate", wanted.about["pool"])
-        self.look(move.new, served=True)
-        if move.old != move.new:
-            self.look(move.old, served=False)
+        self.held[done.new.name] = Held(done.new, "allocate", wanted.about["pool"])
+        self.look(done.new, served=True)
+        if done.old != done.new:
+            self.look(done.old, served=False)
 
     def _abort(self) -> None:
-        aim = self._some(lambda one: one.kind == "move")
+        aim = self._some(lambda one: one.kind == "renumber")
         if aim is not None:
-            name, generation = aim.removesuffix(AIM), self.held[aim].allocation.generation
-            fence = generation if self.random.random() < 0.5 else None
-            self._give(Unsettled("abort", [aim], lambda: self.client.abort_move(name, generation=fence)))
+            name, token = aim.removesuffix(AIM), self.held[aim].token
+            self._give(Unsettled("abort", [aim], lambda: self.client.abort_renumber(name, token)))
 
-    def _is_moving(self, name: str) -> bool:
+    def _is_renumbered(self, name: str) -> bool:
         aim = name + AIM
         return aim in self.held or any(aim in one.names for one in self.unsettled)
 
     # -- giving back -----------------------------------------------------------------------------------
 
     def _release(self) -> None:
-        name = self._some(lambda one: one.kind not in ("reserve", "move"))
+        name = self._some(lambda one: one.kind not in ("reserve", "renumber"))
         if name is None:
             return
         one, aim = self.held[name].allocation, name + AIM
-        if aim not in self.held and self._is_moving(name):
-            return  # whether there is something to move to would be unknown for ever
+        if aim not in self.held and self._is_renumbered(name):
+            return  # whether it is renumbered would be unknown for ever
         fence = one.generation if self.random.random() < 0.5 else None
         by_address = self.random.random() < 0.3
         self._give(
@@ -397,9 +434,9 @@ class Worker(Caller):
         elif wanted.kind == "allocate_group":
             group = wanted.about["group"]
             self._give(Unsettled("release_group", wanted.names, lambda: self.client.release_group(group)))
-        elif wanted.kind == "move":
-            name = wanted.names[0].removesuffix(AIM)
-            self._give(Unsettled("abort", wanted.names, lambda: self.client.abort_move(name)))
+        elif wanted.kind == "renumber":
+            name, token = wanted.names[0].removesuffix(AIM), wanted.about["token"]
+            self._give(Unsettled("abort", wanted.names, lambda: self.client.abort_renumber(name, token)))
         else:
             (name,) = wanted.names
             back = self.client.unreserve if wanted.kind == "reserve" else self.client.release
@@ -413,18 +450,19 @@ class Worker(Caller):
 
 def _is_unknown(error: MacbindError) -> bool:
     """Whether the operation may have been done, now or later."""
-    from macbind.errors import PeerError
+    from macbind.core.errors import PeerError
 
     return isinstance(error, PeerError)
 
 
 def _allocations(answer: Any) -> Sequence[Allocation]:
-    if isinstance(answer, Move):
+    if isinstance(answer, Renumbering):
         return [answer.new]
     return answer if isinstance(answer, list) else answer.allocations
 
 
-def _as_json(one: Allocation) -> dict[str, Any]:
+def as_json(one: Allocation) -> dict[str, Any]:
+    """An allocation as a journal has it."""
     return {
         "name": one.name,
         "address": str(one.address),
@@ -435,8 +473,30 @@ def _as_json(one: Allocation) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> None:
     """Runs one worker."""
+    from chaos import attackers
+
     orders = Orders.from_json(arguments[0])
-    if orders.uri:
+    if orders.role == "lookout":
+        from chaos.lookout import Lookout
+
+        Lookout(orders).run()
+    elif orders.role == "neighbours":
+        from chaos.neighbours import Neighbours
+
+        Neighbours(orders).run()
+    elif orders.role == attackers.GUEST:
+        from chaos.attack_guest import Guest
+
+        Guest(orders).run()
+    elif orders.role == attackers.USER:
+        from chaos.attack_user import User
+
+        User(orders).run()
+    elif orders.role == attackers.OWNER:
+        from chaos.attack_owner import Owner
+
+        Owner(orders).run()
+    elif orders.uri:
         from chaos.domains import Farmer
 
         Farmer(orders).run()

@@ -9,14 +9,24 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 from contract.invariant import check_history, check_invariant
-from macbind.addressing import AddressPlan, AddressRange, MacAddress
-from macbind.gateway import GatewayRule
-from macbind.model import NO_OPTIONS, Allocation, Pool, PoolMode, Subnet
-from macbind.options import DhcpOptions
-from macbind.registry.due import Dirty
+from macbind.core.address_plan import AddressPlan
+from macbind.core.address_range import AddressRange
+from macbind.core.allocation import Allocation
+from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
+from macbind.core.evidence import Evidence, Source
+from macbind.core.gateway_rule import GatewayRule
+from macbind.core.mac_address import MacAddress
+from macbind.core.pool import Pool, PoolMode, Subnet
+from macbind.registry import evidence
+from macbind.registry.allocate import Wanted, allocate
+from macbind.registry.audit import history
+from macbind.registry.pending_changes import PendingChange, confirm, pending_changes
+from macbind.registry.queries import find
+from macbind.registry.release import expire, release
+from macbind.registry.reserve import reserve
+from macbind.registry.resting import put_aside, sweep
 from macbind.registry.store import Registry
-from macbind.registry.transaction import Transaction, Wanted
-from macbind.registry.view import View
+from macbind.registry.transaction import Transaction, View
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -57,7 +67,17 @@ def make_pool(
     spans = tuple(AddressRange.parse(one) for one in dynamic)
     lies_on = Subnet(network, subnet_options, dynamic=spans)
     advertised = None if ipv6_prefix is None else IPv6Network(ipv6_prefix)
-    return Pool(name, plan, lies_on, dhcpds, mode, options, cooldown_s, gateway=rule, ipv6_prefix=advertised)
+    return Pool(
+        name,
+        plan,
+        lies_on,
+        dhcpds,
+        mode=mode,
+        options=options,
+        cooldown_s=cooldown_s,
+        own_gateway_rule=rule,
+        ipv6_prefix=advertised,
+    )
 
 
 class Book:
@@ -74,11 +94,11 @@ class Book:
 
     # -- life ------------------------------------------------------------------------------------------
 
-    def open(self, *pools: Pool, dhcpds: Iterable[str] = ("d1",), busy_timeout_s: float = 5.0) -> None:
-        """Opens it with these pools, closing it first if it was open."""
+    def open(self, *pools: Pool, dhcpds: Iterable[str] = ("d1",), **registry: Any) -> None:
+        """Opens it with these pools, closing it first if it was open; other arguments are the registry's."""
         self.close()
         by_name = {pool.name: pool for pool in pools}
-        self._registry = Registry(self.url, by_name, dhcpds, busy_timeout_s=busy_timeout_s)
+        self._registry = Registry.open(self.url, by_name, dhcpds, **registry)
         self.check()
 
     def close(self) -> None:
@@ -128,7 +148,7 @@ class Book:
     ) -> list[Allocation]:
         """Allocates in a transaction of its own."""
         with self.write(actor) as txn:
-            return txn.allocate(Wanted(pool, names, **wanted))
+            return allocate(txn, Wanted(pool, names, **wanted))
 
     def one(self, name: str, **wanted: Any) -> Allocation:
         """Allocates one."""
@@ -139,50 +159,74 @@ class Book:
     ) -> Allocation:
         """Pins an address."""
         with self.write() as txn:
-            return txn.reserve(
-                name, ip(address), mac=None if mac is None else MacAddress.parse(mac), options=options
+            return reserve(
+                txn, name, ip(address), mac=None if mac is None else MacAddress.parse(mac), options=options
             )
 
     def release(self, name: str | None = None, **how: Any) -> list[Allocation]:
         """Releases in a transaction of its own."""
         with self.write() as txn:
-            return txn.release(name=name, **how)
+            return release(txn, name=name, **how)
 
     def put_aside(self, address: str, rest_s: float) -> None:
         """Puts a released address aside."""
         with self.write() as txn:
-            txn.put_aside(ip(address), rest_s)
+            put_aside(txn, ip(address), rest_s)
+
+    def show(self, *found: Evidence, source: Source = Source.HOST, origin: str = "d1") -> None:
+        """All that this source shows now."""
+        with self.write("looker") as txn:
+            evidence.replace(txn, source, origin, found)
+
+    def evidence(self) -> list[str]:
+        """All evidence: address, source and holder."""
+        with self.read() as view:
+            return [f"{one.address} {one.source} {one.holder}" for one in evidence.all_of(view)]
+
+    def seen(
+        self,
+        address: str,
+        holder: str = "printer",
+        mac: str | None = "aa:bb:cc:00:00:01",
+        *,
+        source: Source = Source.HOST,
+        origin: str = "d1",
+        until: datetime | None = None,
+    ) -> Evidence:
+        """A piece of evidence, seen now."""
+        parsed = None if mac is None else MacAddress.parse(mac)
+        return Evidence(source, origin, ip(address), parsed, holder, self.now, self.now, until)
 
     def expire(self) -> list[str]:
         """Releases what has expired; returns the names."""
         with self.write("keeper") as txn:
-            return [one.name for one in txn.expire()]
+            return [one.name for one in expire(txn)]
 
     def sweep(self, pool: str = "farm", limit: int = 1000) -> int:
         """Returns rested addresses; returns how many."""
         with self.write() as txn:
-            return txn.sweep(txn.pools[pool], limit)
+            return sweep(txn, txn.pools[pool], limit)
 
     # -- dhcpd -----------------------------------------------------------------------------------------
 
-    def due(self, dhcpd: str = "d1", limit: int = 100_000) -> list[Dirty]:
+    def due(self, dhcpd: str = "d1", limit: int = 100_000) -> list[PendingChange]:
         """What this dhcpd should look at."""
         with self.read() as view:
-            return view.dirty(dhcpd, limit)
+            return pending_changes(view, dhcpd, limit)
 
-    def confirm(self, *dhcpds: str, done: Iterable[Dirty] | None = None) -> None:
+    def confirm(self, *dhcpds: str, done: Iterable[PendingChange] | None = None) -> None:
         """These dhcpds ("d1" by default) do all that is due, or just ``done``, and confirm it."""
         for name in dhcpds or ("d1",):
             items = self.due(name) if done is None else list(done)
             with self.write("writer") as txn:
-                txn.confirm(name, items)
+                confirm(txn, name, items)
 
     # -- looks -----------------------------------------------------------------------------------------
 
     def find(self, **which: Any) -> list[Allocation]:
         """Allocations."""
         with self.read() as view:
-            return view.find(**which)
+            return find(view, **which)
 
     def state(self, address: str) -> str:
         """How an address stands: an allocation's state, or ``free`` where there is none."""
@@ -192,7 +236,7 @@ class Book:
     def history(self, **which: Any) -> list[tuple[str, str, str | None]]:
         """Actor, action and name of the changes, oldest first."""
         with self.read() as view:
-            return [(one.actor, one.action, one.name) for one in reversed(view.history(**which))]
+            return [(one.actor, one.action, one.name) for one in reversed(history(view, **which))]
 
 
 def addresses(allocations: Iterable[Allocation]) -> list[str]:

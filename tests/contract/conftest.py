@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from contract.book import Book
+from contract.domain_site import Bench
 from labkit.postgres import Postgres
+from macbind.core.pool import ReleasePolicy
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,19 @@ def book(url: str) -> Iterator[Book]:
     book = Book(url)
     yield book
     book.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A warden whose pool releases on destroy."""
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def lasting(tmp_path: Path) -> Iterator[Bench]:
+    """A warden whose pool releases on undefine."""
+    bench = Bench(tmp_path, ReleasePolicy.UNDEFINE)
+    yield bench
+    bench.close()

@@ -12,14 +12,16 @@ from labkit.dhcp import DhcpClient
 from labkit.dhcpd import Dhcpd
 from labkit.net import Lab
 from labkit.omshell import OmapiKey
-from macbind.addressing import AddressPlan, AddressRange, MacAddress
-from macbind.dhcpd.client import OmapiClient
-from macbind.dhcpd.leases import parse
-from macbind.dhcpd.omapi import Algorithm
-from macbind.dhcpd.server import IscDhcpd
-from macbind.model import HostReservation, Pool, Subnet, host_name
-from macbind.options import DhcpOptions
-from macbind.plan import Change, Ensure, Remove
+from macbind.core.address_plan import AddressPlan
+from macbind.core.address_range import AddressRange
+from macbind.core.binding import Binding, binding_name
+from macbind.core.binding_plan import Change, Ensure, Remove
+from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
+from macbind.core.mac_address import MacAddress
+from macbind.core.pool import Pool, Subnet
+from macbind.dhcp.isc.connection import OmapiClient
+from macbind.dhcp.isc.omapi import Algorithm
+from macbind.dhcp.isc.server import IscDhcpd
 
 PORT = 7911
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -60,19 +62,26 @@ class Site:
         secret: bytes = SECRET,
         port: int = PORT,
         timeout_s: float = 5.0,
+        window: int | None = None,
     ) -> OmapiClient:
         """An OMAPI connection as macbind makes it."""
         key = (name, Algorithm(algorithm or self.algorithm), secret)
         return OmapiClient(
-            "main", lambda limit_s: self.lab.open_socket("127.0.0.1", port, limit_s), key, timeout_s=timeout_s
+            "main",
+            lambda limit_s: self.lab.open_socket("127.0.0.1", port, limit_s),
+            key,
+            timeout_s=timeout_s,
+            window=window,
         )
 
-    def server(self, *, sees_leases: bool = True, timeout_s: float = 5.0) -> IscDhcpd:
+    def server(
+        self, *, sees_leases: bool = True, timeout_s: float = 5.0, window: int | None = None
+    ) -> IscDhcpd:
         """The dhcpd as the writer sees it."""
         server = IscDhcpd(
             "main",
-            lambda: self.client(timeout_s=timeout_s),
-            (lambda: parse(self.dhcpd.leases.read_bytes())) if sees_leases else (lambda: None),
+            lambda: self.client(timeout_s=timeout_s, window=window),
+            self.dhcpd.leases if sees_leases else None,
         )
         self.at_exit.callback(server.close)
         return server
@@ -130,10 +139,13 @@ def mac_of(address: IPv4Address) -> MacAddress:
 
 
 def ensure(
-    generation: int = 1, address: IPv4Address = ADDRESS, mac: MacAddress | None = None, statements: str = ""
+    generation: int = 1,
+    address: IPv4Address = ADDRESS,
+    mac: MacAddress | None = None,
+    options: DhcpOptions = NO_OPTIONS,
 ) -> Ensure:
     """The change that makes a generation of an address real."""
-    host = HostReservation(host_name(address, generation), mac or mac_of(address), address, statements)
+    host = Binding(binding_name(address, generation), mac or mac_of(address), address, options)
     return Ensure(address, generation, host)
 
 

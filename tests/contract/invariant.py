@@ -1,23 +1,24 @@
 """What must hold in a registry's tables at any moment, asked in SQL of its own.
 
-Free extents and allocations tile each pool exactly; an allocation's MAC is its address's own unless it is
-pinned; a name has one live allocation, and one more while it moves to that; nothing is known of, or asked about, an
-address nobody holds.
+Free extents, allocations and addresses that others use tile each pool exactly; an allocation's MAC is its
+address's own unless it is pinned; a name has one live allocation, and one more while it is renumbered to that;
+nothing is known of, or asked about, an address nobody holds.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import create_engine, text
 
-from macbind.model import Pool
+from macbind.core.pool import Pool
 
 Interval = tuple[int, int]
-_TAKEN, _GIVEN_UP = ("allocate", "reserve", "move"), ("release", "unreserve")
+_TAKEN, _GIVEN_UP = ("allocate", "reserve", "renumber"), ("release", "unreserve")
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
@@ -55,11 +56,14 @@ def check_invariant(url: str, pools: Mapping[str, Pool]) -> None:
         revs = dict(ask("SELECT id, rev FROM pool"))
         extents = ask("SELECT pool_id, lo, hi FROM free_extent ORDER BY pool_id, lo")
         rows = ask(
-            "SELECT ip, mac, pool_id, name, gen, pinned, free_at, released_at, moves_from FROM allocation"
+            "SELECT ip, mac, pool_id, name, gen, pinned, free_at, released_at, renumbers_from, labels FROM allocation"
         )
-        known = [*ask("SELECT ip, gen FROM told"), *ask("SELECT ip, seq FROM dirty")]
-    _check_tiles({numbers[name]: pool for name, pool in pools.items()}, extents, rows)
+        labels = dict(ask("SELECT ip, count(*) FROM label GROUP BY ip"))
+        used = {ip for (ip,) in ask("SELECT DISTINCT ip FROM evidence")}
+        known = [*ask("SELECT ip, gen FROM confirmed"), *ask("SELECT ip, seq FROM pending")]
+    _check_tiles({numbers[name]: pool for name, pool in pools.items()}, extents, rows, used)
     generation = {}
+    assert labels == {row.ip: row.labels for row in rows if row.labels}, "labels are not as allocations say"
     for row in rows:
         assert (row.free_at is None) == (row.released_at is None), row
         assert row.gen <= revs[row.pool_id], f"{row} has a generation nobody gave"
@@ -67,16 +71,20 @@ def check_invariant(url: str, pools: Mapping[str, Pool]) -> None:
     for ip, number in known:
         assert ip in generation, f"a dhcpd was told of {ip}, or is asked about it, but nobody holds it"
         assert number <= generation[ip], f"{ip} has a mark or record {number} nobody made"
-    names = Counter(row.name for row in rows if row.free_at is None and row.moves_from is None)
+    names = Counter(row.name for row in rows if row.free_at is None and row.renumbers_from is None)
     assert not names or max(names.values()) == 1, f"names held twice: {names.most_common(3)}"
-    held = {row.ip: row.name for row in rows if row.free_at is None and row.moves_from is None}
+    held = {row.ip: row.name for row in rows if row.free_at is None and row.renumbers_from is None}
     for row in rows:
-        if row.moves_from is not None:
-            assert row.free_at is None, f"{row} was released and is moved to"
-            assert held.get(row.moves_from) == row.name, f"{row} moves from what {row.name} does not hold"
+        if row.renumbers_from is not None:
+            assert row.free_at is None, f"{row} was released and is renumbered to"
+            assert held.get(row.renumbers_from) == row.name, (
+                f"{row} renumbers from what {row.name} does not hold"
+            )
 
 
-def _check_tiles(pools: Mapping[int, Pool], extents: Iterable[Any], rows: Iterable[Any]) -> None:
+def _check_tiles(
+    pools: Mapping[int, Pool], extents: Iterable[Any], rows: Sequence[Any], used: AbstractSet[int]
+) -> None:
     tiles: dict[int, list[Interval]] = {number: [] for number in pools}
     for pool_id, lo, hi in extents:
         assert pool_id in pools, f"the extent {lo}-{hi} belongs to no configured pool"
@@ -96,9 +104,13 @@ def _check_tiles(pools: Mapping[int, Pool], extents: Iterable[Any], rows: Iterab
         for number, other in pools.items():
             if number != row.pool_id:
                 assert not any(int(one.lo) <= row.ip <= int(one.hi) for one in other.plan.assignable), row
+    held = {row.ip for row in rows}
     for number, pool in pools.items():
         whole = [(int(item.lo), int(item.hi)) for item in pool.plan.assignable]
-        assert joined(tiles[number]) == whole, f"{pool.name}: free extents and allocations do not tile it"
+        passed = [ip for ip in used - held if any(lo <= ip <= hi for lo, hi in whole)]
+        assert joined([*tiles[number], *((ip, ip) for ip in passed)]) == whole, (
+            f"{pool.name}: free extents, allocations and what others use do not tile it"
+        )
 
 
 def check_history(url: str) -> None:

@@ -1,7 +1,9 @@
 """macbind's side of OMAPI against the real dhcpd, judged by omshell and by machines that ask for an address."""
 
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ from contract.dhcpd_site import (
     Site,
     addresses,
     apply_all,
+    config,
     ensure,
     mac_of,
     open_site,
@@ -29,14 +32,19 @@ from contract.dhcpd_site import (
 from labkit.dhcp import expect_silence
 from labkit.lease import Route
 from labkit.wait import until
-from macbind.addressing import MacAddress
-from macbind.dhcpd.omapi import Algorithm, find_host, has_lease
-from macbind.errors import DhcpdRefused, DhcpdUnavailable, MacbindError
-from macbind.model import HostReservation, host_name
-from macbind.options import DhcpOptions, StaticRoute
-from macbind.plan import Remove
+from macbind.core.binding import Binding, binding_name
+from macbind.core.binding_plan import Remove
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import DhcpdRefused, DhcpdUnavailable, MacbindError
+from macbind.core.mac_address import MacAddress
+from macbind.core.static_route import StaticRoute
+from macbind.dhcp.isc.files import how_to_read, open_ordinary
+from macbind.dhcp.isc.lease_file import parse
+from macbind.dhcp.isc.messages import find_host, has_lease
+from macbind.dhcp.isc.omapi import Algorithm
+from macbind.dhcp.isc.server import IscDhcpd
 
-OURS = host_name(ADDRESS, 1)
+OURS = binding_name(ADDRESS, 1)
 OTHER_MAC = MacAddress.parse("00:16:3e:63:00:01")
 WITNESS = MacAddress.parse("00:16:3e:63:00:09")
 DYNAMIC = IPv4Address("10.99.0.1")
@@ -103,33 +111,36 @@ def test_removed_reservation_serves_nobody_and_stays_away_over_a_restart(site: S
 def test_older_generation_makes_way(site: Site, old: int) -> None:
     """A reservation left from an earlier generation is replaced, with its options."""
     server = site.server()
-    apply_all(server, [ensure(old, statements='option host-name "old";')])
-    apply_all(server, [ensure(5, statements='option host-name "new";')])
-    assert site.held() == host_name(ADDRESS, 5)
+    apply_all(server, [ensure(old, options=DhcpOptions(hostname="old"))])
+    apply_all(server, [ensure(5, options=DhcpOptions(hostname="new"))])
+    assert site.held() == binding_name(ADDRESS, 5)
     lease = site.machine().dora()
     assert lease is not None
     assert lease.hostname == "new"
 
 
+@pytest.mark.invariant(5)
 def test_late_messages_leave_a_successor_alone(site: Site) -> None:
     """Removing or making generation 5 when 6 is there leaves 6 serving."""
     server = site.server()
     apply_all(server, [ensure(6)])
     apply_all(server, [remove(5)])
     assert "macbind-10.1.1.3-g6" in str(refusal(server.apply([ensure(5)])))
-    assert site.held() == host_name(ADDRESS, 6)
+    assert site.held() == binding_name(ADDRESS, 6)
     assert site.machine().dora() is not None
 
 
+@pytest.mark.invariant(5)
 def test_late_removal_leaves_alone_what_its_mac_was_bound_to_since(site: Site) -> None:
     """A MAC that was pinned to one address and now to another keeps the other when the first is removed late."""
     server, other = site.server(), IPv4Address("10.1.1.4")
     apply_all(server, [ensure(5), remove(5)])
     apply_all(server, [ensure(6, other, MAC)])
     apply_all(server, [remove(5)])
-    assert site.held() == host_name(other, 6)
+    assert site.held() == binding_name(other, 6)
 
 
+@pytest.mark.invariant(6)
 def test_hosts_of_others_are_refused_by_name_and_never_touched(site: Site) -> None:
     """Where a foreign host holds the MAC, Ensure says whose it is, Remove does nothing, and the host stays."""
     site.add_host("printer", address=IPv4Address("10.7.7.7"))
@@ -146,9 +157,9 @@ def test_refused_change_does_not_hinder_the_others_of_its_batch(site: Site) -> N
     outcomes = site.server().apply([ensure(address=address) for address in batch])
     assert [isinstance(outcome, DhcpdRefused) for outcome in outcomes] == [n == 50 for n in range(100)]
     assert [site.held(mac_of(batch[n])) for n in (49, 50, 51)] == [
-        host_name(batch[49], 1),
+        binding_name(batch[49], 1),
         "printer",
-        host_name(batch[51], 1),
+        binding_name(batch[51], 1),
     ]
 
 
@@ -172,22 +183,31 @@ def test_observing_tells_what_dhcpd_holds(site: Site) -> None:
     server = site.server()
     apply_all(server, [ensure()])
     assert server.observe([OTHER_MAC, WITNESS, MAC]) == [
-        HostReservation("printer", OTHER_MAC, None),
+        Binding("printer", OTHER_MAC, None),
         None,
-        HostReservation(OURS, MAC, ADDRESS),
+        Binding(OURS, MAC, ADDRESS),
     ]
+
+
+def unchecked(filename: str) -> DhcpOptions:
+    """Options with a boot file that our own checks would refuse."""
+    options = DhcpOptions()
+    object.__setattr__(options, "filename", filename)
+    return options
 
 
 def test_statements_dhcpd_cannot_parse_are_refused_and_leave_nothing(site: Site) -> None:
     """What dhcpd refuses to parse is an error of that machine alone, and no host remains."""
-    error = refusal(site.server().apply([ensure(statements="option no-such-option 5;")]))
+    error = refusal(
+        site.server().apply([ensure(options=unchecked('x"; option no-such-option 5; filename "y'))])
+    )
     assert error.details["result"] == 393224
     assert site.held() is None
 
 
 def test_too_many_statements_are_an_error_of_that_machine_alone(site: Site) -> None:
     """A reservation too large for a message is refused; the others of its batch are made."""
-    large = ensure(statements="s" * 4000)
+    large = ensure(options=unchecked("s" * 4000))
     outcomes = site.server().apply([large, ensure(address=IPv4Address("10.1.1.4"))])
     assert outcomes[0] is not None
     assert outcomes[0].code == "invalid_option"
@@ -205,8 +225,8 @@ def test_own_options_of_a_machine_reach_it(site: Site) -> None:
         filename="pxe/boot file (1).img",
         static_routes=(StaticRoute.parse("10.9.0.0/16 via 10.1.0.2"),),
     )
-    host = pool_of("10.1.1.0/24").reservation(ADDRESS, MAC, 1, options)
-    apply_all(site.server(), [replace(ensure(), reservation=host)])
+    host = pool_of("10.1.1.0/24").binding(ADDRESS, MAC, 1, options)
+    apply_all(site.server(), [replace(ensure(), binding=host)])
     lease = site.machine().dora()
     assert lease is not None
     assert lease.routers == (IPv4Address("10.0.0.9"),)
@@ -237,10 +257,10 @@ def longest_options() -> DhcpOptions:
 @pytest.mark.parametrize("algorithm", list(Algorithm))
 def test_every_algorithm_carries_the_longest_reservation(tmp_path: Path, algorithm: Algorithm) -> None:
     """With each of dhcpd's algorithms the largest message we can make is taken, served and removed."""
-    host = pool_of("10.1.1.0/24").reservation(ADDRESS, MAC, 10**18, longest_options())
+    host = pool_of("10.1.1.0/24").binding(ADDRESS, MAC, 10**18, longest_options())
     with open_site(tmp_path, algorithm=algorithm.value) as site:
         server = site.server()
-        batch = [replace(ensure(10**18), reservation=host)]
+        batch = [replace(ensure(10**18), binding=host)]
         batch += [ensure(7, address) for address in addresses(60, "10.2.0.0")]
         apply_all(server, batch)
         lease = site.machine().dora()
@@ -317,7 +337,7 @@ def test_frozen_dhcpd_costs_no_more_than_the_deadline(site: Site) -> None:
     site.dhcpd.thaw()
     server = site.server()
     apply_all(server, [ensure(3)])
-    assert site.held() == host_name(ADDRESS, 3)
+    assert site.held() == binding_name(ADDRESS, 3)
 
 
 def test_closed_connection_is_unavailable_and_a_new_one_serves(site: Site) -> None:
@@ -347,7 +367,7 @@ def test_dhcpd_killed_in_the_middle_of_a_batch(site: Site) -> None:
     site.dhcpd.restart()
     server.connect()
     apply_all(server, batch)
-    assert server.observe([one.mac for one in batch]) == [one.reservation for one in batch]
+    assert server.observe([one.mac for one in batch]) == [one.binding for one in batch]
 
 
 # -- what could end dhcpd ----------------------------------------------------------------------------------
@@ -456,20 +476,18 @@ def test_static_reservations_are_not_touched_when_leases_are_cleared(tmp_path: P
     """In static mode Remove ends leases only: the host in the configuration file serves on."""
     host = f"host macbind-static-10.1.1.3 {{ hardware ethernet {MAC}; fixed-address {ADDRESS}; }}"
     with open_site(tmp_path, dynamic=str(DYNAMIC), more=host) as site:
-        apply_all(site.server(), [Remove(ADDRESS, 1, MAC, has_host=False)])
+        apply_all(site.server(), [Remove(ADDRESS, 1, MAC, has_binding=False)])
         assert site.machine().dora() is not None
         assert site.held() == "macbind-static-10.1.1.3"
         assert "deleted" not in site.dhcpd.leases.read_text()
 
 
 def test_several_leases_of_one_machine(tmp_path: Path) -> None:
-    """Leases that OMAPI cannot list are found in the lease file and ended; without it the reason is told."""
+    """Leases that OMAPI cannot list are found in the lease file and ended; without it they hold up nothing."""
     with open_site(tmp_path, dynamic="10.99.0.1 10.99.0.3") as site:
         for number in (b"1", b"2", b"3"):
             assert site.machine(client_id=b"\0" + number).dora() is not None
-        error = refusal(site.server(sees_leases=False).apply([remove()]))
-        assert "several leases" in error.message
-        assert "leases_file" in error.hint
+        apply_all(site.server(sees_leases=False), [remove()])
         held = addresses(3, "10.99.0.1")
         assert {site.lease_state(address) for address in held} == {ACTIVE}
         apply_all(site.server(), [remove()])
@@ -522,3 +540,113 @@ def test_reservation_that_cannot_be_written_to_disk_is_taken_back(tmp_path: Path
         apply_all(server, [ensure()])
         assert vm.dora() is not None
         assert site.dhcpd.alive
+
+
+def test_no_machine_is_called_by_the_name_of_its_host(tmp_path: Path) -> None:
+    """Under use-host-decl-names it has the name of its allocation, or none; also after a restart of dhcpd."""
+    with open_site(tmp_path, more="use-host-decl-names on;") as site:
+        named = ensure(address=IPv4Address("10.1.1.4"), options=DhcpOptions(hostname="web-1"))
+        apply_all(site.server(), [ensure(), named])
+        for _ in range(2):
+            for mac, name in ((MAC, None), (named.mac, "web-1")):
+                lease = site.machine(mac).dora()
+                assert lease is not None
+                assert lease.hostname == name
+            site.dhcpd.restart()
+        assert set(parse(site.dhcpd.leases.read_bytes()).hosts) == {OURS, named.binding.name}
+
+
+# -- what others have --------------------------------------------------------------------------------------
+
+
+def others(server: IscDhcpd, *ranges: str) -> list[tuple[str, str, str]]:
+    """Source, address and holder of all that others have of a pool, as an audit sees it."""
+    audit = server.audit([pool_of(*ranges).plan], lambda _: None)
+    assert audit is not None
+    return [(str(one.source), str(one.address), one.holder) for one in audit.evidence]
+
+
+def test_hosts_of_others_are_evidence_until_they_are_deleted(site: Site) -> None:
+    """A host made with omshell, by its address or by a MAC of ours, is named; when it is gone it is not."""
+    server = site.server()
+    site.add_host("printer", OTHER_MAC, ADDRESS)
+    site.add_host("old", mac_of(IPv4Address("10.1.1.5")), IPv4Address("10.7.7.7"))
+    site.add_host("far", WITNESS, IPv4Address("10.9.9.9"))
+    assert others(server, "10.1.1.1-10.1.1.9") == [
+        ("host", str(ADDRESS), "printer"),
+        ("host", "10.1.1.5", "old"),
+    ]
+    site.dhcpd.omshell(f"new host\nset hardware-address = {OTHER_MAC}\nset hardware-type = 1\nopen\nremove\n")
+    assert others(server, "10.1.1.1-10.1.1.9") == [("host", "10.1.1.5", "old")]
+
+
+def test_lease_of_a_range_that_was_taken_out_stays_evidence(tmp_path: Path) -> None:
+    """dhcpd restarted without the range forgets its lease, and the machine goes on: the address is in use."""
+    with open_site(tmp_path, dynamic=str(DYNAMIC)) as site:
+        server = site.server()
+        assert site.machine(OTHER_MAC).dora() is not None
+        held = [("lease", str(DYNAMIC), str(OTHER_MAC))]
+        assert others(server, "10.99.0.1-10.99.0.9") == held
+        site.dhcpd.config.write_text(config())
+        site.dhcpd.restart()
+        assert f"lease {DYNAMIC}" not in site.dhcpd.leases.read_text()
+        assert others(server, "10.99.0.1-10.99.0.9") == held
+
+
+def test_lease_that_was_given_back_is_no_evidence(range_site: Site) -> None:
+    """A client's RELEASE is written down as the lease's end."""
+    server, machine = range_site.server(), range_site.machine(OTHER_MAC)
+    lease = machine.dora()
+    assert lease is not None
+    assert others(server, str(DYNAMIC)) != []
+    machine.release(lease)
+    until(lambda: others(server, str(DYNAMIC)) == [], 5, "the lease to be over")
+
+
+def test_declined_address_of_a_range_is_evidence_of_a_stranger(range_site: Site) -> None:
+    """A machine found the leased address in use: dhcpd abandons it, and nobody may be given it."""
+    server, machine = range_site.server(), range_site.machine(OTHER_MAC)
+    lease = machine.dora()
+    assert lease is not None
+    machine.decline(lease)
+    stranger = [("lease", str(DYNAMIC), "a machine that dhcpd does not know")]
+    until(lambda: others(server, str(DYNAMIC)) == stranger, 5, "the address to be abandoned")
+
+
+def test_lease_file_that_cannot_be_read_withdraws_nothing(site: Site) -> None:
+    """A pipe in its place hangs nobody; what was found is still found, and no source counts as looked at."""
+    server, plans = site.server(), [pool_of("10.1.1.1-10.1.1.9").plan]
+    site.add_host("printer", OTHER_MAC, ADDRESS)
+    first = server.audit(plans, lambda _: None)
+    assert first is not None
+    assert first.looked
+    site.dhcpd.leases.rename(site.dhcpd.leases.with_suffix(".away"))
+    os.mkfifo(site.dhcpd.leases)
+    second = server.audit(plans, lambda _: None)
+    assert second is not None
+    assert (second.looked, list(second.ended)) == (frozenset(), [])
+    assert [one.code for one in second.findings] == ["foreign_host"]
+
+
+def test_who_may_read_the_lease_file_is_told(tmp_path: Path) -> None:
+    """The hint names the first directory, or the file, that keeps the service's user out, with its mode and owner."""
+    closed, path = tmp_path / "closed", tmp_path / "closed" / "dhcpd.leases"
+    closed.mkdir()
+    path.touch()
+    tmp_path.chmod(0o755)
+    for one in tmp_path.parents:
+        if one == Path(tempfile.gettempdir()):
+            break
+        one.chmod(0o755)
+    for denied, mode, words in ((closed, 0o700, "chmod o+x"), (path, 0o600, "chmod o+r")):
+        denied.chmod(mode)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionError):
+                open_ordinary(path)
+            hint = how_to_read(path)
+        finally:
+            os.seteuid(0)
+        denied.chmod(0o755)
+        assert f"{denied} has mode {mode:04o} and belongs to user 0" in hint
+        assert words in hint

@@ -13,11 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, text
 
-from macbind.errors import ConfigError
+from macbind.core.errors import ConfigError
 from macbind.registry import migrations
-from macbind.registry.engine import open_engine
-from macbind.registry.schema import metadata
+from macbind.registry.database import open_engine
 from macbind.registry.store import Registry
+from macbind.registry.tables import metadata
 
 
 @pytest.fixture
@@ -62,7 +62,8 @@ def test_sqlites_tables_are_made_alike(tmp_path: Path) -> None:
     with made.begin() as db:
         metadata.create_all(db)
     without = {name for name, sql in _tables(migrated).items() if sql.rstrip().endswith("WITHOUT ROWID")}
-    assert without == {"allocation", "free_extent", "told", "dirty"}
+    added = {"evidence", "muted", "label", "seen"}
+    assert without == {"allocation", "free_extent", "confirmed", "pending"} | added
     left, right = described(migrated), described(made)
     assert left.keys() == right.keys()
     for (kind, name), parts in left.items():
@@ -86,7 +87,7 @@ def test_a_newer_schema_is_refused(url: str, engine: Engine) -> None:
         migrations.upgrade(db)
         db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ConfigError) as caught:
-        Registry(url, {}, [])
+        Registry.open(url, {}, [])
     assert str(caught.value) == (
         "The registry's schema '9999' is unknown to this version of macbind. "
         "Install the version that wrote it, or a newer one."
@@ -134,3 +135,22 @@ def test_several_upgrade_at_once(url: str) -> None:
     for engine in engines:
         engine.dispose()
     assert errors == []
+
+
+def test_a_renumbering_under_way_is_taken_over(engine: Engine) -> None:
+    """What an older macbind has begun is held by nobody, and who was migrated away is still known to be."""
+    row = (
+        "INSERT INTO allocation (ip, mac, pool_id, name, gen, options, phase, pinned, created_at, moves_from, mover) "
+        "VALUES ({0}, {0}, 1, 'vm', 1, '{{}}', {1}, false, 1, {2}, {3})"
+    )
+    with engine.begin() as db:
+        migrations.upgrade(db, "0005")
+        db.execute(text("INSERT INTO pool (id, name, layout, extra) VALUES (1, 'p', '', '')"))
+        db.execute(text(row.format(1, "'moved'", "NULL", "NULL")))
+        db.execute(text(row.format(2, "NULL", "1", "'host/7'")))
+    with engine.begin() as db:
+        migrations.upgrade(db)
+        found = db.execute(
+            text("SELECT ip, phase, renumbers_from, lease_token, lease_until FROM allocation ORDER BY ip")
+        )
+        assert list(found) == [(1, "migrated", None, None, None), (2, None, 1, None, 0.0)]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from contract import workers
 from contract.book import Book, addresses, make_pool
+from labkit.cut import Cut
 from labkit.postgres import Postgres
-from macbind.errors import ConfigError, RegistryUnavailable
+from macbind.core.errors import ConfigError, RegistryUnavailable
+from macbind.registry.allocate import Wanted, allocate
+from macbind.registry.database import place
 from macbind.registry.store import Registry
 
 
@@ -25,15 +31,19 @@ def _refused(work: Callable[[], object]) -> RegistryUnavailable:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Book:
+def site(tmp_path: Path) -> Iterator[Book]:
     """A registry in a SQLite file that is not there yet."""
-    return Book(f"sqlite:///{tmp_path}/registry.db")
+    book = Book(f"sqlite:///{tmp_path}/registry.db")
+    yield book
+    book.abandon()
 
 
 @pytest.fixture
-def hall(postgres: Postgres) -> Book:
+def hall(postgres: Postgres) -> Iterator[Book]:
     """A registry in an empty PostgreSQL."""
-    return Book(postgres.emptied())
+    book = Book(postgres.emptied())
+    yield book
+    book.abandon()
 
 
 def test_a_locked_database_is_reported_in_time(book: Book) -> None:
@@ -48,6 +58,35 @@ def test_a_locked_database_is_reported_in_time(book: Book) -> None:
         assert "holds its write lock" in error.hint
         assert [one.name for one in book.find()] == ["a"]
     assert addresses(book.allocate("b")) == ["10.1.1.2"]
+
+
+@pytest.fixture
+def new_file(site: Book) -> Iterator[sqlite3.Connection]:
+    """Somebody who is writing into the SQLite file before any controller has made a registry of it."""
+    with closing(sqlite3.connect(site.url.removeprefix("sqlite:///"), isolation_level=None)) as writer:
+        writer.execute("CREATE TABLE made_by_somebody (what)")
+        writer.execute("BEGIN IMMEDIATE")
+        yield writer
+
+
+def test_a_new_file_that_another_writes_into_is_waited_for(site: Book, new_file: sqlite3.Connection) -> None:
+    """Several controllers that make one registry at once wait for each other, as for every later change."""
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(site.open, make_pool(), busy_timeout_s=20)
+        with pytest.raises(TimeoutError):
+            opening.result(0.3)
+        new_file.execute("COMMIT")
+        opening.result(20)
+    assert addresses(site.allocate("a")) == ["10.1.1.1"]
+    site.close()
+
+
+def test_a_new_file_that_another_keeps_is_reported_in_time(site: Book, new_file: sqlite3.Connection) -> None:
+    """Such a wait ends after the time a change waits, with a hint."""
+    began = time.monotonic()
+    error = _refused(lambda: site.open(make_pool(), busy_timeout_s=0.3))
+    assert 0.2 < time.monotonic() - began < 3
+    assert "holds its write lock" in error.hint
 
 
 def test_a_lock_that_is_released_in_time_is_waited_for(book: Book) -> None:
@@ -145,10 +184,10 @@ def test_a_server_that_stops_and_returns(hall: Book, postgres: Postgres) -> None
         pass  # several connections wait in the pool
     postgres.stop()
     try:
-        for work in (lambda: hall.one("b"), hall.find, lambda: Registry(hall.url, {}, [])):
+        for work in (lambda: hall.one("b"), hall.find, lambda: Registry.open(hall.url, {}, [])):
             error = _refused(work)
             assert error.hint == "Check that the database server runs and is reachable."
-            assert "macbind:***@" in error.message
+            assert place(hall.url) in error.message
     finally:
         postgres.start()
     assert addresses(hall.allocate("b")) == ["10.1.1.2"]
@@ -166,6 +205,36 @@ def test_a_server_that_restarts_unnoticed(hall: Book, postgres: Postgres) -> Non
     hall.close()
 
 
+def test_a_commit_without_an_answer_is_unknown(hall: Book, postgres: Postgres, tmp_path: Path) -> None:
+    """PostgreSQL has committed, and its answer is lost: the error says that it is unknown; a repeat finds it made."""
+    socket = ".s.PGSQL.5432"
+    relayed = Book(hall.url.replace(str(postgres.directory), str(tmp_path)))
+    with Cut(tmp_path / socket, postgres.directory / socket) as cut:
+        relayed.open(make_pool())
+        cut.lose(b"COMMIT")
+        error = _refused(lambda: relayed.one("a"))
+        assert "did not say whether the change was made" in error.message
+        assert error.hint.startswith("Ask again with the same name")
+        assert error.details["outcome"] == "unknown"
+        assert addresses(relayed.find()) == ["10.1.1.1"]
+        assert addresses(relayed.allocate("a")) == ["10.1.1.1"]
+        assert addresses(relayed.allocate("b")) == ["10.1.1.2"]
+        relayed.abandon()
+
+
+@pytest.mark.parametrize("ports", [":5432", ""])
+def test_several_hosts_in_the_spelling_of_libpq(hall: Book, postgres: Postgres, ports: str) -> None:
+    """``HOST,HOST`` before the database, as in libpq's own URLs: the one that answers is used."""
+    start, _, end = hall.url.partition("@")
+    database, _, _ = end.removeprefix("/").partition("?")
+    there = str(postgres.directory).replace("/", "%2F")
+    url = f"{start}@%2Fnowhere{ports},{there}{ports}/{database}"
+    registry = Registry.open(url, {"farm": make_pool()}, ["d1"])
+    with registry.write("test") as txn:
+        assert addresses(allocate(txn, Wanted("farm", ("a",)))) == ["10.1.1.1"]
+    registry.close()
+
+
 def test_a_wrong_password_is_not_shown(hall: Book) -> None:
     """Refused credentials are a hint about the url; neither password appears."""
     url = hall.url.replace(Postgres.password, "another-secret")
@@ -181,11 +250,20 @@ def test_a_missing_database(hall: Book) -> None:
     assert "Check the url" in error.hint
 
 
-@pytest.mark.parametrize("url", ["mysql://u:s3cret@h/db", "s3cret", "oracle://u:s3cret@h/db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:s3cret@h/db",
+        "s3cret",
+        "oracle://u:s3cret@h/db",
+        "postgresql+psycopg://u:s3cret@a:1,b:x/db",
+        "postgresql+psycopg://u:s3cret@a:x/db",
+    ],
+)
 def test_other_databases_are_refused(url: str) -> None:
     """A url of another kind, or none, is a fault of the configuration; it is not repeated."""
     with pytest.raises(ConfigError, match="Use a sqlite: or postgresql: URL") as caught:
-        Registry(url, {}, [])
+        Registry.open(url, {}, [])
     assert "s3cret" not in str(caught.value)
 
 

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from contract.book import Book, addresses, ip, make_pool
-from macbind.errors import ConfigError, InvalidOption, NotInPool
-from macbind.model import Pool
-from macbind.options import DhcpOptions
-from macbind.plan import Ensure
+from macbind.core.binding_plan import Ensure
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import ConfigError, InvalidOption, NotInPool
+from macbind.core.pool import Pool
+from macbind.dhcp.isc import syntax
+from macbind.registry.release import release
+from macbind.registry.renumber import begin_renumber
 
 RANGES = ["10.1.1.254-10.1.2.3"]
 OWN = DhcpOptions(routers=(ip("10.1.0.9"),))
@@ -26,7 +29,7 @@ def ruled(gateway: str | None = "x.x.x.1", **more: Any) -> Pool:
 def told(book: Book) -> dict[str, str]:
     """What dhcpd is to be told of each address."""
     due = [item.change for item in book.due()]
-    return {str(one.address): one.reservation.statements for one in due if isinstance(one, Ensure)}
+    return {str(one.address): syntax.line(one.binding.options) for one in due if isinstance(one, Ensure)}
 
 
 def test_each_reservation_carries_its_own_gateway(book: Book) -> None:
@@ -118,13 +121,13 @@ def test_a_gateway_of_its_own_must_be_within_reach(book: Book) -> None:
 
 
 def test_a_machine_is_not_its_own_gateway(book: Book) -> None:
-    """Neither when it is reserved nor when it moves there."""
+    """Neither when it is reserved nor when it is renumbered to that."""
     book.open(ruled())
     with pytest.raises(InvalidOption, match=r"routers: 10\.1\.7\.7 is the machine's own address"):
         book.reserve("a", "10.1.7.7", options=through("10.1.7.7"))
     book.reserve("a", "10.1.7.8", options=through("10.1.7.7"))
     with book.write() as txn, pytest.raises(InvalidOption, match="own address"):
-        txn.begin_move("a", ip("10.1.7.7"), book.now)
+        begin_renumber(txn, "a", ip("10.1.7.7"), "a-token", 60)
 
 
 def test_no_machine_is_given_the_address_of_anothers_gateway(book: Book) -> None:
@@ -139,11 +142,11 @@ def test_no_machine_is_given_the_address_of_anothers_gateway(book: Book) -> None
     book.reserve("router", "10.1.2.2", "b8:27:eb:00:00:01")
     made = book.one("a", options=wanted)
     with book.write() as txn:
-        txn.release(name="router", pinned=True)
+        release(txn, name="router", pinned=True)
     assert book.one("a", options=wanted) == made
 
 
-def test_a_move_takes_the_gateway_of_the_new_address(book: Book) -> None:
+def test_a_renumbering_takes_the_gateway_of_the_new_address(book: Book) -> None:
     """By the rule, unless the machine has routers of its own, which go with it."""
     book.open(ruled())
     book.reserve("router", "10.1.2.0")
@@ -151,10 +154,11 @@ def test_a_move_takes_the_gateway_of_the_new_address(book: Book) -> None:
     book.one("own", options=through("10.1.2.0"))
     book.confirm()
     with book.write() as txn:
-        moves = [
-            txn.begin_move(name, ip(to), book.now) for name, to in (("a", "10.1.2.2"), ("own", "10.1.2.3"))
+        begun = [
+            begin_renumber(txn, name, ip(to), f"token-{name}", 60)
+            for name, to in (("a", "10.1.2.2"), ("own", "10.1.2.3"))
         ]
-    assert [(str(one.old.gateway), str(one.new.gateway)) for one in moves] == [
+    assert [(str(one.old.gateway), str(one.new.gateway)) for one in begun] == [
         ("10.1.1.1", "10.1.2.1"),
         ("10.1.0.9", "10.1.0.9"),
     ]
@@ -162,7 +166,7 @@ def test_a_move_takes_the_gateway_of_the_new_address(book: Book) -> None:
         "10.1.2.2": "option routers 10.1.2.1;",
         "10.1.2.3": "option routers 10.1.0.9, 10.1.2.0;",
     }
-    for taken in ("x.x.x.2", "x.x.x.3"):  # an address that is only moved to is no less a machine's
+    for taken in ("x.x.x.2", "x.x.x.3"):  # an address that is only renumbered to is no less a machine's
         with pytest.raises(ConfigError, match=r"a gateway of 10\.1\.0\.0/16, but"):
             book.open(ruled(taken))
     book.open(ruled())

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from contract.book import Book, addresses, ip, make_pool
-from macbind.errors import AddressInUse, Conflict, NotInPool, PoolExhausted
-from macbind.model import PoolMode, State
-from macbind.options import DhcpOptions
+from macbind.core.allocation import State
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import AddressInUse, Conflict, NotInPool, PoolExhausted
+from macbind.core.pool import PoolMode
+from macbind.registry.release import release
+from macbind.registry.reserve import reserve
+from macbind.registry.resting import put_aside
 
 _PRINTER = "00:80:77:31:01:07"
 
@@ -155,14 +159,12 @@ def test_a_static_pool_pins_only_what_its_file_says(book: Book) -> None:
 
 
 def test_a_pin_ends_only_by_being_ended_as_a_pin(book: Book) -> None:
-    """Release refuses a pinned reservation and unreserve refuses an ordinary one, by name and by address."""
+    """Release refuses a reservation and unreserve refuses an allocation, by name and by address."""
     book.open(make_pool())
     book.reserve("p", "10.1.1.3")
     book.one("a")
     for which in ({"name": "p"}, {"address": ip("10.1.1.3")}):
-        with pytest.raises(
-            Conflict, match=r"'p' \(10\.1\.1\.3\) is a pinned reservation\. Use `macbind unres"
-        ):
+        with pytest.raises(Conflict, match=r"'p' \(10\.1\.1\.3\) is a reservation\. Use `macbind unres"):
             book.release(**which)
     with pytest.raises(Conflict, match=r"'a' \(10\.1\.1\.1\) is an ordinary allocation"):
         book.release("a", pinned=True)
@@ -202,11 +204,11 @@ def test_address_outside_of_the_ranges_that_rests_is_not_handed_out_when_the_poo
     """A pin that was withdrawn and put aside rests; a pool that is full says so and does not give it to anybody."""
     book.open(make_pool(ranges=["10.1.1.1-10.1.1.2"]))
     with book.write() as txn:
-        txn.reserve("pin", ip("10.1.1.9"))
+        reserve(txn, "pin", ip("10.1.1.9"))
     book.confirm("d1")
     with book.write() as txn:
-        txn.release(name="pin", pinned=True)
-        txn.put_aside(ip("10.1.1.9"), 300)
+        release(txn, name="pin", pinned=True)
+        put_aside(txn, ip("10.1.1.9"), 300)
     book.confirm("d1")
     assert book.state("10.1.1.9") == "cooling"
     book.allocate("a", "b")

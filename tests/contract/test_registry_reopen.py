@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, inspect, make_url, text
 
 from contract.book import Book, addresses, ip, make_pool
-from macbind.errors import ConfigError
-from macbind.model import Allocation, PoolMode
-from macbind.options import DhcpOptions
-from macbind.plan import Ensure, Remove
+from macbind.core.address_range import AddressRange
+from macbind.core.allocation import Allocation
+from macbind.core.binding_plan import Ensure, Remove
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import ConfigError
+from macbind.core.pool import PoolMode
+from macbind.dhcp.isc import syntax
+from macbind.registry.queries import find, usage
+from macbind.registry.store import Registry
+from macbind.registry.sync import PoolChange
 
 TWO = ("d1", "d2")
 _PRINTER = "52:54:00:02:00:05"
@@ -43,6 +53,85 @@ def test_ranges_are_widened_and_narrowed(book: Book) -> None:
     book.release("a")
     book.confirm()
     assert addresses(book.allocate("f")) == ["10.1.1.4"]
+
+
+def test_making_a_registry_touches_nothing(url: str) -> None:
+    """Until a configuration is applied nothing is connected to; a SQLite file is not even made."""
+    registry = Registry(url)
+    assert (registry.pools, registry.ids.pools) == ({}, {})
+    registry.close()
+    if url.startswith("sqlite"):
+        assert not Path(make_url(url).database or "").exists()
+
+
+def dump(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table."""
+    engine = create_engine(url)
+    with engine.connect() as db:
+        found = {
+            name: sorted((tuple(row) for row in db.execute(text(f"SELECT * FROM {name}"))), key=str)  # noqa: S608
+            for name in inspect(db).get_table_names()
+        }
+    engine.dispose()
+    return found
+
+
+def test_a_preview_says_what_changes_and_changes_nothing(book: Book) -> None:
+    """Ranges, renewed bindings and dhcpds are told as they will be; no row of any table changes."""
+    book.open(make_pool(), make_pool("other", subnet="10.2.0.0/28", dhcpds=("d2",)), dhcpds=TWO)
+    book.allocate("a", "b")
+    before = dump(book.url)
+    shall = {
+        "farm": make_pool(ranges=["10.1.1.1-10.1.1.4"], options=DhcpOptions(domain_name="x.example")),
+        "new": make_pool("new", subnet="10.3.0.0/28", dhcpds=("d3",)),
+    }
+    told = book.registry.preview(shall, ["d1", "d3"])
+    assert told.pools == (
+        PoolChange("farm", "kept", (), (AddressRange.parse("10.1.1.5-10.1.1.14"),), 2),
+        PoolChange("new", "new", (AddressRange.parse("10.3.0.1-10.3.0.14"),)),
+        PoolChange("other", "gone", (), (AddressRange.parse("10.2.0.1-10.2.0.14"),)),
+    )
+    assert (told.dhcpds_added, told.dhcpds_removed) == (("d3",), ("d2",))
+    assert dump(book.url) == before
+    assert addresses(book.allocate("c")) == ["10.1.1.3"]
+    assert book.registry.apply(shall, ["d1", "d3"]).pools[0].renewed == 3
+    assert book.registry.preview(shall, ["d1", "d3"]).pools == ()
+
+
+def test_a_preview_of_a_new_registry_leaves_none_behind(url: str) -> None:
+    """Where there are no tables yet everything is new, and afterwards there are no tables either."""
+    registry = Registry(url)
+    told = registry.preview({"farm": make_pool()}, ["d1"])
+    registry.close()
+    assert [(one.pool, one.state) for one in told.pools] == [("farm", "new")]
+    assert told.dhcpds_added == ("d1",)
+    assert dump(url) == {}
+
+
+def test_a_configuration_is_applied_while_the_registry_is_read(book: Book) -> None:
+    """Whoever reads sees pools and tables of one configuration, however often it changes meanwhile."""
+    book.open(make_pool("a"))
+    one = book.one("x", pool="a")
+    stop = threading.Event()
+
+    def look() -> int:
+        looks = 0
+        while not stop.is_set():
+            with book.read() as view:
+                (found,) = find(view, names=["x"])
+                assert [usage(view, name).allocated for name in view.pools] == [1]
+                assert found.pool in view.pools
+            looks += 1
+        return looks
+
+    with ThreadPoolExecutor(2) as threads:
+        looking = [threads.submit(look) for _ in range(2)]
+        for turn in range(20):
+            name = "ba"[turn % 2]
+            book.registry.apply({name: make_pool(name)}, ["d1"])
+        stop.set()
+        assert all(one.result(30) > 0 for one in looking)
+    assert book.find()[0].address == one.address
 
 
 def test_a_resting_address_survives_a_change_of_ranges(book: Book) -> None:
@@ -136,7 +225,7 @@ def test_addresses_move_between_pools(book: Book) -> None:
     assert y.generation > old[1].generation
     (due,) = [item for item in book.due() if str(item.address) == "10.1.1.2"]
     assert isinstance(due.change, Ensure)
-    assert due.change.reservation.statements == 'option domain-name "b.example";'
+    assert syntax.line(due.change.binding.options) == 'option domain-name "b.example";'
     book.confirm()
     book.release("y")
     book.confirm()
@@ -269,6 +358,7 @@ def test_changed_options_renew_the_reservations(book: Book) -> None:
     assert (book.state("10.1.1.1"), book.state("10.1.1.2")) == ("bound", "free")
 
 
+@pytest.mark.invariant(4)
 def test_a_look_that_began_before_new_options_does_not_answer_for_them(book: Book) -> None:
     """A mark that was there already is renewed when options change, so an older look cannot remove it."""
     book.open(make_pool())
@@ -278,7 +368,7 @@ def test_a_look_that_began_before_new_options_does_not_answer_for_them(book: Boo
     book.confirm(done=looked)
     (due,) = book.due()
     assert isinstance(due.change, Ensure)
-    assert due.change.reservation.statements == 'option domain-name "farm.example";'
+    assert syntax.line(due.change.binding.options) == 'option domain-name "farm.example";'
 
 
 def _generations(book: Book) -> dict[str, Allocation]:
@@ -299,7 +389,7 @@ def test_subnet_options_renew_machines_with_options_of_their_own(book: Book) -> 
     assert after["own"].generation > before["own"].generation
     (due,) = book.due()
     assert isinstance(due.change, Ensure)
-    assert due.change.reservation.statements == 'option domain-name "x.example";'
+    assert syntax.line(due.change.binding.options) == 'option domain-name "x.example";'
 
 
 def test_an_added_dhcpd_is_told_everything(book: Book) -> None:

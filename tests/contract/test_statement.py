@@ -9,12 +9,13 @@ from sqlalchemy import JSON, bindparam, insert, literal, select, text
 
 from contract.book import Book, make_pool
 from labkit.postgres import Postgres
-from macbind.errors import Conflict, InvariantViolation, RegistryUnavailable
-from macbind.options import DhcpOptions
-from macbind.registry.schema import allocation as al
-from macbind.registry.schema import dhcpd
-from macbind.registry.statement import Statement, execute
-from macbind.registry.transaction import Transaction, Wanted
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import Conflict, InvariantViolation, RegistryUnavailable
+from macbind.registry.allocate import Wanted, allocate
+from macbind.registry.fast_sql import Statement, execute
+from macbind.registry.tables import allocation as al
+from macbind.registry.tables import dhcpd
+from macbind.registry.transaction import Transaction
 
 _QUERY = (
     select(al.c.name, al.c.ip, al.c.options, al.c.pinned, al.c.created_at, al.c.grp)
@@ -29,7 +30,7 @@ _NEW_DHCPD = Statement(insert(dhcpd), keys=("name",))
 def test_rows_are_those_of_sqlalchemy(book: Book) -> None:
     """With lists of every length, in any order and with repetitions; JSON, truth values, times, NULL."""
     book.open(make_pool(subnet="10.1.0.0/24"))
-    book.allocate(*(f"vm{number}" for number in range(40)), options=DhcpOptions(hostname="x"))
+    book.allocate(*(f"vm{number}" for number in range(40)), options=DhcpOptions(domain_name="x"))
     book.reserve("pinned", "10.1.0.200")
     draw = random.Random(7)
     with book.read() as view:
@@ -70,7 +71,7 @@ def test_a_part_that_was_undone_holds_nothing_that_follows(book: Book) -> None:
 
     def refused(txn: Transaction, name: str) -> None:
         with txn.undone_if_refused():
-            txn.allocate(Wanted("farm", (name,)))
+            allocate(txn, Wanted("farm", (name,)))
             raise Conflict("no")
 
     def work(*more: str) -> None:
@@ -79,7 +80,7 @@ def test_a_part_that_was_undone_holds_nothing_that_follows(book: Book) -> None:
                 with pytest.raises(Conflict):
                     refused(txn, name)
             with txn.undone_if_refused():
-                txn.allocate(Wanted("farm", ("c",)))
+                allocate(txn, Wanted("farm", ("c",)))
             for statement in more:
                 execute(txn.db, statement)
 
@@ -108,7 +109,7 @@ def test_a_session_that_was_ended_is_not_used_again(postgres: Postgres) -> None:
         with book.write() as txn, book.read() as other:
             victim = txn.db.scalar(text("SELECT pg_backend_pid()"))
             assert other.db.scalar(text("SELECT pg_terminate_backend(:victim, 5000)"), {"victim": victim})
-            txn.allocate(Wanted("farm", ("vm1",)))
+            allocate(txn, Wanted("farm", ("vm1",)))
 
     with pytest.raises(RegistryUnavailable, match="terminating connection"):
         lose_it()

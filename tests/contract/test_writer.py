@@ -15,17 +15,20 @@ from structlog.testing import capture_logs
 from typing_extensions import override
 
 from contract.dhcpd_site import Site, mac_of, open_site, pool_of
+from contract.relay import Relay
 from contract.test_dhcpd import fill, small_disk
 from contract.writing import Controller, hosts_named
 from labkit.dhcp import expect_silence
 from labkit.wait import until
-from macbind.addressing import MacAddress
-from macbind.confirmations import Waiter
-from macbind.dhcpd.leases import LeaseFile
-from macbind.dhcpd.server import DhcpServer
-from macbind.errors import DhcpdRefused, DhcpdUnavailable, MacbindError
-from macbind.model import DhcpdState, HostReservation, State
-from macbind.plan import Change
+from macbind.core.allocation import State
+from macbind.core.binding_plan import Change
+from macbind.core.errors import DhcpdRefused, DhcpdUnavailable, MacbindError
+from macbind.core.findings import DhcpdState
+from macbind.core.mac_address import MacAddress
+from macbind.core.sizes import Sizes
+from macbind.dhcp.isc.lease_file import parse
+from macbind.dhcp.port import DhcpServer
+from macbind.engine.confirmations import Waiter
 
 POOL = pool_of("10.1.1.0/24", "10.2.0.0/16")
 OTHER_MAC = MacAddress.parse("00:16:3e:63:00:01")
@@ -71,7 +74,7 @@ def test_waiters_are_told_by_the_writer(controller: Controller) -> None:
     controller.writer.wake()
     controller.confirmations.recheck(controller.registry)  # it may have happened before we waited
     bound.future.result(5)
-    controller.confirmations.expect_gone(gone, made.address, ["main"])
+    controller.confirmations.expect_gone(gone, made, ["main"])
     controller.release("web")
     gone.future.result(5)
     assert controller.all() == []
@@ -92,6 +95,7 @@ def test_released_and_allocated_again_at_once(site: Site, controller: Controller
 # -- dhcpd goes and comes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.invariant(8)
 def test_everything_is_served_again_after_dhcpd_lost_its_leases(site: Site, controller: Controller) -> None:
     """A dhcpd that is killed and starts with an empty lease file holds all reservations again by itself."""
     made = controller.allocate(*hosts_named(300))
@@ -162,15 +166,19 @@ def test_periodic_comparison_mends_what_somebody_else_broke(tmp_path: Path, site
 # -- ghosts ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.invariant(6)
 def test_ghosts_are_removed_and_foreign_hosts_left(tmp_path: Path, site: Site) -> None:
     """Hosts of ours that no allocation accounts for go when the writer connects; others' stay."""
     with Controller(tmp_path, POOL, site.server()) as controller:
+        before = controller.allocate("before-1", "before-2", "before-3")[0].generation
+        controller.release("before-1", "before-2", "before-3")
+        controller.wait_settled()
         web, db = controller.allocate("web", "db")
         controller.wait_settled()
-    ghost, pinned, foreign = IPv4Address("10.1.1.200"), web.address, IPv4Address("10.1.1.201")
-    site.add_host(f"macbind-{ghost}-g7", mac_of(ghost), ghost)
-    site.add_host(f"macbind-{pinned}-g1", OTHER_MAC, pinned)  # the MAC this address was once pinned to
-    site.add_host(f"macbind-{db.address}-g999", WITNESS, None)  # torn, and of no generation there ever was
+    ghost, pinned, foreign = db.address + 1, web.address, IPv4Address("10.1.1.201")
+    site.add_host(f"macbind-{ghost}-g{before}", mac_of(ghost), ghost)
+    site.add_host(f"macbind-{pinned}-g{before}", OTHER_MAC, pinned)  # the MAC this address was once pinned to
+    site.add_host(f"macbind-{db.address}-g{before}", WITNESS, None)  # torn
     site.add_host("printer", mac_of(foreign), foreign)
     site.add_host("macbind-static-10.1.1.202", mac_of(IPv4Address("10.1.1.202")), IPv4Address("10.1.1.202"))
     with Controller(tmp_path, POOL, site.server()) as controller:
@@ -216,8 +224,7 @@ def test_half_a_host_is_removed_or_made_whole(tmp_path: Path, site: Site, left: 
         assert finding_codes(controller) == set()
         assert controller.agrees_with(site)
     site.dhcpd.restart()
-    on_disk = site.server().lease_file()
-    assert on_disk is not None
+    on_disk = parse(site.dhcpd.leases.read_bytes())
     assert set(on_disk.hosts) == {names[1]}
 
 
@@ -277,12 +284,13 @@ def test_disk_that_has_space_again_leads_to_a_look_at_the_damage(tmp_path: Path)
         controller.wait_state(DhcpdState.SERVING)
         filler = fill(disk)
         controller.allocate(*hosts_named(100))
-        until(lambda: finding_codes(controller) == {"dhcpd_refused"}, 5, "the alarm")
+        until(lambda: finding_codes(controller) == {"storage_failed"}, 5, "the alarm")
         filler.unlink()
         until(lambda: finding_codes(controller) == {"lease_file_damaged"}, 10, "the damage to be found")
         controller.wait_settled()
 
 
+@pytest.mark.invariant(8)
 def test_registry_that_was_out_of_reach_is_compared_with_dhcpd_anew(
     tmp_path: Path, site: Site, controller: Controller
 ) -> None:
@@ -320,10 +328,10 @@ def test_refusal_is_forgotten_when_dhcpd_has_started_anew(tmp_path: Path) -> Non
         controller.wait_state(DhcpdState.SERVING)
         filler = fill(disk)
         controller.allocate(*hosts_named(100))
-        until(lambda: finding_codes(controller) == {"dhcpd_refused"}, 5, "the alarm")
+        until(lambda: finding_codes(controller) == {"storage_failed"}, 5, "the alarm")
         controller.release(*hosts_named(100))
         controller.wait_settled()
-        assert finding_codes(controller) == {"dhcpd_refused"}
+        assert finding_codes(controller) == {"storage_failed"}
         filler.unlink()
         site.dhcpd.restart()
         until(lambda: not finding_codes(controller), 10, "nothing to be found")
@@ -380,7 +388,7 @@ class CrashError(Exception):
     """The process dies here."""
 
 
-class Fragile(DhcpServer):
+class Fragile(Relay):
     """A dhcpd behind which we die: before a batch, after a part of it, or before its result is recorded.
 
     Args:
@@ -391,43 +399,21 @@ class Fragile(DhcpServer):
     """
 
     def __init__(self, inner: DhcpServer, part: float, at: int, error: type[Exception] = CrashError) -> None:
-        self.name, self._inner, self._part, self._left, self._error = inner.name, inner, part, at, error
-
-    @override
-    def connect(self) -> None:
-        self._inner.connect()
-
-    @override
-    def close(self) -> None:
-        self._inner.close()
-
-    @override
-    def fileno(self) -> int:
-        return self._inner.fileno()
-
-    @override
-    def observe(self, macs: Sequence[MacAddress]) -> list[HostReservation | None]:
-        return self._inner.observe(macs)
-
-    @override
-    def forget(self, names: Sequence[str]) -> int:
-        return self._inner.forget(names)
-
-    @override
-    def lease_file(self) -> LeaseFile | None:
-        return self._inner.lease_file()
+        super().__init__(inner)
+        self._part, self._left, self._error = part, at, error
 
     @override
     def apply(self, changes: Sequence[Change]) -> list[MacbindError | None]:
         self._left -= 1
         if self._left >= 0:
-            return self._inner.apply(changes)
-        self._inner.apply(changes[: round(len(changes) * self._part)])
+            return self.inner.apply(changes)
+        self.inner.apply(changes[: round(len(changes) * self._part)])
         raise self._error("killed")
 
 
 @pytest.mark.parametrize("at", [0, 1])
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
+@pytest.mark.invariant(3)
 def test_crash_between_dhcpd_and_registry_is_repaired_by_the_next_start(
     tmp_path: Path, site: Site, part: float, at: int
 ) -> None:
@@ -435,7 +421,7 @@ def test_crash_between_dhcpd_and_registry_is_repaired_by_the_next_start(
     with Controller(tmp_path, POOL, site.server()) as controller:
         controller.allocate(*hosts_named(30, "old"))
         controller.wait_settled()
-    dying = Controller(tmp_path, POOL, Fragile(site.server(), part, at), batch=20)
+    dying = Controller(tmp_path, POOL, Fragile(site.server(), part, at), sizes=Sizes(batch=20))
     dying.release(*hosts_named(20, "old"))
     dying.allocate(*hosts_named(20, "new"))
     with dying:

@@ -13,12 +13,17 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from contract.book import Book, make_pool
-from macbind.errors import RegistryUnavailable, RequestError
-from macbind.model import Pool
-from macbind.registry.engine import open_engine
+from macbind.core.errors import RegistryUnavailable, RequestError
+from macbind.core.pool import Pool
+from macbind.registry.allocate import Wanted, allocate
+from macbind.registry.database import open_engine
 from macbind.registry.leader import leader_for
+from macbind.registry.pending_changes import confirm, doubt, pending_changes
+from macbind.registry.release import expire, release
+from macbind.registry.reserve import reserve
+from macbind.registry.resting import sweep
 from macbind.registry.store import Registry
-from macbind.registry.transaction import Transaction, Wanted
+from macbind.registry.transaction import Transaction
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # By name, because the server does not know our path; it must not import anew for every process.
@@ -44,7 +49,7 @@ def process(work: Callable[..., None], *args: Any) -> Iterator[tuple[ForkServerP
         ours.close()
 
 
-def say(pipe: Connection, deadline_s: float = 20) -> Any:
+def say(pipe: Connection, deadline_s: float = 60) -> Any:
     """What the process says next."""
     assert pipe.poll(deadline_s), "the process says nothing"
     return pipe.recv()
@@ -99,7 +104,7 @@ def use(pipe: Connection, url: str, seed: int) -> None:
     """Does random things to a registry until it is killed or told to stop; errors of ours end it."""
     rng = random.Random(seed)
     pools = {pool.name: pool for pool in stress_pools()}
-    registry = Registry(url, pools, DHCPDS, busy_timeout_s=60)  # eight on one core: SQLite queues nobody
+    registry = Registry.open(url, pools, DHCPDS, busy_timeout_s=60)  # eight on one core: SQLite queues nobody
     pipe.send("open")
     steps = [_allocate, _allocate, _claim, _pin, _release, _release, _release_group, _expire, _doubt]
     while not pipe.poll(0):
@@ -123,48 +128,50 @@ def _name(rng: random.Random) -> str:
 def _allocate(txn: Transaction, rng: random.Random) -> None:
     pool, count = rng.choice("ab"), rng.choice([1, 1, 1, 2, 5])
     if count == 1:
-        txn.allocate(Wanted(pool, (_name(rng),)))
+        allocate(txn, Wanted(pool, (_name(rng),)))
     else:
         group = f"g{rng.randrange(20)}"
-        txn.allocate(Wanted(pool, tuple(f"{group}-{n}" for n in range(count)), group=group, whole_group=True))
+        allocate(
+            txn, Wanted(pool, tuple(f"{group}-{n}" for n in range(count)), group=group, whole_group=True)
+        )
 
 
 def _claim(txn: Transaction, rng: random.Random) -> None:
     pool = rng.choice("ab")
     ranges = txn.pools[pool].plan.assignable
     address = IPv4Address(rng.randint(int(ranges[0].lo), int(ranges[-1].hi)))
-    txn.allocate(Wanted(pool, (_name(rng),), address=address))
+    allocate(txn, Wanted(pool, (_name(rng),), address=address))
 
 
 def _pin(txn: Transaction, rng: random.Random) -> None:
     name, address = f"p{rng.randrange(6)}", IPv4Address("10.2.0.1") + rng.randrange(60)
     if rng.random() < 0.5:
-        txn.reserve(name, address)
+        reserve(txn, name, address)
     else:
-        txn.release(name=name, pinned=True)
+        release(txn, name=name, pinned=True)
 
 
 def _release(txn: Transaction, rng: random.Random) -> None:
-    txn.release(name=_name(rng))
+    release(txn, name=_name(rng))
 
 
 def _release_group(txn: Transaction, rng: random.Random) -> None:
-    txn.release(group=f"g{rng.randrange(20)}")
+    release(txn, group=f"g{rng.randrange(20)}")
 
 
 def _expire(txn: Transaction, rng: random.Random) -> None:
-    txn.expire()
+    expire(txn)
     for pool in txn.pools.values():
-        txn.sweep(pool, rng.choice([1, 100]))
+        sweep(txn, pool, rng.choice([1, 100]))
 
 
 def _doubt(txn: Transaction, rng: random.Random) -> None:
-    txn.doubt(rng.choice(DHCPDS), [IPv4Address("10.2.0.8") + rng.randrange(40)])
+    doubt(txn, rng.choice(DHCPDS), [IPv4Address("10.2.0.8") + rng.randrange(40)])
 
 
 def _confirm(registry: Registry, rng: random.Random) -> None:
     name = rng.choice(DHCPDS)
     with registry.read() as view:
-        looked = view.dirty(name, rng.choice([1, 10, 100]))
+        looked = pending_changes(view, name, rng.choice([1, 10, 100]))
     with registry.write("writer") as txn:
-        txn.confirm(name, looked)
+        confirm(txn, name, looked)

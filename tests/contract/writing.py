@@ -8,14 +8,21 @@ from typing import Any, Self
 from contract.dhcpd_site import Site
 from contract.invariant import check_invariant
 from labkit.wait import until
-from macbind.confirmations import Confirmations
-from macbind.dhcpd.server import DhcpServer
-from macbind.errors import DhcpdUnavailable
-from macbind.model import Allocation, DhcpdState, Pool, State
+from macbind.core.allocation import Allocation, State
+from macbind.core.errors import DhcpdUnavailable
+from macbind.core.findings import DhcpdState
+from macbind.core.pool import Pool
+from macbind.core.sizes import Sizes
+from macbind.dhcp.isc.lease_file import parse
+from macbind.dhcp.port import DhcpServer
+from macbind.engine.confirmations import Confirmations
+from macbind.engine.dhcp_writer import DhcpWriter
+from macbind.registry.allocate import Wanted, allocate
 from macbind.registry.leader import leader_for
+from macbind.registry.pending_changes import backlog
+from macbind.registry.queries import find
+from macbind.registry.release import release
 from macbind.registry.store import Registry
-from macbind.registry.transaction import Wanted
-from macbind.writer import Writer
 
 DEADLINE_S = 20.0
 
@@ -36,15 +43,18 @@ class Controller:
         dhcpd: DhcpServer,
         *,
         busy_timeout_s: float = 5.0,
+        sizes: Sizes = Sizes(),  # noqa: B008  # it is frozen
         **writer: Any,
     ) -> None:
         self.pool = pool
         self.url = f"sqlite:///{directory / 'registry.db'}"
-        self.registry = Registry(self.url, {pool.name: pool}, ["main"], busy_timeout_s=busy_timeout_s)
+        self.registry = Registry.open(
+            self.url, {pool.name: pool}, ["main"], busy_timeout_s=busy_timeout_s, sizes=sizes
+        )
         self.confirmations = Confirmations()
         self.defects: list[BaseException] = []
         leader = leader_for(self.url, self.registry.ids.dhcpds["main"])
-        self.writer = Writer(
+        self.writer = DhcpWriter(
             dhcpd,
             self.registry,
             leader,
@@ -72,7 +82,7 @@ class Controller:
     def allocate(self, *names: str) -> list[Allocation]:
         """Allocates and wakes the writer."""
         with self.registry.write("test") as txn:
-            made = txn.allocate(Wanted(self.pool.name, names))
+            made = allocate(txn, Wanted(self.pool.name, names))
         self.writer.wake()
         return made
 
@@ -80,13 +90,13 @@ class Controller:
         """Releases and wakes the writer."""
         with self.registry.write("test") as txn:
             for name in names:
-                txn.release(name=name)
+                release(txn, name=name)
         self.writer.wake()
 
     def all(self) -> list[Allocation]:
         """Every allocation, those that are being released as well."""
         with self.registry.read() as view:
-            return view.find(released=True)
+            return find(view, released=True)
 
     def states(self) -> dict[str, State]:
         """The state of each allocation by its name."""
@@ -101,7 +111,7 @@ class Controller:
 
         def settled() -> bool:
             with self.registry.read() as view:
-                return view.backlog("main") == 0 and self.writer.state is DhcpdState.SERVING
+                return backlog(view, "main") == 0 and self.writer.state is DhcpdState.SERVING
 
         until(settled, deadline_s, "the writer to have nothing left to do")
 
@@ -109,19 +119,18 @@ class Controller:
         """Whether dhcpd holds, in memory and on disk, exactly what the registry wants and says it holds."""
         live = [one for one in self.all() if one.released_at is None]
         wanted = {
-            one.mac: self.pool.reservation(one.address, one.mac, one.generation, one.options) for one in live
+            one.mac: self.pool.binding(one.address, one.mac, one.generation, one.options) for one in live
         }
         assert {one.state for one in live} <= {State.BOUND}
         server = site.server()
         try:
             observed = server.observe(list(wanted))
-            on_disk = server.lease_file()
+            on_disk = parse(site.dhcpd.leases.read_bytes())
         except DhcpdUnavailable:
             return False
         finally:
             server.close()
-        assert on_disk is not None
-        names = {name for name, record in on_disk.hosts.items() if record.reservation is not None}
+        names = {name for name, record in on_disk.hosts.items() if record.binding is not None}
         return names == {host.name for host in wanted.values()} and all(
             seen is not None and seen.serves_as(host)
             for seen, host in zip(observed, wanted.values(), strict=True)

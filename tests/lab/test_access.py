@@ -4,11 +4,13 @@ import grp
 import json
 import pwd
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 
-from labkit.farm import Farm, as_user
+from labkit.farm import Farm
+from labkit.users import as_user
 
 POOLS = """
 [subnet."10.0.0.0/8"]
@@ -23,6 +25,8 @@ MakeFarm = Callable[..., Farm]
 
 
 ASK = """
+import json, sys
+from macbind import Client, MacbindError
 socket, calls = json.loads(sys.argv[1])
 with Client(socket) as client:
     for method, *arguments in calls:
@@ -45,10 +49,8 @@ CHANGE: list[list[str]] = [
 
 def ask(farm: Farm, user: str, calls: list[list[str]]) -> list[tuple[str, str]]:
     """What becomes of calls to the Python API by a process of this user: words and code of each."""
-    imports = "import json, sys\nfrom macbind.client import Client\nfrom macbind.errors import MacbindError\n"
-    imports += "import httpcore, encodings.idna"
     done = subprocess.run(
-        [*as_user(user, imports, ASK), json.dumps([str(farm.socket), calls])],
+        [*as_user(user, sys.executable, "-c", ASK), json.dumps([str(farm.socket), calls])],
         capture_output=True,
         text=True,
         timeout=30,
@@ -118,6 +120,7 @@ def test_socket_that_may_not_be_opened_says_whose_fault_it_is(make_farm: MakeFar
 
 
 FORGER = """
+import sys, httpx
 with httpx.Client(transport=httpx.HTTPTransport(uds=sys.argv[1], verify=False), base_url="http://x") as http:
     for value in ("0:0", "[0:0]:1", "0:0, 0:0", "127.0.0.1"):
         headers = {name: value for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP")}
@@ -131,7 +134,7 @@ def test_header_cannot_replace_the_kernels_word(make_farm: MakeFarm, monkeypatch
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
     farm = make_farm(pools=POOLS, service=OPEN)
     done = subprocess.run(
-        [*as_user("nobody", "import sys, httpx, httpcore, encodings.idna", FORGER), str(farm.socket)],
+        [*as_user("nobody", sys.executable, "-c", FORGER), str(farm.socket)],
         capture_output=True,
         text=True,
         timeout=20,

@@ -1,5 +1,6 @@
 """The benchmark on real parts: one row from end to end, and whether the competitors do what they are timed for."""
 
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from bench.__main__ import README, main
 from bench.contestants import ALL, OURS, existing, machine
 from contract.dhcpd_site import mac_of
 from labkit.wait import until
-from macbind.addressing import MacAddress
-from macbind.dhcpd.probe import probe
+from macbind.core.mac_address import MacAddress
+from macbind.probes.dhcp import Answer, Probe
 
 
 def test_one_by_one_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,7 +39,11 @@ def test_a_competitor_serves_what_it_adds(name: str) -> None:
         )
 
         def offered(mac: MacAddress, wait_s: float = 0.3) -> bool:
-            return server.call(lambda: probe("look", mac, wait_s)) is not None
+            def ask() -> Answer | None:
+                with Probe("look", mac, IPv4Network("0.0.0.0/0"), is_remote=True) as probe:
+                    return probe.ask(wait_s)
+
+            return server.call(ask) is not None
 
         until(lambda: offered(mac_of(old)), 5, "the machine that exists to be served")
         assert not offered(new)

@@ -22,8 +22,9 @@ from labkit.net import Lab
 from labkit.virt import Libvirtd
 from labkit.wait import until
 from labkit.xenstored import Xenstored
-from macbind.client import Client
-from macbind.errors import (
+from macbind.client.client import Client
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import (
     ConfigError,
     Conflict,
     HypervisorUnavailable,
@@ -32,15 +33,16 @@ from macbind.errors import (
     MachineFailed,
     NotFound,
 )
-from macbind.machine import Channel, How, Machine, Step, Wait, destroy, destroy_group, launch, launch_many
-from macbind.machine.journey import Journey, Order, Reporter
-from macbind.machine.telling import Telling
-from macbind.options import DhcpOptions
+from macbind.machines import Channel, How, Machine, Step, Wait, destroy, destroy_group, launch, launch_many
+from macbind.machines.guest_data import GuestData
+from macbind.machines.launch_one import Launch, LaunchPlan
+from macbind.machines.progress import Reporter
 from macbind.virt import running
-from macbind.virt.channels import FW_CFG_NAME, OEM_PREFIX, Choice
-from macbind.virt.clone import Copying
+from macbind.virt.channel_xml import FW_CFG_NAME, OEM_PREFIX
+from macbind.virt.channels import Choice
+from macbind.virt.clones import Copying
 from macbind.virt.connection import Hypervisor, run_event_loop
-from macbind.virt.domain import parse_domain
+from macbind.virt.domain_xml import parse_domain
 from macbind.virt.template import Template
 
 pytestmark = pytest.mark.timeout(240)
@@ -276,6 +278,7 @@ def test_each_of_many_has_its_own_seed(site: Site) -> None:
     made = site.inside(
         lambda: launch_many(site.client, template, "farm", "speck", 2, uri=uri, data={"rack": "7"}, wait=NOW)
     )
+    assert {Path(vm.clones[-1].path).stat().st_mode & 0o777 for vm in made} == {0o600}
     seeds = [seed_of(vm.clones[-1].path) for vm in made]
     for vm, seed in zip(made, seeds, strict=True):
         assert list(seed) == ["meta-data", "network-config", "user-data"]
@@ -395,12 +398,12 @@ def test_what_a_machine_is_told_is_what_counts_for_it(site: Site) -> None:
     """Its own options come before its pool's and subnet's; a name that is no host name is none."""
     own = DhcpOptions.parse({"routers": ["10.0.0.9"], "hostname": "edge"})
     with pytest.raises(NotFound):
-        site.client.told("edge/1")
+        site.client.network_settings("edge/1")
     one = site.client.allocate("farm", "edge/1", options=own)
     routed = DhcpOptions.parse({"routers": ["10.0.0.9"], "static_routes": ["0.0.0.0/0 via 10.0.0.8"]})
     router = site.client.allocate("farm", "edge-3", options=routed)
     other = site.client.allocate("farm", "edge/2")
-    told = site.client.told("edge/1")
+    told = site.client.network_settings("edge/1")
     assert (told.name, told.mac, str(told.interface)) == (one.name, one.mac, f"{one.address}/8")
     assert told.options.to_dict() == {
         "routers": ["10.0.0.9"],
@@ -408,13 +411,13 @@ def test_what_a_machine_is_told_is_what_counts_for_it(site: Site) -> None:
         "domain_name_servers": ["10.0.0.2", "10.0.0.3"],
         "domain_name": "farm.example",
     }
-    identity, _ = Telling().identity(site.client, one)
+    identity, _ = GuestData().identity(site.client, one)
     assert (identity.hostname, str(identity.gateway)) == ("edge", "10.0.0.9")
-    identity, _ = Telling().identity(site.client, other)
+    identity, _ = GuestData().identity(site.client, other)
     assert (identity.hostname, str(identity.gateway)) == (None, "10.0.0.1")
     with pytest.raises(Conflict, match="allocated anew"):
-        Telling().identity(site.client, replace(one, address=other.address))
-    identity, _ = Telling().identity(site.client, router)
+        GuestData().identity(site.client, replace(one, address=other.address))
+    identity, _ = GuestData().identity(site.client, router)
     assert (identity.hostname, str(identity.gateway)) == ("edge-3", "10.0.0.8")
     for name in (one.name, other.name, router.name):
         site.client.release(name)
@@ -422,14 +425,14 @@ def test_what_a_machine_is_told_is_what_counts_for_it(site: Site) -> None:
 
 def test_a_machine_told_by_xenstore(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way with a QEMU domain in a Xen domain's place: its lines are there before it runs, or it is not."""
-    telling = Telling((Channel.XENSTORE,), {"role": "worker"})
+    telling = GuestData((Channel.XENSTORE,), {"role": "worker"})
     template = Template(site.guest.template())
     with Xenstored(tmp_path) as store, Hypervisor(site.libvirtd.uri) as hypervisor:
         monkeypatch.setenv("XENSTORED_PATH", str(store.socket))
-        order = Order(
+        order = LaunchPlan(
             site.client, hypervisor, template, [], Copying.LINKED, NOW, False, Reporter(None), telling
         )
-        journey = Journey(order, site.client.allocate("farm", "xen"), uuid4())
+        journey = Launch(order, site.client.allocate("farm", "xen"), uuid4())
         vm = journey.bring_up()
         number = site.libvirtd.virsh("domid", "xen").strip()
         assert site.libvirtd.virsh("domstate", "xen").strip() == "running"
@@ -446,7 +449,7 @@ def test_a_machine_told_by_xenstore(site: Site, tmp_path: Path, monkeypatch: pyt
         assert site.left() == []
 
         store.close()
-        journey = Journey(order, site.client.allocate("farm", "xen"), uuid4())
+        journey = Launch(order, site.client.allocate("farm", "xen"), uuid4())
         with pytest.raises(HypervisorUnavailable, match="xenstored"):
             journey.bring_up()
         assert site.libvirtd.virsh("domstate", "xen").strip() == "paused", "it has done nothing"

@@ -8,7 +8,7 @@ import pytest
 
 from labkit.clients import ClientRun, dhclient, dhcpcd, udhcpc
 from labkit.farm import Farm
-from macbind.options import DhcpOptions
+from macbind.core.dhcp_options import DhcpOptions
 
 POOLS = """
 [subnet."10.0.0.0/8"]

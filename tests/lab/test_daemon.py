@@ -6,17 +6,22 @@ import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from labkit import bounded
 from labkit.farm import Farm
 from labkit.wait import until
-from macbind.client import Client
-from macbind.errors import NotPermitted, ServiceUnavailable
-from macbind.model import State
+from macbind.client.client import Client
+from macbind.core.allocation import State
+from macbind.core.errors import NotPermitted, ServiceUnavailable
+from macbind.core.mac_address import MacAddress
+from macbind.core.sizes import Sizes
+from macbind.dhcp.isc.lease_file import parse
 
 POOLS = """
 [subnet."10.0.0.0/8"]
@@ -300,6 +305,35 @@ def test_service_manager_that_goes_away_takes_nothing_along(
         until(lambda: not list(client.list(released=True)), 10, "the expiry")
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def test_service_decides_the_same_in_the_smallest_pieces(make_farm: MakeFarm, number: int) -> None:
+    """Lists, comparisons, releases, expiry and groups are whole, however little is done at a time."""
+    sizes = {one.name: number for one in fields(Sizes)}
+    farm = make_farm(pools=POOLS, command=bounded.command(sizes))
+    with farm.client() as client:
+        made = client.allocate_group("farm", "stay", 20)
+        client.allocate_group("farm", "go", 10)
+        brief = [client.allocate("farm", f"brief-{count}", ttl_s=0.2) for count in range(5)]
+        until(lambda: len(list(client.list(released=True))) == 30, 20, "the expiry, in dhcpd, too")
+        assert [one.address for one in client.list(group="stay")] == [one.address for one in made]
+        backup = farm.leases.read_bytes()
+        client.release_group("go")
+        assert list(client.list(released=True)) == list(client.list(group="stay"))
+        farm.dhcpd.kill()
+        farm.leases.write_bytes(backup)
+        farm.dhcpd.restart()
+        hosts = {one.mac for one in parse(backup).hosts.values() if one.mac is not None}
+        assert hosts == {one.mac for one in made} | {MacAddress(made[-1].mac.value + n) for n in range(1, 11)}
+        until(lambda: farm.dhcpd.omshell_host(str(max(hosts))) is None, 20, "the last leftover to go")
+        farm.wait_serving()
+        until(lambda: client.status().dhcpds[0].backlog == 0, 20, "nothing to be due")
+        served = {mac for mac in hosts if farm.dhcpd.omshell_host(str(mac)) is not None}
+        assert served == {one.mac for one in made}
+        assert not {one.mac for one in brief} & served
+        client.release_group("stay")
+        assert list(client.list(released=True)) == []
+
+
 def test_log_tells_the_story_in_json_lines(make_farm: MakeFarm) -> None:
     """Start, comparison and end are in the log, each line an object with time and level."""
     farm = make_farm(pools=POOLS)
@@ -343,7 +377,7 @@ def test_document_lists_every_route_with_the_error_model(farm: Farm) -> None:
         "POST /v1/allocations",
         "GET /v1/allocations",
         "GET /v1/allocations/{name}",
-        "GET /v1/told/{name}",
+        "GET /v1/network-settings/{name}",
         "POST /v1/release",
         "POST /v1/reservations",
         "DELETE /v1/reservations/{name}",

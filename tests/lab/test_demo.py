@@ -1,6 +1,8 @@
 """`python -m labkit.demo` (`make run`): it shows everything, fails when something fails, and leaves nothing."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.conftest import open_directory
+from labkit.netns import run_command
 from labkit.wait import until
 
 
@@ -18,13 +21,15 @@ class Demo:
     def __init__(self, place: Path, *arguments: str, **environment: str) -> None:
         self.place = place
         self.output = place / "output"
+        # With it a story that is not written line by line would look as if it were.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         with self.output.open("wb") as sink:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "labkit.demo", *arguments],
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 cwd=Path(__file__).parents[1],
-                env={**os.environ, "TMPDIR": str(place), **environment},
+                env={**inherited, "TMPDIR": str(place), **environment},
             )
 
     def says(self, words: str) -> bool:
@@ -55,7 +60,7 @@ def place() -> Iterator[Path]:
 def test_demo_shows_everything_and_leaves_nothing(place: Path) -> None:
     """The story ends with status 0, and no namespace, process or file of it remains."""
     demo = Demo(place, "--guest", "1")
-    assert demo.process.wait(100) == 0, demo.output.read_text()
+    assert demo.process.wait(200) == 0, demo.output.read_text()
     assert demo.says("Everything was shown; nothing is left running.")
     assert demo.says("the script, asking nobody (--probes 0)")
     assert demo.says("the same address is allocated and served again, at once")
@@ -75,17 +80,19 @@ def test_demo_without_dhcpd_fails_and_leaves_nothing(place: Path) -> None:
             if (Path(where) / name).exists()
         )
         (tools / name).symlink_to(found)
-    demo = Demo(demo_place, PATH=str(tools))
+    demo = Demo(demo_place, "--no-vm", PATH=str(tools))
     assert demo.process.wait(60) == 1, demo.output.read_text()
     assert not demo.says("Everything was shown")
     assert demo.left() == []
 
 
 def test_demo_that_is_left_open_goes_when_it_is_told_to(place: Path) -> None:
-    """`--keep` leaves the farm open and says how to use it; SIGTERM, like Ctrl-C, takes it down."""
-    demo = Demo(place, "--keep", "--no-vm")
-    until(lambda: demo.says("Ctrl-C takes it down") or demo.process.poll() is not None, 60, "the demo")
+    """`--keep` leaves the farm open and says how to use it, virsh too; SIGTERM, like Ctrl-C, takes it down."""
+    demo = Demo(place, "--keep")
+    until(lambda: demo.says("Ctrl-C takes it down") or demo.process.poll() is not None, 100, "the demo")
     assert demo.left()
+    (command,) = re.findall(r"virsh --connect .*", demo.output.read_text())
+    assert "State" in run_command(shlex.split(command)).stdout
     demo.process.terminate()
     assert demo.process.wait(30) == 0, demo.output.read_text()
     assert demo.left() == []

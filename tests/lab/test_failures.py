@@ -18,9 +18,10 @@ from labkit.farm import Farm
 from labkit.net import Port
 from labkit.omshell import OmapiKey as ShellKey
 from labkit.wait import until
-from macbind.client import Client
-from macbind.dhcpd.key import OmapiKey
-from macbind.errors import (
+from macbind.client.client import Client
+from macbind.core.allocation import Allocation, State
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import (
     AddressInUse,
     DhcpdRefused,
     DhcpdUnavailable,
@@ -28,8 +29,7 @@ from macbind.errors import (
     PoolExhausted,
     RegistryUnavailable,
 )
-from macbind.model import Allocation, State
-from macbind.options import DhcpOptions
+from macbind.dhcp.isc.key import OmapiKey
 
 POOLS = """
 [subnet."10.0.0.0/8"]
@@ -149,6 +149,7 @@ def test_address_released_while_dhcpd_is_down_is_nobodys_until_dhcpd_confirmed(
     assert client.allocate("gone", "new").address == made.address
 
 
+@pytest.mark.invariant(7)
 def test_frozen_dhcpd_costs_the_caller_no_more_than_its_deadline(
     farm: Farm, client: Client, cable: Port
 ) -> None:
@@ -169,21 +170,26 @@ def test_frozen_dhcpd_costs_the_caller_no_more_than_its_deadline(
     assert is_served(cable, client.get("during"))
 
 
-def test_address_whose_mac_is_somebody_elses_in_dhcpd_is_put_aside(
+def test_address_whose_mac_is_somebody_elses_in_dhcpd_is_passed_over(
     farm: Farm, client: Client, cable: Port
 ) -> None:
-    """A foreign reservation is not touched: the caller learns of it, keeps nothing, and the next address works."""
+    """A foreign host is not touched: whoever wants its address is refused, and all others get the next one."""
     mac = "00:16:3e:01:06:03"
     farm.dhcpd.omshell(
         f'new host\nset name = "foreign"\nset hardware-address = {mac}\nset hardware-type = 1\n'
         "set ip-address = 10.200.0.1\ncreate\n"
     )
-    with pytest.raises(DhcpdRefused, match="belongs to the host reservation 'foreign'") as refused:
-        client.allocate("foreign", "meets-foreign")
+    assert client.allocate("foreign", "meets-foreign").address == IPv4Address("10.1.6.4")
+    with pytest.raises(AddressInUse, match=r"10\.1\.6\.3 is used by 'foreign': a host of dhcpd 'main'"):
+        client.allocate("foreign", "wants-it", address="10.1.6.3")
+    farm.dhcpd.omshell(
+        'new host\nset name = "later"\nset hardware-address = 00:16:3e:01:06:05\nset hardware-type = 1\ncreate\n'
+    )
+    with pytest.raises(DhcpdRefused, match="belongs to the host 'later'") as refused:
+        client.allocate("foreign", "wants-it", address="10.1.6.5")
     assert "Nothing was allocated" in refused.value.hint
     with pytest.raises(NotFound):
-        client.get("meets-foreign")
-    assert client.allocate("foreign", "meets-foreign").address == IPv4Address("10.1.6.4")
+        client.get("wants-it")
     assert farm.dhcpd.omshell_host(mac) == {"name": "foreign", "mac": mac, "ip": "10.200.0.1"}
 
 
@@ -209,7 +215,7 @@ def test_refused_allocation_that_cannot_be_taken_back_is_said_to_stay(
         until(lambda: list(client.list()), 10, "the allocation")
         filler = fill(disk)
         farm.dhcpd.thaw()
-        with pytest.raises(DhcpdRefused, match="belongs to the host reservation 'foreign'") as refused:
+        with pytest.raises(RegistryUnavailable) as refused:
             asked.result(15)
         assert "stays allocated to 'stays'" in refused.value.hint
         assert "Nothing was allocated" not in refused.value.hint
@@ -290,6 +296,7 @@ def test_caller_without_patience_is_told_of_the_registry_and_may_ask_again(farm:
         assert len([one for one in client.list(pool="locked", released=True) if one.name == "hasty"]) == 1
 
 
+@pytest.mark.invariant(8)
 def test_dhcpd_that_lost_its_lease_file_is_filled_again(farm: Farm, client: Client, cable: Port) -> None:
     """dhcpd killed and started with an empty lease file serves every allocation again, without any help."""
     made = client.allocate_group("empty", "all", 60)
@@ -319,6 +326,7 @@ def test_killed_service_finds_everything_again(farm: Farm, client: Client, cable
     assert all(is_served(cable, one) for one in before[:5] if one.state is State.BOUND)
 
 
+@pytest.mark.invariant(3)
 def test_service_killed_amid_allocations_has_done_each_or_none(make_farm: Callable[..., Farm]) -> None:
     """Names asked for while the service is killed are held once or not at all; asking again settles each."""
     farm = make_farm(pools=POOLS)
@@ -348,7 +356,7 @@ def test_service_killed_amid_allocations_has_done_each_or_none(make_farm: Callab
 
 
 def test_an_older_registry_put_back_is_what_is_served(make_farm: Callable[..., Farm]) -> None:
-    """By the way dhcpd/README.md says, after a crash: no reservation of the time since the backup is left."""
+    """The steps of operate/backups.md, after a crash, leave no binding of the time since the backup."""
     farm = make_farm(pools=POOLS)
     registry, backup = farm.directory / "registry.db", farm.directory / "backup.db"
     with farm.client() as client:
@@ -376,6 +384,36 @@ def test_an_older_registry_put_back_is_what_is_served(make_farm: Callable[..., F
         assert [farm.dhcpd.omshell_host(str(one.mac)) for one in since] == [None] * 3
         assert client.allocate("down", "next").address == since[0].address
     assert b"taken" not in farm.leases.read_bytes()
+
+
+def test_an_older_registry_ends_no_machine_that_it_has_forgotten(make_farm: Callable[..., Farm]) -> None:
+    """The other steps of operate/backups.md: dhcpd keeps its lease file, and goes on with what was bound since."""
+    farm = make_farm(pools=POOLS)
+    registry, backup = farm.directory / "registry.db", farm.directory / "backup.db"
+    with farm.client() as client:
+        kept = client.allocate("down", "kept")
+        with closing(sqlite3.connect(registry)) as db, closing(sqlite3.connect(backup)) as copy:
+            db.backup(copy)
+        since = [client.allocate("down", f"since-{number}") for number in range(3)]
+    farm.kill()
+    for rest in ("-wal", "-shm"):
+        registry.with_name(registry.name + rest).unlink()
+    registry.write_bytes(backup.read_bytes())
+    farm.start()
+    farm.wait_serving()
+    with farm.client() as client:
+        (found,) = client.list(released=True)
+        assert (found.name, found.address, found.state) == ("kept", kept.address, State.BOUND)
+        cable = farm.lab.port("machine")
+        assert all(is_served(cable, one) for one in (kept, *since))
+        assert "There are 3 of these" in farm.findings()["other_registry"]
+        following = client.allocate("down", "next")
+        assert following.address == since[-1].address + 1
+        assert following.generation > max(one.generation for one in since)
+        again = client.reserve("again", since[0].address)
+        assert is_served(cable, again)
+        client.unreserve("again")
+        assert farm.dhcpd.omshell_host(str(again.mac)) is None
 
 
 def test_sigterm_answers_those_who_wait_and_removes_the_socket(make_farm: Callable[..., Farm]) -> None:

@@ -11,10 +11,10 @@ from labkit.farm import Farm
 from labkit.lease import Lease
 from labkit.net import Port
 from labkit.wait import until
-from macbind.client import Client
-from macbind.errors import AddressInUse, Conflict, NotFound, PoolExhausted
-from macbind.model import Allocation, State
-from macbind.options import DhcpOptions
+from macbind.client.client import Client
+from macbind.core.allocation import Allocation, State
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import AddressInUse, Conflict, NotFound, PoolExhausted
 
 POOLS = """
 [subnet."10.0.0.0/8"]

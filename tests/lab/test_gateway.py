@@ -14,12 +14,12 @@ from labkit.clients import dhclient, udhcpc
 from labkit.dhcp import Ack, DhcpClient, Route
 from labkit.farm import Farm
 from labkit.lease import Lease
-from labkit.powershell import Script
+from labkit.mac2ip import batch_decisions, powershell_decisions
 from labkit.wine import Scene, wine
-from macbind.client import Client
-from macbind.errors import InvalidOption
-from macbind.machine.telling import Telling
-from macbind.options import DhcpOptions
+from macbind.client.client import Client
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import InvalidOption
+from macbind.machines.guest_data import GuestData
 
 POOLS = """
 [subnet."10.0.0.0/8"]
@@ -175,7 +175,7 @@ def test_every_way_names_the_same_gateway(farm: Farm, client: Client, tmp_path: 
     made = [client.allocate(pool, f"same-{pool}", address=address) for pool, address in asked.items()]
     made.append(client.reserve("same-pinned", "11.1.200.7"))
     macs = [str(one.mac) for one in made]
-    told = [f"{client.told(one.name).interface} {one.gateway}" for one in made]
+    told = [f"{client.network_settings(one.name).interface} {one.gateway}" for one in made]
     assert told == [
         "10.2.0.2/8 10.2.0.1",
         f"10.4.7.10/8 {made[1].gateway}",
@@ -189,7 +189,7 @@ def test_every_way_names_the_same_gateway(farm: Farm, client: Client, tmp_path: 
         default = [route.gateway for route in lease.routes if route.network.prefixlen == 0]
         assert [*default, *lease.routers][0] == one.gateway
     for one in made:
-        who, _ = Telling().identity(client, one)
+        who, _ = GuestData().identity(client, one)
         assert (str(who.interface), who.gateway) == (
             f"{one.address}/{who.interface.network.prefixlen}",
             one.gateway,
@@ -201,12 +201,7 @@ def test_every_way_names_the_same_gateway(farm: Farm, client: Client, tmp_path: 
         ["sh", tmp_path / "mac2ip", "--decode", *macs], capture_output=True, text=True, check=True
     )
     assert shell.stdout.splitlines() == told
-    script = Script(windows.replace("\r\n", "\n"))
-    script.define("Pools")
-    found = [script.call("Find-Address", one.mac.value) for one in made]
-    assert [str(script.call("Format-Address", one["gateway"])) for one in found] == [
-        str(one.gateway) for one in made
-    ]
+    assert powershell_decisions(windows) == batch_decisions(batch)
     with wine(tmp_path / "wine") as cmd:
         (done,) = cmd.play({"decode": Scene(batch, (f"/decode {' '.join(macs)}",))})["decode"]
     assert done.output.splitlines() == told
@@ -247,9 +242,9 @@ def test_people_and_programs_see_it(farm: Farm, client: Client) -> None:
     header, pinned, line = (
         row.split() for row in farm.macbind("list", "--wide", "--pool", "routed").splitlines()
     )
-    assert header[5:] == ["GATEWAY", "LINK-LOCAL", "IPV6", "STATE"]
-    assert line[5:] == [str(made.gateway), link_local, ipv6, "bound"]
-    assert (pinned[5], pinned[8:]) == (str(made.gateway), ["bound", "pinned"]), (
+    assert header[5:] == ["GATEWAY", "LINK-LOCAL", "IPV6", "LABELS", "SEEN", "STATE"]
+    assert [*line[5:9], *line[10:]] == [str(made.gateway), link_local, ipv6, "-", "bound"]
+    assert (pinned[5], pinned[10:]) == (str(made.gateway), ["bound", "pinned"]), (
         "two words end a line and move no column"
     )
     client.unreserve("kept")

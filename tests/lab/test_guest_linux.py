@@ -1,5 +1,6 @@
 """Real machines without a DHCP server: each finds its address by its MAC, or by what the host says, or refuses."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,9 +11,9 @@ from labkit.mac2ip import SCHEMES
 from labkit.net import Lab
 from labkit.virt import Console, Libvirtd
 from labkit.wait import until
-from macbind.guest.linux import render
+from macbind.guest.linux import CHANNELS, render
 
-STATUS = "guest: mac2ip ended with status "
+STATUS = re.compile(r"guest: mac2ip ended with status (\d+)\s")
 FOREIGN = "02:00:00:00:00:77"
 """A MAC that no pool has, of a machine whose address the host tells."""
 
@@ -53,10 +54,12 @@ class Machines:
         """With which status the guest's script ended."""
         console = self.consoles[name]
         try:
-            until(lambda: STATUS in console.text(), BOOT_DEADLINE_S, f"the script of {name} to end")
+            until(lambda: STATUS.search(console.text()), BOOT_DEADLINE_S, f"the script of {name} to end")
         except TimeoutError as error:
             raise TimeoutError(f"{error}; its console ends:\n{console.tail()}") from None
-        return int(console.text().partition(STATUS)[2].split()[0])
+        found = STATUS.search(console.text())
+        assert found is not None
+        return int(found[1])
 
     def says(self, name: str, address: str) -> list[str]:
         """What a guest says of itself at this address, once its script has done all it does, which is not at once."""
@@ -69,7 +72,7 @@ class Machines:
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     """Clones of one image on a bridge without a DHCP server, all started at once."""
     place = tmp_path_factory.mktemp("guests")
-    image = Guest.build().with_files(place / "clone.cpio", {"mac2ip": render(SCHEMES)})
+    image = Guest.build().with_files(place / "clone.cpio", {"mac2ip": render(SCHEMES, channels=CHANNELS)})
     with Lab() as lab, Libvirtd(lab, place / "virt") as libvirtd:
         squatter = lab.port("squatter", "02:00:00:00:00:99")
         squatter.add_address("10.1.1.9/8")
@@ -102,7 +105,7 @@ def test_machine_with_a_foreign_mac_configures_nothing(machines: Machines) -> No
     """It says which MACs it would know, and ends with status 3."""
     assert machines.status("foreign") == 3
     said = machines.consoles["foreign"].text()
-    assert "No interface has a MAC of the pools, which begin with 00:16:3e, 52:54:00, 0a:58." in said
+    assert "No NIC has a MAC of the pools, which begin with 00:16:3e, 52:54:00, 0a:58." in said
     assert "eth0=b8:27:eb:01:01:05" in said
 
 

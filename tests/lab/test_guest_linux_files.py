@@ -77,20 +77,22 @@ def test_what_fails_at_the_end_leaves_every_file_as_it_was(box: Box, manager: st
     before = files(box)
     obstacle = box.place / "run/macbind/identity.mac2ip"
     obstacle.mkdir(parents=True)
-    done = box.run("--probes=0", f"--persist={manager}", "--hostname=vm-%", status=1)
+    box.install(persist=[manager], channels=["xenstore"])
+    done = box.run("--probes=0", "--hostname=vm-%", status=1)
     assert "mac2ip: /run/macbind/identity cannot be written: " in done.stderr
     assert "/run/macbind/identity.mac2ip: Is a directory" in done.stderr
     assert done.stderr.count("\n") == 1
     assert files(box) == before
     assert (box.addresses(), box.routes()) == ([], [])
     obstacle.rmdir()
-    box.run("--probes=0", f"--persist={manager}", "--hostname=vm-%")
+    box.run("--probes=0", "--hostname=vm-%")
     assert holders(box)
     assert not list((box.place / "run/macbind").glob("undo*"))
 
 
 def test_failure_gives_the_old_name_back(box: Box) -> None:
     """The machine's name is among what is taken back; a dry run says how it would be set."""
+    box.install(channels=["xenstore"])
     assert "would run: hostname vm-10-1-1-3\n" in box.run("--dry-run", "--hostname=vm-%").stdout
     names = box.place / "names"
     tool = box.place / "tools/hostname"
@@ -104,16 +106,17 @@ def test_failure_gives_the_old_name_back(box: Box) -> None:
 
 def test_failure_of_a_second_run_leaves_the_first(box: Box) -> None:
     """When the host says another address and that cannot be written down, the machine keeps the one it has."""
-    box.run("--probes=0", "--persist=networkd")
+    box.install(persist=["networkd"], channels=["xenstore"])
+    box.run("--probes=0")
     before, routes = files(box), box.routes()
     box.xen(mac=MAC, address="192.0.2.9/24", gateway="192.0.2.1", dns="192.0.2.53")
     obstacle = box.place / "run/macbind/identity.mac2ip"
     obstacle.mkdir()
-    box.run("--probes=0", "--persist=networkd", status=1)
+    box.run("--probes=0", status=1)
     assert files(box) == before
     assert (box.addresses(), box.routes()) == ([f"{ADDRESS}/8"], routes)
     obstacle.rmdir()
-    box.run("--probes=0", "--persist=networkd")
+    box.run("--probes=0")
     assert (box.addresses(), box.routes()) == (
         ["192.0.2.9/24"],
         ["default via 192.0.2.1 dev eth0 proto static"],
@@ -123,22 +126,24 @@ def test_failure_of_a_second_run_leaves_the_first(box: Box) -> None:
 @each_manager
 def test_no_manager_gives_an_address_that_was_refused(box: Box, squatter: Port, manager: str) -> None:
     """Somebody else took the address since the last boot: what was written at that boot would bring it up again."""
-    box.run("--probes=0", f"--persist={manager}")
+    box.install(persist=[manager])
+    box.run("--probes=0")
     assert holders(box)
     box.port.namespace.ip("addr flush dev eth0")
     squatter.add_address(f"{ADDRESS}/8")
-    done = box.run(f"--persist={manager}", status=5)
+    done = box.run(status=5)
     assert f"another machine ({squatter.mac}) has {ADDRESS}, the address of {MAC}." in done.stderr.lower()
     squatter.flush()
     assert holders(box) == []
-    box.run("--probes=0", f"--persist={manager}")
+    box.run("--probes=0")
     assert holders(box)
 
 
 @each_manager
 def test_no_file_is_good_for_a_copy_of_the_machine(box: Box, manager: str) -> None:
     """Whatever a template's disk says is for the template's MAC only: a copy whose MAC is refused stays silent."""
-    box.run("--probes=0", f"--persist={manager}")
+    box.install(persist=[manager])
+    box.run("--probes=0")
     (holder,) = holders(box)
     condition = {
         "networkd": f"[Match]\nMACAddress={MAC}\nName=eth0\n",
@@ -168,12 +173,14 @@ def test_netplan_is_passed_by_where_it_writes_for_networkmanager(
         program = box.place / "tools" / tool
         program.write_text('#!/bin/sh\n[ "$1" != is-active ]\n')
         program.chmod(0o755)
-    assert f"would write {written}" in box.run("--dry-run", "--persist=auto").stdout
+    box.install(persist=["auto"])
+    assert f"would write {written}" in box.run("--dry-run").stdout
 
 
 def test_secrets_of_other_files_stay_secret(box: Box) -> None:
     """What becomes a comment keeps its mode, and so does the machine's name."""
-    box.run("--probes=0", "--persist=ifupdown", "--hostname=vm-%")
+    box.install(persist=["ifupdown"])
+    box.run("--probes=0", "--hostname=vm-%")
     mode, text = files(box)["etc/network/interfaces.d/wifi"]
     assert (mode, text) == ("-rw-------", "".join(f"# mac2ip: {line}\n" for line in SECRETIVE.splitlines()))
     assert files(box)["etc/hostname"] == ("-rw-r-----", "vm-10-1-1-3\n")
@@ -187,7 +194,8 @@ def test_ifcfg_as_text(box: Box) -> None:
     (scripts / "ifcfg-eth7").write_text("# Written by mac2ip.\nDEVICE=eth7\n")
     (box.place / "etc/network/interfaces").unlink()
     (box.place / "etc/network/interfaces.d/wifi").unlink()
-    box.run("--persist=auto", "--probes=0")
+    box.install(persist=["auto"])
+    box.run("--probes=0")
     assert (scripts / "ifcfg-eth0").read_text() == (
         f"# Written by mac2ip.\nDEVICE=eth0\nHWADDR={MAC}\nTYPE=Ethernet\nONBOOT=yes\nBOOTPROTO=none\n"
         f"IPADDR={ADDRESS}\nPREFIX=8\nNETMASK=255.0.0.0\nGATEWAY=10.1.0.1\nDNS1=10.0.0.53\n"

@@ -4,11 +4,14 @@ import os
 import resource
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
@@ -17,12 +20,13 @@ from contract.test_dhcpd import fill, small_disk
 from lab.conftest import open_directory
 from labkit.dhcp import DhcpClient
 from labkit.farm import OMAPI_PORT, Farm
-from labkit.net import Lab
+from labkit.net import Lab, Port
 from labkit.wait import until
-from macbind.client import Client
-from macbind.dhcpd.probe import has_carrier, only_to_clients, probe
-from macbind.errors import DhcpdRefused
-from macbind.model import Finding, Status, probe_mac
+from macbind.client.client import Client
+from macbind.core.binding import probe_mac
+from macbind.core.errors import StorageFailed
+from macbind.core.findings import Finding, Status
+from macbind.probes.dhcp import Answer, Probe, has_carrier, only_to_clients
 
 SOON_S = 20.0
 PROBE = 'probe = "br0"\nprobe_interval_s = 1\n'
@@ -98,10 +102,94 @@ def test_dhcpd_that_is_deaf_is_told_from_one_that_serves(lab: Lab, place: Path) 
         assert client.allocate("farm", "vm").state == "bound"  # it still confirms
         shown = farm.run("status")
         assert shown.returncode == 1
-        assert "! dhcpd 'main' does not answer DHCP on br0" in shown.stdout
+        assert "✗ dhcpd 'main' does not answer DHCP on br0" in shown.stdout
         farm.dhcpd.restart()
         wait_status(client, lambda now: now.dhcpds[0].state == "serving", "dhcpd to serve again")
         wait_status(client, lambda now: now.findings == (), "nothing to be found")
+
+
+RANGE = "10.0.77.1,10.0.77.9"
+
+
+@contextmanager
+def dnsmasq(port: Port, log: Path, *options: str) -> Iterator[None]:
+    """Another DHCP server, in a namespace of its own behind this port of the bridge: libvirt's, a home router's."""
+    server = [
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--port=0",
+        "--no-ping",
+        "--leasefile-ro",
+    ]
+    command = [*server, f"--interface={port.interface}", f"--dhcp-range={RANGE},255.0.0.0,120", *options]
+    port.add_address("10.0.0.77/8")
+    process = port.lab.popen([*command, "--user=root", "--pid-file="], port, output=log)
+    try:
+        yield
+    finally:
+        process.end()
+
+
+def test_second_server_is_found_and_does_not_count(lab: Lab, place: Path) -> None:
+    """dnsmasq on the bridge is named with address, MAC and what it offers; while ours is frozen, ours is deaf."""
+    lab.port("machine")
+    port = lab.port("other")
+    with (
+        farm_with(lab, place, PROBE) as (farm, client),
+        dnsmasq(port, place / "other.log", "--dhcp-authoritative"),
+    ):
+        told = finding(client, "second_dhcp_server")
+        assert "answers on br0: 10.0.0.77 with MAC " in told.message
+        assert "offered 10.0.77." in told.message
+        assert client.status().dhcpds[0].state == "serving"
+        farm.dhcpd.freeze()
+        wait_status(client, lambda now: now.dhcpds[0].state in ("deaf", "unavailable"), "dhcpd not to serve")
+        finding(client, "dhcpd_deaf")
+        farm.dhcpd.thaw()
+        wait_status(client, lambda now: now.dhcpds[0].state == "serving", "dhcpd to serve again")
+
+
+@contextmanager
+def liar(port: Port) -> Iterator[None]:
+    """A guest that answers every DISCOVER as our dhcpd would answer the probe: address, identifier and all."""
+
+    def answer(question: Any) -> None:
+        asked = question[BOOTP]
+        reply = BOOTP(op=2, xid=asked.xid, chaddr=asked.chaddr, yiaddr="10.0.0.0", siaddr="10.0.0.1")
+        options = [("message-type", "offer"), ("server_id", "10.0.0.1"), ("lease_time", 600), "end"]
+        frame = Ether(src="02:66:66:66:66:66", dst="ff:ff:ff:ff:ff:ff") / IP(
+            src="10.0.0.1", dst="255.255.255.255"
+        )
+        link.send(bytes(frame / UDP(sport=67, dport=68) / reply / DHCP(options=options)))
+
+    def work() -> None:
+        while not over.is_set():
+            with suppress(TimeoutError):
+                frame = Ether(link.recv(2048))
+                if BOOTP in frame and frame[BOOTP].op == 1:
+                    answer(frame)
+
+    over = threading.Event()
+    with port.open_packet_socket() as link:
+        link.settimeout(0.2)
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_guest_that_answers_for_a_frozen_dhcpd_is_not_believed(lab: Lab, place: Path) -> None:
+    """Whatever a guest says, the kernel knows that this machine did not send it; the guest is a finding."""
+    port = lab.port("guest")
+    with farm_with(lab, place, PROBE) as (farm, client), liar(port):
+        assert "02:66:66:66:66:66 offered 10.0.0.0" in finding(client, "second_dhcp_server").message
+        farm.dhcpd.freeze()
+        finding(client, "dhcpd_deaf")
+        farm.dhcpd.thaw()
 
 
 def test_bridge_without_machines_makes_nobody_deaf(lab: Lab, place: Path) -> None:
@@ -122,7 +210,12 @@ def test_probe_works_beyond_a_thousand_descriptors(lab: Lab) -> None:
     with ExitStack() as open_files:
         for _ in range(1100):
             open_files.callback(os.close, os.open("/dev/null", os.O_RDONLY))
-        assert lab.server.call(lambda: probe("lo", probe_mac("main"), 0.05)) is None
+
+        def ask() -> Answer | None:
+            with Probe("lo", probe_mac("main"), ()) as probe:
+                return probe.ask(0.05)
+
+        assert lab.server.call(ask) is None
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
@@ -201,10 +294,10 @@ def test_full_disk_is_found_before_and_while_it_hurts(lab: Lab, place: Path) -> 
     ):
         assert "needs 2 to rewrite its lease file" in finding(client, "disk_low").message
         filler = fill(disk)
-        with pytest.raises(DhcpdRefused) as refused:
+        with pytest.raises(StorageFailed) as refused:
             client.allocate_group("farm", "group", 60)
         assert refused.value.details["result"] == 26
-        told = finding(client, "dhcpd_refused")
+        told = finding(client, "storage_failed")
         assert "check the space and permissions of its directory" in told.hint
         filler.unlink()
         client.allocate_group("farm", "group", 3)
@@ -222,6 +315,28 @@ def test_lease_file_that_is_gone_is_found(lab: Lab, place: Path) -> None:
         assert "it writes into a file that is gone" in finding(client, "lease_file_missing").hint
 
 
+def test_lease_file_that_cannot_be_read_is_found(lab: Lab, place: Path) -> None:
+    """A pipe in its place is a finding as long as it lasts; what was found before stays, and machines are served."""
+    with farm_with(lab, place, "resync_s = 1\n") as (farm, client):
+        farm.dhcpd.omshell(
+            'new host\nset name = "printer"\nset hardware-address = 00:11:22:33:44:55\nset hardware-type = 1\n'
+            "set ip-address = 0a:01:01:07\ncreate\n"
+        )
+        finding(client, "foreign_host")
+        kept = farm.leases.with_suffix(".kept")
+        farm.leases.rename(kept)
+        os.mkfifo(farm.leases)
+        assert "It is no ordinary file" in finding(client, "lease_file_unreadable").message
+        before = client.status().dhcpds[0].compared_at
+        wait_status(client, lambda now: now.dhcpds[0].compared_at != before, "another comparison")
+        assert {one.code for one in client.status().findings} == {"foreign_host", "lease_file_unreadable"}
+        assert client.allocate("farm", "vm").state == "bound"
+        kept.rename(farm.leases)
+        wait_status(
+            client, lambda now: {one.code for one in now.findings} == {"foreign_host"}, "it to be read"
+        )
+
+
 def test_host_of_somebody_else_in_a_pool_is_found_and_left_alone(lab: Lab, place: Path) -> None:
     """A foreign host with an address of a pool is reported at the next comparison, and stays as it is."""
     with farm_with(lab, place, "resync_s = 1\n") as (farm, client):
@@ -230,10 +345,10 @@ def test_host_of_somebody_else_in_a_pool_is_found_and_left_alone(lab: Lab, place
             "set ip-address = 0a:01:01:07\ncreate\n"
         )
         told = finding(client, "foreign_host")
-        assert (
-            "The host 'printer' of dhcpd 'main', which macbind did not make, gives 10.1.1.7" in told.message
-        )
-        until(lambda: "1 foreign host left alone" in farm.log(), SOON_S, "the comparison to say so")
+        assert told.message.startswith("The host 'printer' of dhcpd 'main', ")
+        assert "10.1.1.7" in told.message
+        assert told.message.endswith("it is passed over.")
+        until(lambda: "1 foreign binding left alone" in farm.log(), SOON_S, "the comparison to say so")
         assert farm.dhcpd.omshell_host("00:11:22:33:44:55") is not None
 
 
@@ -253,5 +368,7 @@ def test_metrics_count_findings_by_kind(lab: Lab, place: Path) -> None:
             timeout=10,
         ).stdout
         assert 'macbind_dhcpd_serving{dhcpd="main"} 0.0' in metrics
+        assert 'macbind_dhcpd_state{dhcpd="main",state="unavailable"} 1.0' in metrics
         assert 'macbind_findings{code="dhcpd_deaf"} 1.0' in metrics
-        assert 'macbind_dhcpd_answered_time_seconds{dhcpd="main"} 1' in metrics
+        assert 'macbind_findings{code="two_dhcpds"} 0.0' in metrics
+        assert 'macbind_dhcpd_last_answer_timestamp_seconds{dhcpd="main"} 1' in metrics

@@ -11,8 +11,8 @@ from scapy.layers.l2 import Ether
 
 from labkit.net import Lab, Port
 from labkit.wait import until
-from macbind.addressing import MacAddress
-from macbind.ipv6 import link_local, slaac
+from macbind.core.ipv6 import link_local, slaac
+from macbind.core.mac_address import MacAddress
 
 PREFIX = IPv6Network("2001:db8:1::/64")
 MACS = ["00:16:3e:01:01:03", "52:54:00:ff:ff:ff", "0a:58:0a:01:01:03", "b8:27:eb:00:00:01"]

@@ -14,7 +14,7 @@ from labkit.net import Lab
 from labkit.netns import CommandFailed, has_ended, run_command
 from labkit.virt import Libvirtd, LibvirtdDied
 from labkit.wait import until
-from macbind.model import Allocation
+from macbind.core.allocation import Allocation
 
 POOLS = """
 [subnet."10.0.0.0/8"]
@@ -147,6 +147,9 @@ def test_frozen_libvirtd_answers_when_it_is_thawed(libvirtd: Libvirtd) -> None:
     assert libvirtd.alive
     libvirtd.thaw()
     assert states(libvirtd) == {}
+    libvirtd.kill()
+    assert not libvirtd.alive
+    libvirtd.start()
 
 
 def test_ten_guests_at_once(lab: Lab, farm: Farm, libvirtd: Libvirtd, guest: Guest) -> None:

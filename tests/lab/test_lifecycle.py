@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from labkit.farm import Farm
-from labkit.guest import Guest, boot, greeting, reboot, wait_ping
+from labkit.guest import REBOOT_PORT, Guest, boot, greeting, reboot, wait_ping
 from labkit.net import Lab
 from labkit.virt import Console, Libvirtd
 from labkit.wait import until
-from macbind.client import Client
-from macbind.model import Allocation
+from macbind.client.client import Client
+from macbind.config.tables import TRANSITION_S
+from macbind.core.allocation import Allocation
+from macbind.core.errors import AddressInUse
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -76,13 +79,13 @@ class Site:
         """Whether the name still has its address."""
         return any(one.name == name for one in self.client.list())
 
-    def until_free(self, one: Allocation) -> str:
+    def until_free(self, one: Allocation, within_s: float = SOON_S) -> str:
         """Waits until an address can be allocated again and dhcpd knows nothing of it; returns the reason."""
 
         def is_free() -> bool:
             return not list(self.client.list(address=one.address, released=True))
 
-        until(is_free, SOON_S, f"{one.address} to be free")
+        until(is_free, within_s, f"{one.address} to be free")
         assert self.farm.dhcpd.omshell_host(str(one.mac)) is None
         return str(self.client.history(name=one.name)[0].detail["reason"])
 
@@ -228,6 +231,93 @@ def test_a_persistent_machine_can_be_stopped_and_started(site: Site) -> None:
     assert site.until_free(one) == "its domain is gone"
 
 
+def test_an_installation_that_ends_by_a_reboot_keeps_its_address(site: Site) -> None:
+    """As virt-install makes them: the guest reboots, its domain ends, and somebody starts it again."""
+    one = site.client.allocate("farm", "vm")
+    xml = site.guest.template(name="vm", mac=str(one.mac))
+    xml = xml.replace("<on_reboot>restart</on_reboot>", "<on_reboot>destroy</on_reboot>")
+    console = boot(site.libvirtd, xml, persistent=True)
+    wait_ping(site.lab, one.address, console=console)
+    site.until_used("vm")
+    site.lab.open_socket(str(one.address), REBOOT_PORT).close()
+    until(lambda: "vm" not in site.libvirtd.virsh("list", "--name").split(), 60, "the domain to end")
+    site.settled()
+    assert site.holds("vm")
+    assert "domain not seen since" in site.farm.macbind("show", "vm")
+    assert site.client.status().findings == ()
+    site.libvirtd.virsh("start", "vm")
+    wait_ping(site.lab, one.address, console=console)
+    site.settled()
+    assert site.client.get("vm").generation == one.generation
+    assert site.client.get("vm").doubted_at is None
+    site.libvirtd.virsh("destroy", "vm")
+    assert site.until_free(one) == "domain 'vm' is off"
+
+
+def test_a_definition_that_a_tool_writes_anew_is_the_same_machine(site: Site) -> None:
+    """Undefined and defined again, renamed, started with another UUID: address and generation stay."""
+    one, _ = site.start("vm", "lasting", persistent=True)
+    site.libvirtd.virsh("destroy", "vm")
+    site.libvirtd.virsh("undefine", "vm")
+    site.libvirtd.virsh("define", "/dev/stdin", stdin=site.guest.template(name="vm", mac=str(one.mac)))
+    site.settled()
+    site.libvirtd.virsh("domrename", "vm", "renamed")
+    until(lambda: site.client.get("vm").domain == "renamed", SOON_S, "the new name")
+    site.libvirtd.virsh("start", "renamed")
+    wait_ping(site.lab, one.address)
+    site.settled()
+    assert site.client.get("vm").generation == one.generation
+    site.libvirtd.virsh("destroy", "renamed")
+    site.libvirtd.virsh("undefine", "renamed")
+    assert site.until_free(one) == "its domain is gone"
+
+
+def test_an_address_is_not_given_away_while_its_old_machine_is_there(site: Site) -> None:
+    """Released too early: also while the machine is paused and answers nobody; after its end the next one has it."""
+    one, _ = site.start("old")
+    site.libvirtd.virsh("suspend", "old")
+    site.client.release("old")
+    other = site.client.allocate("farm", "other")
+    assert other.address != one.address
+    with pytest.raises(AddressInUse) as refused:
+        site.client.allocate("farm", "wanted", address=one.address)
+    assert refused.value.details["holder"] == "old"
+    found = until(lambda: site.client.status().findings, SOON_S, "the finding")
+    assert [finding.code for finding in found] == ["unallocated_mac"]
+    site.farm.stop()
+    site.farm.start()
+    site.farm.wait_serving()
+    assert site.client.allocate("farm", "after-a-restart").address != one.address
+    site.libvirtd.virsh("destroy", "old")
+    until(lambda: not site.client.status().findings, SOON_S, "the finding to end")
+    assert site.client.allocate("farm", "next").address == one.address
+
+
+def test_odd_definitions_hold_nobody_up(site: Site) -> None:
+    """Deeply nested, with prefixes bound to nothing, and thirty of two megabytes: a destroy frees as ever."""
+    odd = {
+        "deep": "<e:x xmlns:e='urn:odd'>" + "<e:x>" * 150 + "</e:x>" * 150 + "</e:x>",
+        "unbound": "<e:x xmlns:e='urn:odd'><zz:y/></e:x>",
+    }
+    large = "<e:x xmlns:e='urn:odd'>" + "<e:y a='b'>text</e:y>" * 100_000 + "</e:x>"
+    odd |= {f"large-{number}": large for number in range(30)}
+    for number, (name, metadata) in enumerate(odd.items()):
+        xml = site.guest.template(name=name, mac=f"52:54:00:00:00:{number:02x}")
+        file = site.libvirtd.directory / "odd.xml"
+        file.write_text(xml.replace("<memory", f"<metadata>{metadata}</metadata><memory", 1))
+        site.libvirtd.virsh("define", str(file))
+    site.farm.stop()
+    site.farm.start()
+    site.farm.wait_serving()
+    one, _ = site.start("vm")
+    began_at = time.monotonic()
+    site.libvirtd.virsh("destroy", "vm")
+    site.until_free(one)
+    assert time.monotonic() - began_at < 3
+    assert site.client.status().findings == ()
+    assert site.client.status().hypervisors[0].domains == len(odd)
+
+
 def test_a_managed_save_is_no_end(site: Site) -> None:
     """A persistent domain with a managed save image is off in name only, also for a pool that frees on destroy."""
     one, _ = site.start("vm", persistent=True)
@@ -265,8 +355,9 @@ def test_a_machine_that_migrates_away_keeps_its_address(site: Site) -> None:
     site.until_free(one)
 
 
+@pytest.mark.invariant(10)
 def test_libvirtd_killed_frees_nothing(site: Site) -> None:
-    """With libvirtd killed nothing is freed; what ends meanwhile is released when it is back, the rest lives."""
+    """With libvirtd killed nothing is freed; when it is back, what is missing is doubted, then freed."""
     dead, _ = site.start("dead")
     alive, _ = site.start("alive")
     pid = site.libvirtd.guest_pid("dead")
@@ -278,7 +369,17 @@ def test_libvirtd_killed_frees_nothing(site: Site) -> None:
     os.kill(pid, signal.SIGKILL)
     site.libvirtd.start()
     until(lambda: site.client.status().hypervisors[0].connected, SOON_S, "macbind to be connected again")
-    site.until_free(dead)
+    missing = until(
+        lambda: [one for one in site.client.status().findings if one.code == "domain_missing"],
+        SOON_S,
+        "the doubt",
+    )
+    assert ["'dead'" in one.message for one in missing] == [True]
+    assert "domain not seen since" in site.farm.macbind("show", "dead")
+    assert "not seen" not in site.farm.macbind("show", "alive")
+    assert site.client.get("dead").doubted_at is not None
+    assert site.until_free(dead, TRANSITION_S + SOON_S) == "its domain is gone, though no event said so"
+    assert site.client.status().findings == ()
     assert site.holds("alive")
     wait_ping(site.lab, alive.address)
     site.libvirtd.virsh("destroy", "alive")
@@ -286,7 +387,7 @@ def test_libvirtd_killed_frees_nothing(site: Site) -> None:
 
 
 def test_a_hot_unplugged_card_frees_its_address(site: Site) -> None:
-    """A card plugged in while the machine runs is seen, and releases its address when it is unplugged."""
+    """A card plugged in while the machine runs is seen; put back it keeps its address, left out it frees it."""
     _, _ = site.start("vm")
     second = site.client.allocate("farm", "second-card")
     card = site.libvirtd.directory / "card.xml"
@@ -296,6 +397,11 @@ def test_a_hot_unplugged_card_frees_its_address(site: Site) -> None:
     )
     site.libvirtd.virsh("attach-device", "vm", str(card), "--live")
     site.until_used("second-card")
+    site.libvirtd.virsh("detach-device", "vm", str(card), "--live")
+    site.libvirtd.virsh("attach-device", "vm", str(card), "--live")
+    site.settled()
+    assert site.client.get("second-card").generation == second.generation
+    assert site.client.get("second-card").doubted_at is None
     site.libvirtd.virsh("detach-device", "vm", str(card), "--live")
     assert "no longer has an interface" in site.until_free(second)
     assert site.holds("vm")
@@ -310,7 +416,7 @@ def test_a_clone_that_kept_its_mac_is_reported(site: Site) -> None:
         return any("'copy'" in str(f) and "'original'" in str(f) for f in site.client.status().findings)
 
     until(told, SOON_S, "the finding")
-    assert "'copy'" in site.farm.log()
+    until(lambda: "'copy'" in site.farm.log(), SOON_S, "its line in the log")
     site.libvirtd.virsh("destroy", "original")
     site.settled()
     assert site.holds("original")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 from uuid import uuid4
 
+import icmplib
 import pytest
 
 from labkit.farm import Farm
@@ -26,8 +27,8 @@ from labkit.net import Lab
 from labkit.netns import run_command
 from labkit.virt import Libvirtd
 from labkit.wait import until
-from macbind.client import Client
-from macbind.errors import (
+from macbind.client.client import Client
+from macbind.core.errors import (
     Conflict,
     DhcpdUnavailable,
     HypervisorUnavailable,
@@ -37,7 +38,7 @@ from macbind.errors import (
     NotFound,
     PoolExhausted,
 )
-from macbind.machine import (
+from macbind.machines import (
     How,
     Machine,
     Progress,
@@ -48,10 +49,13 @@ from macbind.machine import (
     launch,
     launch_many,
     list_machines,
+    machine,
+    machines,
 )
-from macbind.machine.launch import launch_token
-from macbind.virt.connection import run_event_loop
-from macbind.virt.domain import macs_in
+from macbind.machines.launch import launch_token
+from macbind.virt.connection import Hypervisor, run_event_loop
+from macbind.virt.domain_xml import macs_in
+from macbind.virt.spoofing import check_bound
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -232,7 +236,8 @@ def test_a_machine_lives_as_long_as_its_block(site: Site) -> None:
     """It answers at its address by ping and TCP; when the block ends, nothing is left and the address is free."""
 
     def block() -> Machine:
-        with site.client.machine(
+        with machine(
+            site.client,
             site.diskless,
             "farm",
             name="web",
@@ -250,8 +255,8 @@ def test_a_machine_lives_as_long_as_its_block(site: Site) -> None:
 
     first = site.inside(block)
     assert site.nothing_left()
-    ways = [Step.ALLOCATED, Step.STARTED, Step.PINGED, Step.CONNECTED, Step.DESTROYED]
-    assert [one.step for one in site.told][:5] == ways
+    ways = [Step.ALLOCATED, Step.STARTED, Step.CONNECTED, Step.DESTROYED]
+    assert [one.step for one in site.told][:4] == ways
     assert all(one.machine == "web" and one.seconds >= 0 for one in site.told)
     second = site.launch(site.diskless, "next", wait=Wait(ping=False))
     assert (second.address, second.mac) == (first.address, first.mac)
@@ -262,7 +267,7 @@ def test_the_blocks_own_error_counts(site: Site) -> None:
     """What goes wrong inside the block is raised, and the machine is gone."""
 
     def block() -> None:
-        with site.client.machine(site.diskless, "farm", uri=site.libvirtd.uri, wait=Wait(ping=False)) as vm:
+        with machine(site.client, site.diskless, "farm", uri=site.libvirtd.uri, wait=Wait(ping=False)) as vm:
             assert vm.domain in site.domains()
             raise ZeroDivisionError
 
@@ -347,8 +352,14 @@ def test_several_at_once(site: Site) -> None:
     """All run at the same time with their own addresses and disks; the block's end takes all of them."""
 
     def block() -> None:
-        with site.client.machines(
-            site.template, "farm", "speck", 3, uri=site.libvirtd.uri, on_progress=site.told.append
+        with machines(
+            site.client,
+            site.template,
+            "farm",
+            "speck",
+            3,
+            uri=site.libvirtd.uri,
+            on_progress=site.told.append,
         ) as vms:
             assert [vm.name for vm in vms] == ["speck-1", "speck-2", "speck-3"]
             assert len({vm.address for vm in vms}) == 3
@@ -362,6 +373,13 @@ def test_several_at_once(site: Site) -> None:
     steps = [one.step for one in site.told]
     started = [index for index, step in enumerate(steps) if step is Step.STARTED]
     assert max(started) < steps.index(Step.PINGED), "they were launched one after the other"
+
+
+def answers_ipv6(site: Site, vm: Machine) -> bool:
+    """Whether a machine answers a ping at its link-local address."""
+    site.lab.run(["sysctl", "-q", "-w", "net.ipv6.conf.br0.disable_ipv6=0"])
+    target = f"{vm.allocation.link_local}%br0"
+    return bool(site.inside(lambda: icmplib.ping(target, count=1, timeout=1, privileged=True)).is_alive)
 
 
 def test_anti_spoofing(site: Site) -> None:
@@ -379,8 +397,34 @@ def test_anti_spoofing(site: Site) -> None:
     define("clean-traffic")
     vm = site.launch(site.diskless, "web", anti_spoofing=True)
     assert f"<parameter name='IP' value='{vm.address}'/>" in site.libvirtd.virsh("dumpxml", "web")
-    assert "clean-traffic" in site.libvirtd.virsh("nwfilter-binding-list")
+    assert "macbind-clean-traffic" in site.libvirtd.virsh("nwfilter-binding-list")
+    until(lambda: answers_ipv6(site, vm), SOON_S, "the machine to answer at its link-local address")
     destroy(site.client, vm)
+    bridge, standard_filter = "<interface type='bridge'>", "<filterref filter='clean-traffic'/>"
+    standard = site.diskless.replace(bridge, bridge + standard_filter)
+    vm = site.launch(standard, "web")
+    assert not any(answers_ipv6(site, vm) for _ in range(5)), (
+        "the standard filter lets IPv6 through: macbind's is not needed"
+    )
+    destroy(site.client, vm)
+    macvtap = site.diskless.replace("<interface type='bridge'>", "<interface type='direct'>").replace(
+        "<source bridge='br0'/>", "<source dev='br0' mode='bridge'/>"
+    )
+    error = site.fails(InvalidRequest, macvtap, anti_spoofing=True)
+    assert "no tap device to filter" in error.message
+    forward = "<network><name>lan</name><forward mode='bridge'><interface dev='br0'/></forward></network>"
+    site.libvirtd.virsh("net-create", "/dev/stdin", stdin=forward)
+    hidden = macvtap.replace("type='direct'", "type='network'").replace(
+        "dev='br0' mode='bridge'", "network='lan'"
+    )
+    assert "filterref is not supported" in site.fails(InvalidRequest, hidden, anti_spoofing=True).message
+    site.libvirtd.virsh("net-destroy", "lan")
+    vm = site.launch(site.diskless, "web", wait=Wait(ping=False))
+    with Hypervisor(site.libvirtd.uri) as hypervisor, pytest.raises(MachineFailed, match="is not filtered"):
+        check_bound(hypervisor, "web", vm.mac)
+    destroy(site.client, vm)
+    for name in ("macbind-clean-traffic", "macbind-no-ipv6-spoofing"):
+        site.libvirtd.virsh("nwfilter-undefine", name)
     for name in reversed(defined):
         site.libvirtd.virsh("nwfilter-undefine", name)
 
@@ -397,11 +441,12 @@ def test_a_bridge_that_does_not_exist(site: Site) -> None:
 
 def test_a_machine_that_stays_silent(site: Site) -> None:
     """A port that never opens, and a boot that takes too long, end at the deadline."""
-    error = site.fails(MachineFailed, site.template, wait=Wait(tcp=99, timeout_s=25))
-    assert "take connections on port 99 within 25 s" in error.message
+    error = site.fails(MachineFailed, site.template, wait=Wait(ping=True, tcp=99, timeout_s=40))
+    assert "take connections at 10.1.1.3:99 within 40 s: it has its address" in error.message
+    assert error.details["cause"] == "silent"
     assert Step.PINGED in [one.step for one in site.told]
     error = site.fails(MachineFailed, site.template, wait=Wait(timeout_s=0.2))
-    assert "answer a ping within 0.2 s" in error.message
+    assert "answer a ping at 10.1.1.3 within 0.2 s" in error.message
     assert error.details["log"] == "/var/log/libvirt/qemu/doomed.log"
     assert error.details["address"] == "10.1.1.3"
     assert "doomed.log" in error.hint
@@ -414,6 +459,90 @@ def test_a_machine_that_ends_by_itself(site: Site) -> None:
     )
     error = site.fails(MachineFailed, panics, wait=Wait(timeout_s=200))
     assert "stopped by itself" in error.message
+    assert "<on_reboot>destroy</on_reboot>" in error.hint
+
+
+def test_a_machine_that_drops_pings(site: Site) -> None:
+    """A port alone is enough when it is asked for; one that is asked for pings as well is told to be silent."""
+    drops = site.guest.template(cmdline="sysctl.net.ipv4.icmp_echo_ignore_all=1")
+    vm = site.launch(drops, "web", wait=Wait(tcp=22))
+    assert str(vm.address) in greeting(site.lab, vm.address)
+    assert not site.lab.ping(str(vm.address), 1)
+    destroy(site.client, vm)
+    error = site.fails(MachineFailed, drops, wait=Wait(timeout_s=40))
+    assert "answer a ping at 10.1.1.3 within 40 s: it has its address" in error.message
+    assert "--tcp" in error.hint
+
+
+def test_a_machine_that_never_asks(site: Site) -> None:
+    """A system that does not come up has sent nothing, and the error says so."""
+    error = site.fails(
+        MachineFailed, site.diskless.replace("panic=1", "panic=0 rdinit=/nothing"), wait=Wait(timeout_s=8)
+    )
+    assert "it never asked for its address by DHCP" in error.message
+    assert error.details["cause"] == "never_asked"
+
+
+def test_a_machine_that_another_server_answered(site: Site) -> None:
+    """With another DHCP server on the network the error names the address the machine has got there."""
+    other = ["--bind-interfaces", "--dhcp-range=10.0.0.77,10.0.0.77,1h", "--dhcp-authoritative", "--port=0"]
+    here = [
+        "--interface=br0",
+        "--dhcp-leasefile=/dev/null",
+        "--keep-in-foreground",
+        "--pid-file",
+        "--user=root",
+    ]
+    log = site.images.parent / "dnsmasq.log"
+    server = site.lab.popen(["dnsmasq", "--conf-file=/dev/null", *other, *here], output=log)
+
+    def tell(progress: Progress) -> None:
+        if progress.step is Step.ALLOCATED:
+            site.farm.dhcpd.freeze()
+
+    try:
+        with pytest.raises(MachineFailed) as caught:
+            site.launch(site.diskless, "web", wait=Wait(timeout_s=40), on_progress=tell)
+    finally:
+        server.kill_now()
+        site.farm.dhcpd.thaw()
+    assert "it has 10.0.0.77, so another DHCP server answered it" in caught.value.message
+    assert caught.value.details["cause"] == "other_server"
+
+
+def test_a_machine_that_reboots_is_waited_for(site: Site) -> None:
+    """A reboot before the first answer, as at a first boot, does not end the launch."""
+    rebooted = threading.Event()
+
+    def tell(progress: Progress) -> None:
+        if progress.step is Step.STARTED:
+            site.libvirtd.virsh("reset", "web")
+            rebooted.set()
+
+    vm = site.launch(site.diskless, "web", on_progress=tell)
+    assert rebooted.is_set()
+    assert str(vm.address) in greeting(site.lab, vm.address)
+    destroy(site.client, vm)
+
+
+def test_a_machine_is_kept_to_be_looked_at(site: Site) -> None:
+    """With --keep one that does not answer stays with disk and address; the hint says how to end it."""
+    with pytest.raises(MachineFailed) as caught:
+        site.launch(site.template, "web", wait=Wait(tcp=99, timeout_s=2), keep=True)
+    assert caught.value.details["kept"] == ["web"]
+    assert "`macbind vm destroy web`" in caught.value.hint
+    assert site.leftovers() == {"domains": ["web"], "volumes": ["macbind-web-vdb"], "allocations": ["web"]}
+    assert destroy(site.client, "web", uri=site.libvirtd.uri).domain
+
+
+def test_nics_on_several_networks_are_not_guessed(site: Site) -> None:
+    """Which NIC gets the address must be said; nothing is allocated before."""
+    nat = "<interface type='network'><source network='default'/></interface><interface type='bridge'>"
+    template = site.diskless.replace("<interface type='bridge'>", nat)
+    error = site.fails(InvalidRequest, template)
+    assert "2 NICs on different networks" in error.message
+    assert "--network" in error.hint
+    assert site.told == []
 
 
 @pytest.mark.parametrize(
@@ -557,9 +686,9 @@ def test_libvirtd_down_or_frozen(site: Site) -> None:
     site.libvirtd.stop()
     with pytest.raises(HypervisorUnavailable):
         site.launch(site.diskless, "other")
-    for machine in (vm, "web"):
+    for one in (vm, "web"):
         with pytest.raises(HypervisorUnavailable):
-            destroy(site.client, machine, uri=site.libvirtd.uri)
+            destroy(site.client, one, uri=site.libvirtd.uri)
     assert [one.name for one in site.client.list()] == ["web"]
     site.libvirtd.start()
     assert "web" in site.domains()
@@ -567,6 +696,50 @@ def test_libvirtd_down_or_frozen(site: Site) -> None:
 
 
 # -- names, crashes, and others ------------------------------------------------------------------------------
+
+
+KILLED_AT = """
+import os, signal, sys
+from macbind import Client
+from macbind.machines import launch
+with Client() as client:
+    launch(client, sys.argv[1], "farm", name="web/1", uri=os.environ["LIBVIRT_DEFAULT_URI"], channels=["nocloud"],
+        on_progress=lambda it: it.step == sys.argv[2] and os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+@pytest.mark.parametrize("step", [Step.ALLOCATED, Step.CLONED, Step.SEEDED, Step.STARTED, Step.PINGED])
+def test_a_launch_killed_at_any_step_leaves_a_trace(site: Site, step: Step) -> None:
+    """No domain without its allocation, no allocation that a destroy by name does not find, with every disk."""
+    done = subprocess.run(
+        site.lab.server.argv([sys.executable, "-c", KILLED_AT, site.template, step]),
+        env={**os.environ, "MACBIND_SOCKET": str(site.farm.socket), "LIBVIRT_DEFAULT_URI": site.libvirtd.uri},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    left = site.leftovers()
+    assert left["allocations"] == ["web/1"]
+    assert bool(left["domains"]) == (step in (Step.STARTED, Step.PINGED))
+    ended = destroy(site.client, "web/1", uri=site.libvirtd.uri)
+    assert len(ended.clones) == len(left["volumes"])
+    assert site.nothing_left()
+
+
+def test_a_machine_is_not_started_without_its_allocation(site: Site) -> None:
+    """Its address was released while its disks were copied, and is another's: nothing starts."""
+
+    def tell(progress: Progress) -> None:
+        if progress.step is Step.CLONED:
+            site.client.release("web")
+            site.client.allocate("farm", "other", address="10.1.1.3")
+
+    with pytest.raises(NotFound):
+        site.launch(site.template, "web", on_progress=tell)
+    assert site.leftovers() == {"domains": [], "volumes": [], "allocations": ["other"]}
+    site.client.release("other")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -742,10 +915,15 @@ def test_the_command_line_in_groups(site: Site, tmp_path: Path) -> None:
     """Several are launched, printed as JSON, and destroyed as one; errors have their exit codes."""
     file = tmp_path / "web.xml"
     file.write_text(site.template)
-    made = json.loads(site.vm("launch", str(file), "farm", "-g", "speck", "-n", "2", "--no-ping", "--json"))
+    how = ["-g", "speck", "-n", "2", "--no-ping", "--label", "job=4711", "--reason", "job 4711", "--json"]
+    made = json.loads(site.vm("launch", str(file), "farm", *how))
+    assert [one["allocation"]["labels"] for one in made] == [{"job": "4711"}] * 2
+    assert [one.name for one in site.client.list(labels={"job": "4711"})] == ["speck-1", "speck-2"]
+    assert {one.detail["reason"] for one in site.client.history(action="allocate", limit=2)} == {"job 4711"}
     assert [one["name"] for one in made] == ["speck-1", "speck-2"]
     assert made[0]["clones"][0]["path"] == str(site.images / "macbind-speck-1-vdb")
-    done = json.loads(site.vm("destroy", "--group", "speck", "--json"))
+    done = json.loads(site.vm("destroy", "--group", "speck", "--reason", "job is over", "--json"))
+    assert {one.detail["reason"] for one in site.client.history(action="remark", limit=2)} == {"job is over"}
     assert [(one["name"], one["domain"], one["already_gone"]) for one in done] == [
         ("speck-1", True, False),
         ("speck-2", True, False),
@@ -768,14 +946,50 @@ def test_a_group_is_found_by_its_marks(site: Site) -> None:
     assert len(vms) == 2
 
 
+def test_forged_mark_ends_no_other_machine(site: Site) -> None:
+    """A mark counts for the domain that bears it, and what an allocation says of its group counts more."""
+    vm = site.launch(site.diskless, "db-3", wait=Wait(ping=False))
+    mark = (
+        "<metadata><m:machine xmlns:m='urn:macbind:machine:1' name='{}' pool='farm' group='speck-7' "
+        "launched='2026-01-01T00:00:00+00:00'/></metadata><devices>"
+    )
+    forged = site.guest.template(name="forger").replace("<devices>", mark.format("db-3"), 1)
+    site.libvirtd.virsh("define", "/dev/stdin", stdin=forged)
+    assert destroy_group(site.client, "speck-7", uri=site.libvirtd.uri) == []
+    site.libvirtd.virsh("metadata", "db-3", "urn:macbind:machine:1", "--live", "--remove")
+    own = (
+        mark.format("db-3")
+        .partition("<metadata>")[2]
+        .partition("</metadata>")[0]
+        .replace("m:machine xmlns:m=", "machine xmlns=")
+    )
+    site.libvirtd.virsh(
+        "metadata",
+        "db-3",
+        "urn:macbind:machine:1",
+        "--key",
+        "macbind",
+        "--live",
+        "--set",
+        own.replace(" xmlns='urn:macbind:machine:1'", ""),
+    )
+    assert destroy_group(site.client, "speck-7", uri=site.libvirtd.uri) == []
+    assert site.domains() == ["db-3", "forger"]
+    assert site.client.get("db-3").address == vm.address
+    listed = [one.domain for one in list_machines(site.client, uri=site.libvirtd.uri)]
+    assert listed == ["db-3"]
+    site.libvirtd.virsh("undefine", "forger")
+    destroy(site.client, vm)
+
+
 @pytest.mark.parametrize("missing", ["libvirt", "icmplib"])
 def test_without_libvirt(missing: str) -> None:
-    """The client works; asking it for a machine says what to install."""
+    """The client works; the import of machines says what to install, each time."""
     code = (
         f"import sys; sys.modules[{missing!r}] = None\n"
-        "from macbind.client import Client\nfrom macbind.errors import ConfigError\n"
+        "from macbind import Client, ConfigError\nClient('/nowhere').close()\n"
         "for _ in range(2):\n"
-        "    try:\n        Client('/nowhere').machine('x', 'farm')\n"
+        "    try:\n        from macbind.machines import machine\n"
         "    except ConfigError as error:\n        print(error)\n"
     )
     said = run_command([sys.executable, "-c", code]).stdout.splitlines()

@@ -31,32 +31,45 @@ OPERATIONS = [
     ("GET", "/v1/allocations"),
     ("POST", "/v1/allocations"),
     ("GET", "/v1/allocations/{name}"),
+    ("GET", "/v1/events"),
     ("GET", "/v1/history"),
-    ("GET", "/v1/moves"),
-    ("POST", "/v1/moves"),
-    ("POST", "/v1/moves/abort"),
-    ("POST", "/v1/moves/finish"),
+    ("GET", "/v1/renumberings"),
+    ("POST", "/v1/renumberings"),
+    ("POST", "/v1/renumberings/abort"),
+    ("POST", "/v1/renumberings/finish"),
+    ("POST", "/v1/renumberings/lease"),
     ("GET", "/v1/pools"),
+    ("POST", "/v1/labels"),
     ("POST", "/v1/release"),
+    ("POST", "/v1/release/labelled"),
+    ("POST", "/v1/remarks"),
     ("POST", "/v1/reservations"),
     ("DELETE", "/v1/reservations/{name}"),
     ("GET", "/v1/status"),
-    ("GET", "/v1/told/{name}"),
+    ("GET", "/v1/network-settings/{name}"),
+    ("GET", "/v1/wait"),
+    ("GET", "/v1/why"),
+    ("GET", "/v1/pools/{name}/free"),
+    ("GET", "/v1/pools/{name}/map"),
+    ("GET", "/v1/pools/{name}/blocks"),
 ]
 NOTHING_TO_GET_WRONG = {
     "/metrics",
     "/v1/allocations/{name}",
-    "/v1/moves",
+    "/v1/renumberings",
     "/v1/pools",
     "/v1/status",
-    "/v1/told/{name}",
+    "/v1/network-settings/{name}",
 }
 """Asked with GET, these have no parameter that a text could not be."""
+ENDLESS, WAITING = "/v1/events", "/v1/wait"
+"""What is asked of these as documented is answered without end, or late; `test_event_stream` asks them, too."""
 CASES = [
     (method, path, mode)
     for method, path in OPERATIONS
     for mode in GenerationMode
     if mode.is_positive or (method, path) not in {("GET", one) for one in NOTHING_TO_GET_WRONG}
+    if path != ENDLESS and (path, mode.is_positive) != (WAITING, True)
 ]
 CHECKS = [
     checks.status_code_conformance,
@@ -152,18 +165,30 @@ DONE: list[tuple[str, str, dict[str, Any]]] = [
         "/v1/reservations",
         {"body": {"name": "pin", "address": "10.0.0.8", "mac": "b8:27:eb:00:00:01"}},
     ),
-    ("POST", "/v1/moves", {"body": {"name": "vm", "to": "10.1.9.9", "deadline_s": 60.0}}),
-    ("GET", "/v1/moves", {}),
+    (
+        "POST",
+        "/v1/renumberings",
+        {"body": {"name": "vm", "to": "10.1.9.9", "lease_s": 60.0, "token": "our-token"}},
+    ),
+    ("POST", "/v1/renumberings/lease", {"body": {"name": "vm", "token": "our-token"}}),
+    ("GET", "/v1/renumberings", {}),
     ("GET", "/v1/allocations", {"query": {"limit": 2, "group": "g"}}),
     ("GET", "/v1/allocations/{name}", {"path_parameters": {"name": "vm"}}),
     ("GET", "/v1/allocations/{name}", {"path_parameters": {"name": "pin"}}),
+    ("GET", "/v1/wait", {"query": {"names": "vm", "until": "bound"}}),
+    ("GET", "/v1/events", {"query": {"after": 0, "follow": False}}),
     ("GET", "/v1/history", {"query": {"address": "10.0.0.8"}}),
-    ("GET", "/v1/told/{name}", {"path_parameters": {"name": "vm"}}),
+    ("GET", "/v1/network-settings/{name}", {"path_parameters": {"name": "vm"}}),
     ("GET", "/v1/pools", {}),
+    ("GET", "/v1/pools/{name}/free", {"path_parameters": {"name": "farm"}, "query": {"limit": 1}}),
+    ("GET", "/v1/pools/{name}/map", {"path_parameters": {"name": "farm"}, "query": {"limit": 1}}),
+    ("GET", "/v1/pools/{name}/blocks", {"path_parameters": {"name": "farm"}, "query": {"most": 2}}),
+    ("GET", "/v1/why", {"query": {"q": "10.0.0.8"}}),
+    ("GET", "/v1/why", {"query": {"q": "vm"}}),
     ("GET", "/v1/status", {}),
     ("GET", "/metrics", {}),
-    ("POST", "/v1/moves/abort", {"body": {"name": "vm"}}),
-    ("POST", "/v1/moves", {"body": {"name": "vm", "to": "10.1.9.10"}}),
+    ("POST", "/v1/renumberings/abort", {"body": {"name": "vm", "token": "our-token"}}),
+    ("POST", "/v1/renumberings", {"body": {"name": "vm", "to": "10.1.9.10"}}),
     ("POST", "/v1/release", {"body": {"group": "g", "reason": "done"}}),
     ("POST", "/v1/release", {"body": {"name": "vm", "generation": 10**15}}),
     ("POST", "/v1/release", {"body": {"name": "vm"}}),

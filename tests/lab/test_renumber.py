@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ from labkit.guest import Guest, boot, greeting
 from labkit.net import Lab
 from labkit.virt import Libvirtd
 from labkit.wait import until
-from macbind.client import Client
-from macbind.errors import Conflict, MachineFailed
-from macbind.machine import Progress, Step, Wait, abort_renumbering, launch, renumber
-from macbind.model import Allocation
+from macbind.client.client import Client
+from macbind.core.allocation import Allocation, Renumbering
+from macbind.core.errors import Conflict, MachineFailed
+from macbind.machines import Progress, Step, Wait, abort_renumbering, launch, renumber
 from macbind.virt.connection import run_event_loop
-from macbind.virt.domain import macs_in
+from macbind.virt.domain_xml import macs_in
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -48,12 +49,14 @@ ranges = ["10.1.2.3-10.1.2.60"]
 MACHINES = {"web": "", "calm": "", "loyal": "macbind.faithful", "stiff": "acpiphp.disable=1"}
 """Each machine's kernel command line."""
 SOON_S = 15.0
-_ENDS_AT = """
+LEASE_S = 3.0
+"""The lease of what is broken off, so that nobody has to wait long for it."""
+_ENDS_AT = f"""
 import os, signal, sys
-from macbind.client import Client
-from macbind.machine import renumber
+from macbind import Client
+from macbind.machines import renumber
 with Client() as client:
-    renumber(client, sys.argv[1], sys.argv[2], live=True, uri=os.environ["LIBVIRT_DEFAULT_URI"],
+    renumber(client, sys.argv[1], sys.argv[2], live=True, uri=os.environ["LIBVIRT_DEFAULT_URI"], lease_s={LEASE_S},
         on_progress=lambda it: it.step == sys.argv[3] and os.kill(os.getpid(), int(sys.argv[4])))
 """
 
@@ -93,23 +96,32 @@ class Site:
         return json.loads(done.stdout)
 
     def crash(self, name: str, to: str, step: str) -> None:
-        """Moves a machine until a step is done, when whoever moves it is killed."""
+        """Renumbers a machine until a step is done, when the process is killed; waits until its lease has expired."""
         done = self.run(sys.executable, "-c", _ENDS_AT, name, to, step, str(int(signal.SIGKILL)))
         assert done.returncode != 0, "it was not killed"
         assert done.stdout == ""
         assert "Traceback" not in done.stderr, done.stderr
+        self.until_unleased()
+
+    def until_unleased(self) -> None:
+        """Waits until nobody holds a renumbering under way."""
+        until(
+            lambda: all(datetime.now(UTC) > _lease(one) for one in self.client.renumberings()),
+            SOON_S,
+            "the lease to expire",
+        )
 
     @contextmanager
     def halted(self, name: str, to: str, step: str) -> "Iterator[subprocess.Popen[bytes]]":
-        """A mover that stands still when a step is done; it is killed in the end."""
+        """A process that renumbers, and stands still when a step is done; it is killed in the end."""
         command = [sys.executable, "-c", _ENDS_AT, name, to, step, str(int(signal.SIGSTOP))]
-        with subprocess.Popen(self.lab.server.argv(command), env=self.env) as mover:
+        with subprocess.Popen(self.lab.server.argv(command), env=self.env) as holder:
             try:
-                stat = Path(f"/proc/{mover.pid}/stat")
+                stat = Path(f"/proc/{holder.pid}/stat")
                 until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", 60, f"{step} to be done")
-                yield mover
+                yield holder
             finally:
-                mover.kill()
+                holder.kill()
 
     def xml(self, name: str, *options: str) -> str:
         """A domain as libvirt describes it."""
@@ -134,9 +146,9 @@ class Site:
         return host == {"name": name, "mac": str(one.mac), "ip": str(one.address)}
 
     def holders(self) -> dict[str, str]:
-        """Who holds which address; the target of a move in brackets."""
+        """Who holds which address; a new address in brackets."""
         return {
-            str(one.address): f"({one.name})" if one.moves_from is not None else one.name
+            str(one.address): f"({one.name})" if one.renumbers_from is not None else one.name
             for one in self.client.list(released=True)
         }
 
@@ -204,7 +216,7 @@ def start_lasting(site: Site) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def refused(site: Site) -> "Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]":
-    """What comes of moving the two machines that cannot be moved; it goes on while other machines are."""
+    """What comes of renumbering the two machines that cannot be; it goes on while other machines are."""
     with ThreadPoolExecutor(2) as pool:
         yield {
             name: pool.submit(site.renumber, name, "--to", to, "--live", "--json", "--timeout", "5")
@@ -212,7 +224,7 @@ def refused(site: Site) -> "Iterator[dict[str, Future[subprocess.CompletedProces
         }
 
 
-def test_a_running_machine_moves_and_no_other_is_touched(site: Site) -> None:
+def test_a_running_machine_is_renumbered_and_no_other_is_touched(site: Site) -> None:
     """The old address falls silent and is free, the new one answers, in the same slot; another machine goes on."""
     before, calm = site.client.get("web"), site.client.get("calm")
     calm_xml, slot = site.xml("calm"), _slots(site.xml("web"))
@@ -237,7 +249,7 @@ def test_a_running_machine_moves_and_no_other_is_touched(site: Site) -> None:
     site.until_holds("web", "10.1.1.20")
     assert _slots(site.xml("web")) == slot
     assert "<parameter name='IP' value='10.1.1.20'/>" in site.xml("web")
-    assert "move" not in site.xml("web")
+    assert "urn:macbind:renumber" not in site.xml("web")
     assert site.answers(calm.address)
     assert site.serves(site.client.get("calm"))
     assert (site.client.get("calm"), site.xml("calm")) == (calm, calm_xml)
@@ -261,29 +273,29 @@ def test_nothing_is_done_twice(site: Site) -> None:
     assert site.xml("calm") == before
 
 
-def test_a_move_that_broke_off_is_seen_and_goes_on(site: Site) -> None:
-    """Its mover killed when the machine has no card: both addresses are held; the same call again brings it there."""
+def test_what_broke_off_is_seen_and_goes_on(site: Site) -> None:
+    """Its process killed when the machine has no NIC: both addresses are held; the same call again goes on."""
     old = site.client.get("web")
-    site.crash("web", "10.1.2.30", "card unplugged")
+    site.crash("web", "10.1.2.30", "NIC unplugged")
     assert site.card("web") == set()
     assert site.holders()[str(old.address)] == "web"
     assert site.holders()["10.1.2.30"] == "(web)"
     shown = site.farm.macbind("show", "web")
-    assert "moves to:             10.1.2.30" in shown
-    assert f"moves from {old.address}" in site.farm.macbind("list")
+    assert "renumbers to:         10.1.2.30" in shown
+    assert f"renumbers from {old.address}" in site.farm.macbind("list")
     refusal = site.renumber("web", "--to", "10.1.1.31", "--live")
     assert refusal.returncode == 4
-    assert "is moving from" in refusal.stderr
+    assert "is being renumbered from" in refusal.stderr
     site.renumbered("web", "--to", "10.1.2.30", "--live")
     assert site.answers("10.1.2.30")
     assert site.client.get("web").pool == "shelf"
     site.until_holds("web", "10.1.2.30")
 
 
-def test_a_move_that_broke_off_is_given_up(site: Site) -> None:
-    """Its mover killed when the new card was in, and it answers: --abort gives it its old card and address."""
+def test_what_broke_off_is_aborted(site: Site) -> None:
+    """Its process killed when the new card was in, and it answers: --abort gives it its old card and address."""
     old = site.client.get("web")
-    site.crash("web", "10.1.1.40", "card plugged in")
+    site.crash("web", "10.1.1.40", "NIC plugged in")
     assert site.card("web") == {"00:16:3e:01:01:28"}
     until(lambda: site.answers("10.1.1.40"), SOON_S, "its system to find the new card")
     done = site.renumbered("web", "--abort")
@@ -294,35 +306,121 @@ def test_a_move_that_broke_off_is_given_up(site: Site) -> None:
     assert site.renumbered("web", "--abort")["changed"] is False
 
 
-def test_two_movers_do_not_meet(site: Site) -> None:
-    """While a mover lives, no other process touches the card, also not after macbind has been started again."""
+def test_forged_record_moves_no_machine(site: Site) -> None:
+    """A note in a domain's metadata counts only where the registry knows that domain, and only for a plain NIC."""
+    site.client.allocate("farm", "victim", address="10.1.1.55")
+    boot(site.libvirtd, site.guest.template(name="forger"))
+    ran = site.farm.directory / "ran"
+    script = site.farm.directory / "evil.sh"
+    script.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    script.chmod(0o755)
+
+    def forge(domain: str, name: str, mac: str) -> None:
+        nic = f"<interface type='ethernet'><mac address='{mac}'/><script path='{script}'/></interface>"
+        note = f"<renumber name='{name}'>{nic}</renumber>"
+        key = ("--key", "macbind-renumber", "--set", note, "--live")
+        site.libvirtd.virsh("metadata", domain, "urn:macbind:renumber:1", *key)
+
+    forge("forger", "victim", "00:16:3e:01:01:37")
+    refusal = site.renumber("victim", "--to", "10.1.1.56", "--live")
+    assert refusal.returncode == 4
+    assert "has the MAC of 'victim'" in refusal.stderr
+    site.libvirtd.virsh("destroy", "forger")
+    site.client.release("victim")
+
     old = site.client.get("web")
-    with site.halted("web", "10.1.1.42", "card unplugged") as mover:
-        attempts = (["--abort"], ["--to", "10.1.1.42", "--live"])
-        for attempt in attempts:
-            _refused_by(site, mover.pid, *attempt)
-        site.farm.stop()
-        site.farm.start()
-        site.farm.wait_serving()
-        for attempt in attempts:
-            _refused_by(site, mover.pid, *attempt)
-        with pytest.raises(Conflict, match=f"Process {mover.pid} is moving 'web'"):
-            site.client.abort_move("web")
-        assert site.card("web") == set()
-    done = site.renumbered("web", "--abort")
-    assert (done["address"], done["before"]) == (str(old.address), "10.1.1.42")
+    site.crash("web", "10.1.1.57", "NIC unplugged")
+    kept = re.search(r"<macbind-renumber:renumber.*?</macbind-renumber:renumber>", site.xml("web"), re.DOTALL)
+    assert kept is not None
+    forge("web", "web", str(old.mac))
+    refusal = site.renumber("web", "--abort")
+    assert refusal.returncode == 5
+    assert "its type is 'ethernet'" in refusal.stderr
+    assert site.card("web") == set()
+    assert not ran.exists()
+    own = kept[0].replace("macbind-renumber:", "")
+    own = re.sub(r" xmlns:macbind-renumber=\S+?(?=[ >])", "", own)
+    site.libvirtd.virsh(
+        "metadata", "web", "urn:macbind:renumber:1", "--key", "macbind-renumber", "--set", own, "--live"
+    )
+    site.until_unleased()
+    site.renumbered("web", "--abort")
     assert site.card("web") == {str(old.mac)}
     site.until_holds("web", str(old.address))
 
 
-def _refused_by(site: Site, pid: int, *arguments: str) -> None:
-    refusal = site.renumber("web", *arguments)
-    assert refusal.returncode == 4, refusal
-    assert f"Process {pid} is moving 'web'" in refusal.stderr
+def test_a_lease_keeps_others_away_while_it_lives(site: Site) -> None:
+    """Whatever they ask for, also after macbind has been started again; nothing of the machine is touched."""
+    old, token = site.client.get("web"), "token-of-this-test"
+    site.client.begin_renumber("web", "10.1.1.42", token=token)
+    attempts = (["--abort"], ["--to", "10.1.1.42", "--live"])
+    for restart in (False, True):
+        if restart:
+            site.farm.stop()
+            site.farm.start()
+            site.farm.wait_serving()
+        for attempt in attempts:
+            refusal = site.renumber("web", *attempt)
+            assert refusal.returncode == 4, refusal
+            assert "'web' is being renumbered" in refusal.stderr
+        with pytest.raises(Conflict, match="by somebody else, whose lease lives until"):
+            site.client.abort_renumber("web")
+    assert site.card("web") == {str(old.mac)}
+    site.client.abort_renumber("web", token)
+    site.until_holds("web", str(old.address))
+
+
+def test_who_stands_still_loses_the_machine_to_another(site: Site) -> None:
+    """When its lease has expired, another process turns back; the first, which wakes up, touches nothing."""
+    old = site.client.get("web")
+    with site.halted("web", "10.1.1.42", "NIC unplugged") as holder:
+        site.until_unleased()
+        assert site.card("web") == set()
+        done = site.renumbered("web", "--abort")
+        assert (done["address"], done["before"]) == (str(old.address), "10.1.1.42")
+        holder.send_signal(signal.SIGCONT)
+        assert holder.wait(60) != 0
+    assert site.card("web") == {str(old.mac)}
+    assert site.answers(old.address)
+    site.until_holds("web", str(old.address))
+
+
+def test_a_lease_is_renewed_while_a_machine_is_renumbered(site: Site) -> None:
+    """It lives on, though the renumbering takes far longer than it, and is over when that fails."""
+    old, leases = site.client.get("web"), set[datetime]()
+
+    def wait(progress: Progress) -> None:
+        if progress.step is Step.RESERVED:
+            until(renewed, 20, "renewals")
+            raise BrokenPipeError
+
+    def renewed() -> bool:
+        leases.add(_lease(site.client.renumberings()[0]))
+        return len(leases) > 4
+
+    with pytest.raises(BrokenPipeError):
+        site.lab.server.call(
+            lambda: renumber(
+                site.client,
+                "web",
+                "10.1.1.49",
+                live=True,
+                uri=site.libvirtd.uri,
+                on_progress=wait,
+                lease_s=1.5,
+            )
+        )
+    assert max(leases) - min(leases) > timedelta(seconds=1.5)
+    site.until_holds("web", str(old.address))
+
+
+def _lease(one: Renumbering) -> datetime:
+    assert one.lease_until is not None
+    return one.lease_until
 
 
 class Overtaken:
-    """A client whose machine another process moves between its first look and its next call."""
+    """A client whose machine another process renumbers between its first look and its next call."""
 
     def __init__(self, site: Site, *arguments: str) -> None:
         self._site, self._arguments = site, arguments
@@ -330,31 +428,39 @@ class Overtaken:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._site.client, name)
 
-    def begin_move(self, *arguments: Any, **named: Any) -> Any:
+    def begin_renumber(self, *arguments: Any, **named: Any) -> Any:
         """Lets the other one go first, once."""
+        self._let_pass()
+        return self._site.client.begin_renumber(*arguments, **named)
+
+    def lease_renumber(self, *arguments: Any, **named: Any) -> Any:
+        """Lets the other one go first, once."""
+        self._let_pass()
+        return self._site.client.lease_renumber(*arguments, **named)
+
+    def _let_pass(self) -> None:
         first, self._arguments = self._arguments, ()
         if first:
             self._site.renumbered(*first)
-        return self._site.client.begin_move(*arguments, **named)
 
 
-def test_who_comes_too_late_leaves_the_card_alone(site: Site) -> None:
-    """The other process has moved the machine there, or has ended the move: nothing is exchanged any more."""
+def test_who_comes_too_late_leaves_the_nic_alone(site: Site) -> None:
+    """The other process has renumbered the machine, or has aborted that: nothing is exchanged any more."""
     there = "10.1.1.47"
     late: Any = Overtaken(site, "web", "--to", there, "--live")
     done = site.lab.server.call(lambda: renumber(late, "web", there, live=True, uri=site.libvirtd.uri))
     assert (str(done.address), done.changed) == (there, False)
     assert site.answers(there)
-    site.crash("web", "10.1.1.48", "card plugged in")
+    site.crash("web", "10.1.1.48", "NIC plugged in")
     late = Overtaken(site, "web", "--to", "10.1.1.48", "--live")
-    with pytest.raises(Conflict, match="no such move of 'web' under way any more"):
+    with pytest.raises(Conflict, match="No such renumbering of 'web' is under way any more"):
         site.lab.server.call(lambda: abort_renumbering(late, "web", uri=site.libvirtd.uri))
     assert site.card("web") == {"00:16:3e:01:01:30"}
     site.until_holds("web", "10.1.1.48")
 
 
 def test_a_thread_does_not_disturb_another(site: Site) -> None:
-    """Two threads of one process are one mover to macbind; the second is refused all the same."""
+    """The second thread of a process has no token: it is refused as any other process."""
     old, refusals = site.client.get("web"), list[str]()
 
     def meddle(progress: Progress) -> None:
@@ -363,12 +469,13 @@ def test_a_thread_does_not_disturb_another(site: Site) -> None:
                 abort_renumbering(site.client, "web", uri=site.libvirtd.uri)
             refusals.append(caught.value.message)
 
-    def move(to: str) -> None:
+    def give(to: str) -> None:
         renumber(site.client, "web", to, live=True, uri=site.libvirtd.uri, on_progress=meddle)
 
-    site.lab.server.call(lambda: move("10.1.1.43"))
-    site.lab.server.call(lambda: move(str(old.address)))
-    assert refusals == ["Another thread is moving 'web'."]
+    site.lab.server.call(lambda: give("10.1.1.43"))
+    site.lab.server.call(lambda: give(str(old.address)))
+    (refusal,) = refusals
+    assert refusal.startswith(f"'web' is being renumbered from {old.address} to 10.1.1.43 by somebody else")
     site.until_holds("web", str(old.address))
 
 
@@ -394,7 +501,7 @@ def test_who_is_told_cannot_keep_a_machine_from_its_way_back(site: Site) -> None
     site.until_holds("web", str(old.address))
 
 
-def test_a_machine_that_is_off_moves_in_its_definition(site: Site) -> None:
+def test_a_machine_that_is_off_is_renumbered_in_its_definition(site: Site) -> None:
     """It starts with its new address; --live is refused, as is leaving it out for one that runs."""
     one = site.client.allocate("farm", "spare")
     site.libvirtd.virsh("define", "/dev/stdin", stdin=site.guest.template(name="spare", mac=str(one.mac)))
@@ -409,10 +516,11 @@ def test_a_machine_that_is_off_moves_in_its_definition(site: Site) -> None:
     assert site.card("spare") == {"00:16:3e:01:01:2d"}
     site.until_holds("spare", "10.1.1.45")
     site.libvirtd.virsh("undefine", "spare")
+    site.client.release("spare")  # it has never run: a definition that is gone ends nothing
     site.until_holds("spare")
 
 
-def test_a_lasting_machine_moves_with_its_definition(site: Site) -> None:
+def test_a_lasting_machine_is_renumbered_with_its_definition(site: Site) -> None:
     """Both are changed, so that it has its address also after the next start."""
     until(lambda: site.answers("10.1.1.51"), 60, "db to answer")
     site.renumbered("db", "--to", "10.1.1.52", "--live", "--tcp", "22")
@@ -432,9 +540,9 @@ def test_an_address_somebody_answers_at_is_refused(site: Site) -> None:
 
 
 def test_a_machine_saved_on_its_way_keeps_both_addresses(site: Site) -> None:
-    """It will go on with the card it was saved with; started again, the move is given up as any other."""
+    """It will go on with the card it was saved with; started again, its renumbering is aborted as any other."""
     old = site.client.get("db")
-    site.crash("db", "10.1.1.53", "card plugged in")
+    site.crash("db", "10.1.1.53", "NIC plugged in")
     site.libvirtd.virsh("managedsave", "db")
     refusal = site.renumber("db", "--abort")
     assert refusal.returncode == 5, refusal
@@ -449,7 +557,7 @@ def test_a_machine_saved_on_its_way_keeps_both_addresses(site: Site) -> None:
 
 
 def test_a_machine_saved_to_a_file_on_its_way_is_not_turned_back(site: Site) -> None:
-    """libvirt knows nothing of it any more: both addresses are kept until it is restored, and then given up."""
+    """libvirt knows nothing of it any more: both addresses are kept until it is restored, and then it turns back."""
     old, image, saved = site.client.get("calm"), site.libvirtd.directory / "calm.image", list[Step]()
 
     def save(progress: Progress) -> None:
@@ -488,7 +596,7 @@ def test_an_address_of_a_silent_machine_is_refused(site: Site) -> None:
 
 
 def test_libvirtd_may_crash_in_the_middle(site: Site) -> None:
-    """Killed when the card is out, and started again: the move goes on by itself, and no address is lost."""
+    """Killed when the card is out, and started again: the renumbering goes on by itself, and no address is lost."""
     crashes: list[Progress] = []
 
     def crash(progress: Progress) -> None:
@@ -528,7 +636,7 @@ def test_a_machine_that_ignores_the_new_card_gets_the_old_one_back(
     assert "did not answer a ping at 10.1.1.21 within 5 s" in error["message"]
     assert "undo" not in error["details"], error
     _unchanged(site, "loyal", "10.1.1.21")
-    assert "move" not in site.xml("loyal")
+    assert "urn:macbind:renumber" not in site.xml("loyal")
 
 
 def test_an_answer_of_another_machine_does_not_count(site: Site, refused: "dict[str, Future[Any]]") -> None:
@@ -579,7 +687,7 @@ def test_a_card_that_is_lost_after_all_is_told_and_plugged_in_again(site: Site, 
     one = site.client.get("stiff")
     site.libvirtd.virsh("reset", "stiff")
     until(lambda: site.card("stiff") == set(), SOON_S, "QEMU to take the card away")
-    until(lambda: "card_lost" in site.findings(), SOON_S, "macbind to say so")
+    until(lambda: "nic_lost" in site.findings(), SOON_S, "macbind to say so")
     assert site.client.get("stiff") == one
     refusal = site.renumber("stiff", "--abort", "--timeout", "1")
     assert refusal.returncode == 5
@@ -587,7 +695,7 @@ def test_a_card_that_is_lost_after_all_is_told_and_plugged_in_again(site: Site, 
     assert site.card("stiff") == {str(one.mac)}
     site.libvirtd.virsh("reset", "stiff")
     until(lambda: site.answers(one.address), 90, "it to boot with its card")
-    until(lambda: "card_lost" not in site.findings(), SOON_S, "the finding to end")
+    until(lambda: "nic_lost" not in site.findings(), SOON_S, "the finding to end")
     _unchanged(site, "stiff", "10.1.1.22")
     assert site.renumbered("stiff", "--abort")["changed"] is False
 
@@ -605,6 +713,6 @@ def _unchanged(site: Site, name: str, target: str) -> None:
 
 def test_destroying_a_machine_on_its_way_frees_both_addresses(site: Site) -> None:
     """`virsh destroy` when its card is out: neither address is held any longer."""
-    site.crash("web", "10.1.1.41", "card unplugged")
+    site.crash("web", "10.1.1.41", "NIC unplugged")
     site.libvirtd.virsh("destroy", "web")
     site.until_holds("web")

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from labkit.farm import Farm
 from macbind.cli.commands import app
-from macbind.client import Client
-from macbind.errors import (
+from macbind.client.client import Client
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import (
     AddressInUse,
     Conflict,
     InvalidAddress,
@@ -25,8 +26,7 @@ from macbind.errors import (
     NotInPool,
     PoolExhausted,
 )
-from macbind.options import DhcpOptions
-from macbind.service import wire
+from macbind.http import schemas
 
 POOLS = """
 [subnet."10.0.0.0/8"]
@@ -85,7 +85,7 @@ def unchanged(farm: Farm) -> Iterator[None]:
 def problem(answer: httpx.Response) -> dict[str, Any]:
     """The error in an answer, after checking that it has the shape that every error has."""
     body = answer.json()
-    wire.ErrorBody.model_validate(body)
+    schemas.ErrorBody.model_validate(body)
     error: dict[str, Any] = body["error"]
     assert error["message"].endswith("."), error
     assert error["message"].count("\n") == 0
@@ -120,7 +120,7 @@ API: list[tuple[str, Callable[[Client], object], type[MacbindError], str]] = [
     ("ttl for ever", lambda c: c.allocate("farm", "n", ttl_s=1e300), InvalidRequest, "ttl_s must be less than"),
     ("ttl that is none", lambda c: c.allocate("farm", "n", ttl_s=float("nan")), InvalidRequest, "cannot be written"),
     ("release of a pinned one", lambda c: c.release("printer"), Conflict, "Use `macbind unreserve`"),
-    ("release of its address", lambda c: c.release(address="10.0.0.9"), Conflict, "pinned reservation"),
+    ("release of its address", lambda c: c.release(address="10.0.0.9"), Conflict, "is a reservation"),
     ("release of nothing", lambda c: c.release(), InvalidRequest, "exactly one of name, group and address"),
     ("release of both", lambda c: c.release("x", address="10.1.1.3"), InvalidRequest, "exactly one of"),
     ("release of an unset name", lambda c: c.release(""), InvalidRequest, "'' cannot be a name"),
@@ -234,9 +234,14 @@ BODIES = [
     (ALLOCATIONS, b'{"pool": "farm", "name": "n", "options": {"routers": "10.0.0.2"}}', "is not a list of texts"),
     (ALLOCATIONS, b'{"pool": "farm", "name": "\\ud800"}', "cannot be a name"),
     (ALLOCATIONS, b'{"pool": "\\ud800", "name": "n"}', "There is no pool"),
-    (ALLOCATIONS, b'{"pool": "farm", "name": "n", "\\ud800": 1}', "must be a JSON object"),
+    (ALLOCATIONS, b'{"pool": "farm", "name": "n", "\\ud800": 1}', r"no parameter '\\ud800' here"),
     (ALLOCATIONS, b'{"pool": "farm", "name": "n", "domain": "\\ud800"}', "domain must be a valid string"),
     (ALLOCATIONS, b'{"pool": "farm", "names": ["n", "m"], "address": "10.1.1.9"}', "for one machine only"),
+    (
+        ALLOCATIONS,
+        b'{"pool": "farm", "group": "g", "count": 2, "options": {"hostname": "web"}}',
+        "all 2 machines would be called 'web'",
+    ),
     (RELEASE, b"{}", "exactly one of name, group and address"),
     (RELEASE, b'{"name": "a", "group": "b"}', "exactly one of name, group and address"),
     (RELEASE, b'{"name": "\\u0000"}', "cannot be a name"),
@@ -244,6 +249,9 @@ BODIES = [
     (RELEASE, b'{"name": "holder", "generation": ' + b"9" * 30 + b"}", "generation must be less than"),
     (RELEASE, b'{"name": "holder", "generation": -1}', "generation must be greater than"),
     (RELEASE, b'{"name": "x", "reason": "\\u0000"}', "reason must not hold control characters"),
+    (RELEASE, '{"name": "x", "reason": "\u009b2J"}'.encode(), "reason must not hold control characters"),
+    (ALLOCATIONS, '{"pool": "farm", "name": "n", "domain": "\u202e"}'.encode(), "must not hold control characters"),
+    (ALLOCATIONS, b'{"pool": "farm", "names": [' + b"5," * 60_000 + b"5]}", r"names\.0 must be a valid string"),
     (RELEASE, b'{"name": "holder", "force": true}', "no parameter force here"),
     (RESERVATIONS, b'{"name": "n", "address": "10.0.0.8", "mac": 5}', "mac must be a text"),
     (RESERVATIONS, b'{"name": "n"}', "address is missing"),
@@ -325,10 +333,10 @@ def test_body_that_is_not_declared_as_json_is_refused(farm: Farm, http: httpx.Cl
         ("/v1/release", b'{"name": "a", "group": "b"}'),
     ],
 )
-def test_the_short_way_answers_as_the_long_one(
+def test_json_may_be_declared_with_its_encoding(
     farm: Farm, http: httpx.Client, path: str, body: bytes
 ) -> None:
-    """A plain request and one that is not plain, only by what it says of its encoding, get the same answer."""
+    """A body that is declared as JSON, and one that says its encoding, too, get the same answer."""
     short, long = (
         http.post(path, content=body, headers={"Content-Type": kind})
         for kind in ("application/json", "application/json; charset=utf-8")
@@ -389,8 +397,8 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["allocate", "farm", "\udcff"], 4, "cannot be a name"),
     (["allocate", "farm", "n", "--address", "10.1.1.300"], 4, "'10.1.1.300' is not an IPv4 address."),
     (["allocate", "farm", "n", "--address", "10.1.1.3"], 4, "10.1.1.3 is held by 'holder'."),
-    (["allocate", "farm", "n", "--ttl", "nan"], 4, "The request cannot be written down"),
-    (["allocate", "farm", "n", "--ttl", "0"], 4, "ttl_s must be greater than 0."),
+    (["allocate", "farm", "n", "--ttl", "nan"], 4, "'nan' is no duration."),
+    (["allocate", "farm", "n", "--ttl", "0"], 4, "'0' is no duration."),
     (["allocate", "farm", "n", "--hostname", 'a"b'], 4, "hostname 'a\"b' is not a host name."),
     (["allocate", "farm", "n", "--router", "gw.example.org"], 4, "routers: 'gw.example.org' is not an IPv4"),
     (["allocate", "farm", "n", "--route", "10.9.0.0/16"], 4, "'10.9.0.0/16' is not a static route."),
@@ -403,7 +411,7 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["release", ""], 4, "'' cannot be a name."),
     (["release", "--group", ""], 4, "'' cannot be a group."),
     (["release", "--address", "x"], 4, "'x' is not an IPv4 address."),
-    (["release", "printer"], 4, "'printer' (10.0.0.9) is a pinned reservation."),
+    (["release", "printer"], 4, "'printer' (10.0.0.9) is a reservation."),
     (["unreserve", "holder"], 4, "is an ordinary allocation"),
     (["reserve", "n", "10.0.0.8", "--mac", "zz"], 4, "'zz' is not a MAC address."),
     (["reserve", "n", "10.0.0.1"], 4, "gateway address"),
@@ -444,7 +452,7 @@ def test_release_of_several_tells_what_was_done_before_one_was_refused(farm: Far
         client.allocate("farm", "third")
         done = farm.run("release", "first", "printer", "third", *json_too)
         assert done.returncode == 4
-        assert "pinned reservation" in done.stderr
+        assert "is a reservation" in done.stderr
         if json_too:
             assert json.loads(done.stdout)["error"]["details"]["released"] == ["first"]
         else:

@@ -1,13 +1,12 @@
 """Clients that keep the service waiting: it waits a while, says so, and closes; whoever keeps pace is not hurried."""
 
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from labkit import bounded
 from labkit.farm import Farm
 from labkit.rude import Rude, request
-from labkit.usage import Usage
 from labkit.wait import until
 
 POOLS = """
@@ -19,9 +18,8 @@ subnet = "10.0.0.0/8"
 ranges = ["10.1.1.3-10.1.9.250"]
 """
 OPEN = 'socket_mode = "0666"\n'
-FARM = {"service": OPEN, "command": bounded.command(idle_s=1, receive_s=1, unread_s=1)}
+FARM = {"service": OPEN, "command": bounded.command(idle_s=1, receive_s=1)}
 """Here the service waits a second for its clients."""
-MakeFarm = Callable[..., Farm]
 WILD = "nobody"
 POST = b"POST /v1/release HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 LARGE = request(path="/openapi.json") * 16
@@ -31,14 +29,10 @@ LARGE = request(path="/openapi.json") * 16
 @pytest.mark.parametrize(
     ("first", "drop"),
     [
-        (b"", b"\r\n"),
-        (b"GET /", b"a"),
-        (b"GET / HTTP/1.1\r\nX: ", b"a"),
         (POST + b"Content-Length: 100000\r\n\r\n{", b" "),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
-        (POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n \r\n0\r\nX: ", b"a"),
     ],
-    ids=["line breaks", "URL", "header", "body", "chunks", "trailer"],
+    ids=["body", "chunks"],
 )
 def test_trickle_is_ended(farm: Farm, first: bytes, drop: bytes) -> None:
     """A byte now and then does not keep a request open; the reason is told."""
@@ -56,25 +50,28 @@ def test_trickle_is_ended(farm: Farm, first: bytes, drop: bytes) -> None:
 
 
 def test_idle_connection_is_closed_without_a_word(farm: Farm) -> None:
-    """Whether it has asked before or not; a word would be taken for the answer to the next request."""
-    for before in (b"", request()):
-        with Rude(farm.socket) as one:
-            if before:
-                assert one.ask().status == 200
-            assert one.answer() is None
+    """A word would be taken for the answer to the next request."""
+    with Rude(farm.socket) as one:
+        assert one.ask().status == 200
+        assert one.answer() is None
+
+
+def connected(farm: Farm) -> int:
+    """How many connections the service has accepted and not closed."""
+    sockets = Path("/proc/net/unix").read_text().splitlines()  # both ends are in the client's namespace
+    return sum(line.split()[5] == "03" and line.endswith(f" {farm.socket}") for line in sockets)
 
 
 def test_python_client_notices_that_it_was_closed(farm: Farm) -> None:
     """Its idle connections are closed by the service; the next calls open others, and no caller notices."""
     with farm.client() as client:
-        client.pools()
-        before = Usage.of(farm.pid).files - 1
         for _ in range(2):
             with farm.client() as other:
                 other.pools()
                 client.pools()
+                assert connected(farm) == 2
             client.allocate("farm", "vm")
-            until(lambda: Usage.of(farm.pid).files <= before, 10, "the service to close them")
+            until(lambda: connected(farm) == 0, 10, "the service to close them")
             client.release("vm")
 
 
@@ -86,6 +83,7 @@ def test_wait_for_dhcpd_is_not_the_clients_fault(farm: Farm) -> None:
             waiting.send(
                 request("POST", "/v1/allocations", b'{"pool": "farm", "name": "late", "timeout_s": 60}')
             )
+            assert idle.ask().status == 200
             assert idle.answer() is None  # so long was too long for this one
             assert not waiting.is_closed
             farm.dhcpd.thaw()
@@ -96,23 +94,6 @@ def test_wait_for_dhcpd_is_not_the_clients_fault(farm: Farm) -> None:
         farm.dhcpd.thaw()
 
 
-@pytest.mark.parametrize("last", [b"", b"GET /openapi.json HTTP/1.0\r\n\r\n"], ids=["stays", "asks to close"])
-def test_unread_answers_are_thrown_away(farm: Farm, last: bytes) -> None:
-    """Who asks and never reads is cut off, also where the connection waits only for its last bytes to be read."""
-    with farm.client() as client:
-        client.status()
-    before = Usage.of(farm.pid).files
-    readers = [Rude(farm.socket, WILD) for _ in range(40)]
-    try:
-        for number, one in enumerate(readers):
-            one.send(request(path="/openapi.json") * (5 + number % 10) + last)
-        until(lambda: Usage.of(farm.pid).files >= before + 10, 10, "them to be connected")
-        until(lambda: Usage.of(farm.pid).files <= before + 3, 20, "them to be cut off")
-    finally:
-        for one in readers:
-            one.socket.close()
-
-
 def test_answers_read_in_time_are_all_there(farm: Farm) -> None:
     """More than the kernel holds is sent on as it is read; nothing is lost."""
     with Rude(farm.socket, WILD) as one:
@@ -121,27 +102,3 @@ def test_answers_read_in_time_are_all_there(farm: Farm) -> None:
         answers = [one.answer() for _ in range(16)]
         assert len({answer.body for answer in answers if answer and answer.status == 200}) == 1
         assert None not in answers
-
-
-def test_unread_answers_of_one_user_are_bounded(make_farm: MakeFarm) -> None:
-    """Beyond so many bytes connections are cut at once; those of others are not concerned."""
-    farm = make_farm(pools=POOLS, service=OPEN, command=bounded.command(unread_bytes=1 << 20))
-    with farm.client() as client:
-        client.allocate_group("farm", "many", 1000)
-    before = Usage.of(farm.pid).files
-    page = request(path="/v1/allocations?limit=1000")
-    with Rude(farm.socket, "daemon") as other:
-        other.send(page)
-        until(lambda: other.is_readable, 10, "the answer")
-        readers = [Rude(farm.socket, WILD) for _ in range(60)]
-        try:
-            for one in readers:
-                one.send(page)
-            until(lambda: "are not read" in farm.log(), 10, "the first to be cut off")
-            until(lambda: Usage.of(farm.pid).files <= before + 30, 10, "most to be cut off")
-        finally:
-            for one in readers:
-                one.socket.close()
-        answer = other.answer()
-        assert answer is not None
-        assert len(answer.body) > 300_000  # more than the kernel keeps for a socket

@@ -7,10 +7,10 @@ import pytest
 
 from labkit.dhcp import DhcpClient, expect_silence
 from labkit.farm import Farm
-from macbind.client import Client
-from macbind.errors import AddressInUse, Conflict, PoolExhausted
-from macbind.model import State
-from macbind.options import DhcpOptions
+from macbind.client.client import Client
+from macbind.core.allocation import State
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import AddressInUse, Conflict, PoolExhausted
 
 POOLS = """
 [subnet."10.0.0.0/8"]

@@ -7,9 +7,12 @@ import pytest
 
 from contract.dhcpd_site import Site, open_site, pool_of
 from contract.writing import Controller, hosts_named
-from macbind.confirmations import Waiter
-from macbind.model import DhcpdState, State
-from macbind.registry.transaction import Wanted
+from macbind.core.allocation import State
+from macbind.core.findings import DhcpdState
+from macbind.engine.confirmations import Waiter
+from macbind.registry.allocate import Wanted, allocate
+from macbind.registry.queries import find, usage
+from macbind.registry.release import release
 
 POOL = pool_of("10.4.0.0/15")
 BATCHES, PER_BATCH = 20, 5_000
@@ -35,7 +38,7 @@ def bind(controller: Controller, names: Sequence[str], group: str) -> Waiter:
     """Allocates in one transaction; the waiter is told when dhcpd has confirmed all of it."""
     waiter = Waiter()
     with controller.registry.write("test") as txn:
-        for one in txn.allocate(Wanted(POOL.name, tuple(names), group=group)):
+        for one in allocate(txn, Wanted(POOL.name, tuple(names), group=group)):
             controller.confirmations.expect_bound(waiter, one, ["main"])
     controller.writer.wake()
     return waiter
@@ -45,8 +48,8 @@ def free(controller: Controller, group: str) -> Waiter:
     """Releases in one transaction; the waiter is told when dhcpd has confirmed all of it."""
     waiter = Waiter()
     with controller.registry.write("test") as txn:
-        for one in txn.release(group=group):
-            controller.confirmations.expect_gone(waiter, one.address, ["main"])
+        for one in release(txn, group=group):
+            controller.confirmations.expect_gone(waiter, one, ["main"])
     controller.writer.wake()
     return waiter
 
@@ -59,8 +62,8 @@ def test_a_hundred_thousand_machines_come_and_go(site: Site, controller: Control
     for waiter in [bind(controller, names, group) for group, names in groups.items()]:
         waiter.future.result(DEADLINE_S)
     with controller.registry.read() as view:
-        assert view.usage(POOL.name).allocated == BATCHES * PER_BATCH
-        last = view.find(names=["vm19-4999"])[0]
+        assert usage(view, POOL.name).allocated == BATCHES * PER_BATCH
+        last = find(view, names=["vm19-4999"])[0]
     assert last.state is State.BOUND
     lease = site.machine(last.mac).dora()
     assert lease is not None
@@ -70,7 +73,7 @@ def test_a_hundred_thousand_machines_come_and_go(site: Site, controller: Control
     assert site.dhcpd.pid == pid
     assert controller.all() == []
     with controller.registry.read() as view:
-        assert view.usage(POOL.name).free == POOL.plan.size
+        assert usage(view, POOL.name).free == POOL.plan.size
     assert controller.agrees_with(site)
 
 
@@ -79,7 +82,7 @@ def test_ten_thousand_machines_at_once(site: Site, controller: Controller) -> No
     """A batch of 10,000 is one transaction, and all of it is bound; a restarted dhcpd gets it all again."""
     bind(controller, hosts_named(10_000), "all").future.result(DEADLINE_S)
     with controller.registry.read() as view:
-        assert view.usage(POOL.name).allocated == len(view.find(group="all")) == 10_000
+        assert usage(view, POOL.name).allocated == len(find(view, group="all")) == 10_000
     assert controller.agrees_with(site)
     site.dhcpd.kill()
     site.dhcpd.restart(keep_leases=False)

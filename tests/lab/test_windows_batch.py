@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from labkit import mac2ip
 from labkit.wine import Outcome, Scene, Wine, wine
+from macbind.core.address_range import AddressRange
+from macbind.core.gateway_rule import GatewayRule
+from macbind.core.mac_scheme import MacScheme
+from macbind.guest.facts import GuestPool
 from macbind.guest.windows import batch
 
 SEED = replace(mac2ip.SCHEMES[0], dns=(IPv4Address("10.0.0.53"), IPv4Address("10.0.0.54")))
@@ -137,6 +141,36 @@ ODD = (
     "00:16:3e:001:1:3 00:16:3e:1:1 00163e0101 00:16:3e:1:1:3:4 52:54:00:00:00:01 00:16:3e:05:00:01 "
     "00:16:3e:00:00:00 0a:58:ac:1f:ff:ff 02:00:00:00:00:01"
 )
+WHOSE = {
+    "00:16:3e:01:01:09": "10.1.1.9/16 10.1.0.1",
+    "00:16:3e:01:02:ff": "10.1.2.255/16 10.1.0.1",
+    "00:16:3e:01:09:09": "10.1.9.9/16 10.1.0.1",
+    "00:16:3e:01:07:07": "-",
+    "00:16:3e:01:00:01": "-",
+    "00:16:3e:01:ff:ff": "-",
+    "00:16:3e:02:00:05": "-",
+    "52:54:00:a8:03:04": "192.168.3.4/16 192.168.3.254",
+    "0a:58:0a:01:01:01": "-",
+    "ff:ff:ff:ff:ff:ff": "-",
+}
+NARROW = GuestPool(
+    "narrow",
+    MacScheme.for_subnet("0a:58", IPv4Network("223.0.0.0/8")),
+    IPv4Network("223.0.0.0/8"),
+    (AddressRange.parse("223.1.1.1"),),
+    (),
+    None,
+    (IPv4Address("223.0.0.53"),),
+    None,
+)
+WIDER = replace(
+    NARROW, ranges=(AddressRange.parse("223.2.0.0/16"),), dns=(), gateway=GatewayRule.parse("223.0.0.9")
+)
+FIRST = {
+    "0a:58:df:01:01:01": "223.1.1.1/8 -",
+    "0a:58:df:02:03:04": "223.2.3.4/8 223.0.0.9",
+    "0a:58:df:09:09:09": "223.9.9.9/8 -",
+}
 SCENES = {
     "vectors": Scene(
         VECTORS,
@@ -148,6 +182,8 @@ SCENES = {
         ("/decodefile macs.txt",),
         files={"macs.txt": "".join(f"{mac}\n" for mac in mac2ip.edges(mac2ip.several()))},
     ),
+    "parts": Scene(batch([mac2ip.PARTS, mac2ip.SCHEMES[1]]), (f"/decode {' '.join(WHOSE)}",)),
+    "narrow": Scene(batch([NARROW, WIDER]), (f"/decode {' '.join(FIRST)}",)),
     "odd": Scene(VECTORS, (f"/decode {ODD}", "/decode", "/bogus", "/help")),
     "bare": Scene(batch([BARE]), ("/decode 00:16:3e:05:00:01", "/dryrun"), PROGRAMS, scene().files),
     "enabled": scene(MINE, "", "/dryrun"),
@@ -215,6 +251,12 @@ def test_edges(played: dict[str, list[Outcome]]) -> None:
     assert [f"{mac} {one}" for mac, one in zip(macs, answers, strict=True)] == [
         f"{mac} {mac2ip.expected(pools, mac)}" for mac in macs
     ]
+
+
+@pytest.mark.parametrize(("name", "answers"), [("parts", WHOSE), ("narrow", FIRST)])
+def test_whose_an_address_is(played: dict[str, list[Outcome]], name: str, answers: dict[str, str]) -> None:
+    """A pool whose ranges hold it, or else the first in whose subnet it is and not forbidden; or nobody's."""
+    assert played[name][0].output.splitlines() == list(answers.values())
 
 
 def test_spellings_and_refusals(played: dict[str, list[Outcome]]) -> None:

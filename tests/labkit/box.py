@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 from labkit.mac2ip import SCHEMES
@@ -32,12 +33,19 @@ class Box:
         for part in ("etc", "run", "firmware", "tools", "xenstore"):
             (place / part).mkdir(parents=True)
         self.script = place / "mac2ip"
-        # It would look for programs in the usual places, too, and find what this machine is not to have.
-        self.script.write_text(re.sub(r"(?m)^PATH=.*$", "", render(SCHEMES)))
+        self.install()
         for tool in _TOOLS.split():
             found = shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")
             assert found, tool
             (place / "tools" / tool).symlink_to(found)
+
+    def install(self, *, persist: Collection[str] = (), channels: Collection[str] = ()) -> None:
+        """Replaces the script by one with these parts; without any, it is the default script."""
+        text = render(SCHEMES, persist=persist, channels=channels)
+        # It would look for programs in the usual places, too, and find what this machine is not to have.
+        text, found = re.subn(r'(?m)^(export LC_ALL=C) "PATH=.*$', r"\1", text)
+        assert found == 1
+        self.script.write_text(text)
 
     def command(self, *arguments: str, shell: str = "dash") -> list[str]:
         """The command line that runs the script in here; it finds no program but _TOOLS and what a test adds."""

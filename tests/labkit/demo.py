@@ -6,6 +6,7 @@ and the machines are DHCP clients that get their addresses from dhcpd's answers.
 """
 
 import argparse
+import io
 import signal
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from labkit.clients import udhcpc
+from labkit.debian import MirrorFailed
 from labkit.dhcp import DhcpClient, Silence, expect_silence
 from labkit.farm import Farm
 from labkit.guest import Guest, greeting, wait_ping
@@ -25,8 +27,8 @@ from labkit.net import Lab
 from labkit.netns import CommandFailed
 from labkit.virt import Libvirtd, LibvirtdDied
 from labkit.wait import until
-from macbind.errors import MacbindError
-from macbind.model import Allocation
+from macbind.core.allocation import Allocation
+from macbind.core.errors import MacbindError
 
 POOLS = """
 [subnet."10.0.0.0/8"]
@@ -67,7 +69,7 @@ class Story:
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Announces a step, times what happens in it."""
-        print(f"\n{len(self.steps) + 1}. {title}", flush=True)
+        print(f"\n{len(self.steps) + 1}. {title}")
         started = time.perf_counter()
         yield
         self.steps.append((title, time.perf_counter() - started))
@@ -76,7 +78,7 @@ class Story:
     def say(text: str) -> None:
         """Prints an indented block."""
         for line in text.rstrip().splitlines():
-            print(f"   {line}", flush=True)
+            print(f"   {line}")
 
     def table(self) -> None:
         """Prints every step with its time."""
@@ -247,18 +249,19 @@ def boot(story: Story, lab: Lab, group: Sequence[Allocation]) -> list[tuple[Dhcp
     return machines
 
 
-def play(farm: Farm, lab: Lab) -> None:
+def play(farm: Farm, lab: Lab, libvirtd: Libvirtd | None) -> None:
     """Says how to use what is left open, and waits for Ctrl-C."""
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
+    machines = "" if libvirtd is None else f"\n     virsh --connect '{libvirtd.uri}' list --all"
     print(f"""
    Left open. In another terminal, as root:
      export MACBIND_SOCKET={farm.socket}
      {sys.prefix}/bin/macbind status
      {sys.prefix}/bin/macbind allocate farm my-machine
      ip netns exec {lab.server.name} ip address         # the server's network
-     tail -f {farm.log_file} {farm.dhcpd.log_file}
+     tail -f {farm.log_file} {farm.dhcpd.log_file}{machines}
    Ctrl-C takes it down.""")
     over.wait()
 
@@ -275,6 +278,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.no_vm and options.guest:
         parser.error("--guest needs virtual machines")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is taken down
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # whoever reads a file or a pipe follows the story, too
     story = Story()
     try:
         with ExitStack() as stack:
@@ -298,13 +303,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     tell_of_ways(story, lab, farm, libvirtd, options.guest)
             story.table()
             if options.keep:
-                play(farm, lab)
+                play(farm, lab, libvirtd)
     except (
         StepFailed,
         AssertionError,
         MacbindError,
         CommandFailed,
         LibvirtdDied,
+        MirrorFailed,
         TimeoutError,
         OSError,
     ) as error:

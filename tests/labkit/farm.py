@@ -2,7 +2,6 @@
 
 import json
 import os
-import pwd
 import signal
 import subprocess
 import sys
@@ -14,12 +13,13 @@ from typing import Any, Self
 from labkit.dhcpd import Dhcpd
 from labkit.net import Lab, Process
 from labkit.omshell import OmapiKey
+from labkit.users import as_user
 from labkit.wait import until
-from macbind.client import Client
+from macbind.client.client import Client
 from macbind.config import Settings, load
-from macbind.dhcpd.key import read_key
-from macbind.errors import ServiceUnavailable
-from macbind.model import Status
+from macbind.core.errors import ServiceUnavailable
+from macbind.core.findings import Status
+from macbind.dhcp.isc.key import read_key
 
 OMAPI_PORT = 7911
 
@@ -161,6 +161,20 @@ class Farm:
             process.send_signal(signal.SIGTERM)
         return process.wait(15)
 
+    def reload(self, **tables: str) -> None:
+        """Has the service load its configuration again, after :meth:`configure` with these tables."""
+        self.configure(**tables)
+        os.kill(self.pid, signal.SIGHUP)
+
+    def wait_loaded(self, loads: int, deadline_s: float = 15.0) -> None:
+        """Waits until the service has loaded a configuration so many times since its log began."""
+        until(lambda: self.log().count('"configuration loaded"') >= loads, deadline_s, "the configuration")
+
+    def findings(self) -> dict[str, str]:
+        """The sentence of each finding, by its code."""
+        with self.client() as client:
+            return {one.code: one.message for one in client.status().findings}
+
     def kill(self) -> None:
         """Kills the service without a warning."""
         assert self._process is not None
@@ -185,7 +199,7 @@ class Farm:
 
     def defects(self) -> list[str]:
         """Lines of the log that a service without defects never writes: no JSON, critical, or a traceback."""
-        return [line for line in self.log().splitlines() if _is_defect(line)]
+        return defects_in(self.log())
 
     # -- its users -------------------------------------------------------------------------------------
 
@@ -209,10 +223,7 @@ class Farm:
 
     def run(self, *arguments: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
         """Runs the command line in the server's namespace, whatever its exit status; as another user if given."""
-        command = self.command
-        if user is not None:
-            needed = "macbind.daemon" if arguments[0] == "serve" else "macbind.client"
-            command = as_user(user, f"import macbind.cli.commands, {needed}", "macbind.cli.commands.app()")
+        command = self.command if user is None else as_user(user, *self.command)
         return subprocess.run(
             self.lab.server.argv([*command, *arguments]),
             capture_output=True,
@@ -226,15 +237,9 @@ class Farm:
         return {**os.environ, "MACBIND_SOCKET": str(self.socket), "MACBIND_CONFIG": str(self.config)}
 
 
-def as_user(name: str, imports: str, program: str) -> list[str]:
-    """A command that runs a Python program as this user, with all groups of that user.
-
-    It becomes that user only after the imports: Python itself may lie where only root can read.
-    """
-    known = pwd.getpwnam(name)
-    groups = os.getgrouplist(name, known.pw_gid)
-    become = f"import os; os.setgroups({groups}); os.setgid({known.pw_gid}); os.setuid({known.pw_uid})"
-    return [sys.executable, "-c", f"{imports}\n{become}\n{program}"]
+def defects_in(log: str) -> list[str]:
+    """The lines of such a log of `macbind serve`."""
+    return [line for line in log.splitlines() if _is_defect(line)]
 
 
 def _is_defect(line: str) -> bool:

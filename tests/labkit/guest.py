@@ -14,12 +14,15 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
+from labkit.cpio import archive, end, member
+from labkit.kernel import Kernel, kernel
 from labkit.net import Lab
 from labkit.netns import run_command
 from labkit.virt import CACHE, Console, Libvirtd
@@ -102,34 +105,32 @@ class Guest:
 
     @classmethod
     def build(cls, cache: Path = CACHE) -> Self:
-        """The newest Debian cloud kernel with our initramfs, which is made once for each kernel and recipe.
+        """Debian's kernel for clouds with our initramfs, which is made once for each kernel and recipe.
 
         Raises:
-            FileNotFoundError: Kernel or busybox is not installed; the message names the package.
+            MirrorFailed: The kernel is not there and cannot be downloaded.
+            FileNotFoundError: busybox is not installed; the message names the package.
         """
-        kernel = _newest_kernel()
-        image = b"".join(_archive(kernel.name.removeprefix("vmlinuz-")))
-        initramfs = cache / f"{kernel.name}-{hashlib.sha256(image).hexdigest()[:16]}.cpio"
+        debians = kernel()
+        image = b"".join(_archive(debians))
+        initramfs = cache / f"{debians.image.name}-{hashlib.sha256(image).hexdigest()[:16]}.cpio"
         if not initramfs.exists():
             cache.mkdir(parents=True, exist_ok=True)
             half_made = initramfs.with_suffix(f".{os.getpid()}")
             half_made.write_bytes(image)
             half_made.replace(initramfs)
-        return cls(kernel, initramfs)
+        return cls(debians.image, initramfs)
 
-    def with_files(self, place: Path, files: Mapping[str, str | bytes]) -> Self:
+    def with_files(
+        self, place: Path, files: Mapping[str, str | bytes], links: Mapping[str, str] = MappingProxyType({})
+    ) -> Self:
         """The same guest with more files in its root, each executable, by their paths there.
 
-        `place` is where its initramfs goes. The kernel unpacks one archive after the other.
+        `place` is where its initramfs goes, `links` are symbolic links with what they point to. The kernel unpacks
+        one archive after the other.
         """
-        folders = sorted({str(folder) for name in files for folder in Path(name).parents} - {"."})
-        more = [_member(name, stat.S_IFDIR | 0o755) for name in folders]
-        for name, content in files.items():
-            data = content.encode() if isinstance(content, str) else content
-            more.append(_member(name, stat.S_IFREG | 0o755, data))
-        archive = b"".join([*more, _member("TRAILER!!!", 0)])
         first = self.initramfs.read_bytes()
-        place.write_bytes(first + b"\0" * (-len(first) % 4) + archive)
+        place.write_bytes(first + b"\0" * (-len(first) % 4) + archive(files, links))
         return type(self)(self.kernel, place)
 
     def template(
@@ -244,58 +245,23 @@ def reboot(
     until(lambda: console.leases() > boots, deadline_s, f"{address} to come back")
 
 
-def _newest_kernel() -> Path:
-    def version(kernel: Path) -> list[int]:
-        return [int(number) for number in re.findall(r"\d+", kernel.name)]
-
-    kernels = sorted(Path("/boot").glob("vmlinuz-*-cloud-amd64"), key=version)
-    if not kernels:
-        raise FileNotFoundError(
-            "no /boot/vmlinuz-*-cloud-amd64: the package linux-image-cloud-amd64 is missing"
-        )
+def _archive(debians: Kernel) -> Iterator[bytes]:
+    """The members of the initramfs, in the format that the kernel calls newc."""
     if not _BUSYBOX.exists():
         raise FileNotFoundError(f"no {_BUSYBOX}: the package busybox-static is missing")
-    return kernels[-1]
-
-
-def _archive(version: str) -> Iterator[bytes]:
-    """The members of the initramfs, in the format that the kernel calls newc."""
     for folder in _FOLDERS:
-        yield _member(folder, stat.S_IFDIR | 0o755)
-    yield _member("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
-    yield _member("bin/busybox", stat.S_IFREG | 0o755, _BUSYBOX.read_bytes())
+        yield member(folder, stat.S_IFDIR | 0o755)
+    yield member("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+    yield member("bin/busybox", stat.S_IFREG | 0o755, _BUSYBOX.read_bytes())
     for applet in _APPLETS:
-        yield _member(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
+        yield member(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
     for script in sorted(path for path in _SCRIPTS.rglob("*") if path.is_file()):
-        yield _member(str(script.relative_to(_SCRIPTS)), stat.S_IFREG | 0o755, script.read_bytes())
-    modules = _modules(version, _MODULES)
-    late = [module for module in _modules(version, _LATE_MODULES) if module not in modules]
+        yield member(str(script.relative_to(_SCRIPTS)), stat.S_IFREG | 0o755, script.read_bytes())
+    modules = debians.modules(_MODULES)
+    late = [module for module in debians.modules(_LATE_MODULES) if module not in modules]
     for module in (*modules, *late):
-        yield _member(f"modules/{module.name}", stat.S_IFREG | 0o644, module.read_bytes())
+        yield member(f"modules/{module.name}", stat.S_IFREG | 0o644, module.read_bytes())
     for name, part in (("order", modules), ("late", late)):
         order = "".join(f"{module.name}\n" for module in part)
-        yield _member(f"modules/{name}", stat.S_IFREG | 0o644, order.encode())
-    yield _member("TRAILER!!!", 0)
-
-
-def _modules(version: str, names: Sequence[str]) -> list[Path]:
-    """The kernel modules in the order in which they can be loaded."""
-    found: dict[Path, None] = {}
-    for name in names:
-        said = run_command(["/usr/sbin/modprobe", "--set-version", version, "--show-depends", name]).stdout
-        lines = (line.split() for line in said.splitlines())
-        found.update({Path(words[1]): None for words in lines if words[0] == "insmod"})
-    return list(found)
-
-
-def _member(name: str, mode: int, content: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
-    encoded = name.encode() + b"\0"
-    # inode, mode, uid, gid, links, mtime, size, major and minor of the file system and of the device, length
-    # of the name, checksum. All inodes are 0: with one link each they are never compared.
-    numbers = (0, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(encoded), 0)
-    header = b"070701" + b"".join(b"%08X" % number for number in numbers)
-    return _aligned(header + encoded) + _aligned(content)
-
-
-def _aligned(data: bytes) -> bytes:
-    return data + b"\0" * (-len(data) % 4)
+        yield member(f"modules/{name}", stat.S_IFREG | 0o644, order.encode())
+    yield end()

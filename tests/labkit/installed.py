@@ -14,9 +14,9 @@ from labkit.net import Lab
 from labkit.netns import run_command
 from labkit.nspawn import Machine
 from labkit.wait import until
-from macbind.client import Client
-from macbind.errors import ServiceUnavailable
-from macbind.model import Status
+from macbind.client.client import Client
+from macbind.core.errors import ServiceUnavailable
+from macbind.core.findings import Status
 
 REPOSITORY = Path(__file__).parents[2]
 CACHE = REPOSITORY / ".cache"
@@ -43,12 +43,19 @@ class Parts:
 
 def prepare(built: Path) -> Parts:
     """Gets the parts; `built` is an empty directory for the wheel. The first time it takes minutes, then seconds."""
-    _pip("wheel", "--no-deps", "--wheel-dir", str(built), str(REPOSITORY))
-    (wheel,) = built.glob("macbind-*.whl")
-    return Parts(image(CACHE), _wheels(wheel), built)
+    wheel = build(built)
+    return Parts(image(CACHE), wheels(wheel), built)
 
 
-def _wheels(wheel: Path) -> Path:
+def build(place: Path) -> Path:
+    """The wheel of this macbind, in an empty directory."""
+    _pip("wheel", "--no-deps", "--wheel-dir", str(place), str(REPOSITORY))
+    (wheel,) = place.glob("macbind-*.whl")
+    return wheel
+
+
+def wheels(wheel: Path) -> Path:
+    """A directory with the wheels of everything that a wheel of macbind depends on."""
     wanted = [REPOSITORY / "pyproject.toml", REPOSITORY / "tests/constraints.txt"]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in (*wanted, Path(__file__)))).hexdigest()[:12]
     place = CACHE / f"wheels-{key}"

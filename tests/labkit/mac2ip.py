@@ -4,13 +4,16 @@ It is made from `MacScheme` and `GatewayRule`, so the scripts are checked agains
 """
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
-from macbind.addressing import AddressPlan, AddressRange, MacAddress
-from macbind.errors import InvalidAddress
-from macbind.gateway import GatewayRule
+from macbind.core.address_plan import AddressPlan
+from macbind.core.address_range import AddressRange
+from macbind.core.errors import InvalidAddress
+from macbind.core.gateway_rule import GatewayRule
+from macbind.core.mac_address import MacAddress
 from macbind.guest.facts import GuestPool
 
 PER_SCHEME = 1_000
@@ -53,6 +56,16 @@ SCHEMES = (
     pool("kvm", "192.168.0.0/16", "52:54:00", "x.x.x.254"),
     pool("wide", "172.16.0.0/12", "0a:58", "172.16.0.1"),
 )
+
+
+PARTS = replace(
+    SCHEMES[0],
+    name="the farm's 2nd & last, 100%",
+    ranges=tuple(map(AddressRange.parse, ("10.1.1.1-10.1.1.9", "10.1.2.0/24"))),
+    subnet=IPv4Network("10.1.0.0/16"),
+    forbidden=tuple(map(IPv4Address, ("10.1.0.0", "10.1.255.255", "10.1.7.7"))),
+)
+"""A pool of two ranges, with a forbidden address outside of them and a name that no comment may contain."""
 
 
 def vectors() -> list[Vector]:
@@ -125,3 +138,49 @@ def expected(pools: Sequence[GuestPool], mac: MacAddress) -> str:
 def table() -> str:
     """The vectors as a file, a line each."""
     return "".join(f"{vector.line}\n" for vector in vectors())
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A line of a Windows script: conditions, and what is set if they hold; `$name` stands for a variable's value."""
+
+    conditions: tuple[str, ...]
+    name: str
+    value: str
+
+
+def batch_decisions(text: str) -> list[Decision]:
+    """The decisions of a batch file, first its sums; the words are PowerShell's."""
+    made = []
+    for name, sum_ in re.findall(r"([PN]\d?)=((?:B\d\*?\d*\+?)+)", text):
+        made.append(Decision((), name, sum_))
+    for line in re.findall(r'^(if .*) set "(HIT|WHY|STATUS|FACTS)=(.*)"\r?$', text, re.MULTILINE):
+        conditions = [
+            f"-not ${unset}"
+            if unset
+            else f"${same} -eq '{value}'"
+            if same
+            else f"${name} {_WORDS[word]} {number}"
+            for unset, same, value, name, word, number in _BATCH.findall(line[0])
+        ]
+        made.append(Decision(tuple(conditions), line[1], re.sub(r"%(\w+)%", r"$\1", line[2])))
+    return sorted(
+        made, key=lambda one: one.name == "FACTS"
+    )  # these come last, wherever they stand in the file
+
+
+def powershell_decisions(text: str) -> list[Decision]:
+    """The decisions of a PowerShell script, first its sums."""
+    made = [
+        Decision((), name, value.replace("$", ""))
+        for name, value in re.findall(r"^ +\$([PN]\d?) = (\S+)\r?$", text, re.MULTILINE)
+    ]
+    for conditions, name, value in re.findall(
+        r'^ +if \((.*)\) \{ \$(HIT|WHY|STATUS|FACTS) = "(.*)" \}\r?$', text, re.MULTILINE
+    ):
+        made.append(Decision(tuple(conditions.split(" -and ")), name, value))
+    return made
+
+
+_WORDS = {"GEQ": "-ge", "LEQ": "-le"}
+_BATCH = re.compile(r'if (?:not defined (\w+)|"%(\w+)%"=="(\w+)"|%(\w+)% (GEQ|LEQ) (\d+))(?= |$)')

@@ -4,14 +4,14 @@ It is the guest of `labkit.guest` with the few files more that process 1, udevd 
 the names that udev gives them. The greeting is on port 22; what services say is on its console.
 """
 
-import re
 from pathlib import Path
 
+from labkit.cpio import libraries
 from labkit.guest import Guest
-from labkit.netns import run_command
 
 _INIT = Path(__file__).with_name("systemdfs") / "init"
 _PROGRAMS = ("/lib/systemd/systemd", "/lib/systemd/systemd-udevd", "/bin/systemctl", "/bin/udevadm")
+_STARTER = Path("/lib/systemd/systemd-executor")  # a program that a newer systemd starts every service with
 _UNITS = (
     *("multi-user.target", "basic.target", "sysinit.target", "local-fs.target", "shutdown.target"),
     *("network-pre.target", "systemd-udevd.service", "systemd-udev-trigger.service"),
@@ -37,13 +37,14 @@ def build(place: Path, script: str, unit: str, rule: str) -> Guest:
 
     Its template needs `cmdline=CMDLINE`.
     """
-    found = [Path(one) for one in _PROGRAMS]
-    told = run_command(["ldd", *_PROGRAMS]).stdout
-    found += sorted({Path(one) for one in re.findall(r"(?:=> |^\t)(/\S+)", told, re.MULTILINE)})
+    programs = [Path(one) for one in _PROGRAMS] + [_STARTER] * _STARTER.exists()
+    found = [*programs, Path("/lib/systemd/network/99-default.link")]
     found += [Path("/lib/systemd/system", one) for one in _UNITS]
     found += [Path("/lib/udev/rules.d", f"{one}.rules") for one in _RULES]
-    found += [Path("/lib/systemd/network/99-default.link")]
-    files = {str(one).lstrip("/"): one.read_bytes() for one in found}
+    # A newer systemd looks below /usr only, and twice would be too much for a guest of 128 MiB.
+    files = {str(one).lstrip("/"): one.read_bytes() for one in libraries(programs)}
+    files |= {f"usr{one}": one.read_bytes() for one in found}
+    links = {name: f"/usr/{name}" for name in ("lib/systemd", "lib/udev", "bin/systemctl", "bin/udevadm")}
     files |= {path: text.encode() for path, text in _TEXTS.items()}
     files |= {
         "systemd-init": _INIT.read_bytes(),
@@ -52,7 +53,7 @@ def build(place: Path, script: str, unit: str, rule: str) -> Guest:
         "etc/udev/rules.d/90-mac2ip.rules": rule.encode(),
         "etc/default/mac2ip": b"MAC2IP_OPTIONS=--hostname=vm-%\n",
     }
-    return Guest.build().with_files(place, files)
+    return Guest.build().with_files(place, files, links)
 
 
 CMDLINE = "rdinit=/systemd-init"

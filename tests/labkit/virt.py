@@ -181,6 +181,10 @@ class Libvirtd:
         self._signal(signal.SIGKILL)
         process.wait(self.deadline_s)
 
+    def kill_guest(self, name: str) -> None:
+        """End a running guest's QEMU with SIGKILL, as a crash would."""
+        os.kill(self.guest_pid(name), signal.SIGKILL)
+
     def restart(self) -> None:
         """Stop it if it runs, start it, wait until it answers; guests go on all the time."""
         self.stop()
@@ -188,14 +192,10 @@ class Libvirtd:
 
     def freeze(self) -> None:
         """Stop the clock for libvirtd (SIGSTOP): connections open, nothing answers. Returns once frozen."""
-        # nsenter follows libvirtd when it is stopped, so both have to be woken.
-        self._running().signal_group(signal.SIGSTOP)
-        state = Path("/proc") / str(self.pid) / "stat"
-        until(
-            lambda: state.read_text().rpartition(")")[2].split()[0] == "T",
-            self.deadline_s,
-            "libvirtd to freeze",
-        )
+        # nsenter follows libvirtd when it is stopped, so both have to be woken. Stopped by us, it would stop again.
+        pids = [self._running().pid, self.pid]
+        self._signal(signal.SIGSTOP)
+        until(lambda: all(map(_is_stopped, pids)), self.deadline_s, "libvirtd to freeze")
 
     def thaw(self) -> None:
         """Let a frozen libvirtd go on (SIGCONT)."""
@@ -295,6 +295,10 @@ def _process_namespace(pid: int) -> Path | None:
         return (Path("/proc") / str(pid) / "ns/pid").readlink()
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def _is_stopped(pid: int) -> bool:
+    return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def _copy_new(source: Path, target: Path) -> None:

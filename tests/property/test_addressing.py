@@ -3,21 +3,15 @@
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 
+import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from macbind.addressing import (
-    AddressPlan,
-    AddressRange,
-    MacAddress,
-    MacScheme,
-    check_plans,
-    merge,
-    parse_address,
-    parse_network,
-    subtract,
-)
-from macbind.errors import ConfigError, InvalidAddress
+from macbind.core.address_plan import AddressPlan, check_plans
+from macbind.core.address_range import AddressRange, merge, parse_address, parse_network, subtract
+from macbind.core.errors import ConfigError, InvalidAddress
+from macbind.core.mac_address import MacAddress
+from macbind.core.mac_scheme import MacScheme
 
 addresses = st.integers(0, 0xFFFFFFFF).map(IPv4Address)
 macs = st.integers(0, 0xFFFFFFFFFFFF).map(MacAddress)
@@ -238,6 +232,7 @@ def build(subnet: str, prefix: str) -> AddressPlan:
 @example([build("10.0.0.0/30", "00:16:3e"), build("11.0.0.0/30", "00:16:3e")])
 @example([build("10.0.0.0/30", "0a:58"), build("11.0.0.0/30", "0a:58:0a")])
 @example([build("10.0.0.0/30", "0a:58"), build("10.0.0.0/30", "0a:58:0a")])
+@pytest.mark.invariant(1)
 def test_plans_are_refused_exactly_when_they_can_collide(made: list[AddressPlan]) -> None:
     """A set of pools is refused if and only if brute force finds a shared address, subnet part or MAC."""
     pairs = [(one, other) for index, one in enumerate(made) for other in made[:index]]

@@ -16,7 +16,8 @@ DOCUMENTED = {0, 1, 2, *(code for _, code, _ in EXIT_CODES)}
 DEFECT = 70
 GROUP = get_command(app)
 COMMANDS: list[list[str]] = [
-    *([name] for name in GROUP.commands),  # type: ignore[attr-defined]
+    # `man` is not among them: it writes wherever it is told to.
+    *([name] for name in GROUP.commands if name != "man"),  # type: ignore[attr-defined]
     *(["vm", name] for name in GROUP.commands["vm"].commands),  # type: ignore[attr-defined]
 ]
 OPTIONS = sorted(

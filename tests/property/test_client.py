@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from labkit.impostor import Impostor
-from macbind.client import Client
-from macbind.errors import MacbindError, ServiceUnavailable
+from macbind.client.client import Client
+from macbind.core.errors import MacbindError, ServiceUnavailable
 
 ALLOCATION = {
     "address": "10.1.1.3",

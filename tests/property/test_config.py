@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from macbind.config import Settings, load
 from macbind.config.tables import TABLES
-from macbind.errors import ConfigError
+from macbind.core.errors import ConfigError
 
 SAMPLE = Path(__file__).parents[2] / "dhcpd" / "macbind.toml"
 

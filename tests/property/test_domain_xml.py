@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from macbind.addressing import MacAddress
-from macbind.errors import InvalidRequest, MacbindError
-from macbind.model import MAX_NAME
-from macbind.virt.domain import Mark, domain_name, macs_in, mark_in, nvram_in, parse_domain
-from macbind.virt.template import Identity, Template
+from macbind.core.allocation import MAX_NAME
+from macbind.core.errors import InvalidRequest, MacbindError
+from macbind.core.mac_address import MacAddress
+from macbind.virt.domain_xml import Mark, domain_name, macs_in, mark_in, nvram_in, parse_domain
+from macbind.virt.machine_xml import MachineIdentity
+from macbind.virt.template import Template
 
 OLD_UUID = "0d0d0d0d-1111-4222-8333-444444444444"
 _TEXT = st.text("ab <>&'\"=é☃ \n", max_size=6)
@@ -87,7 +88,7 @@ def _templates(draw: st.DrawFn) -> tuple[Element, list[MacAddress], int]:
 
 
 _IDENTITIES = st.builds(
-    Identity,
+    MachineIdentity,
     uuid=st.uuids(version=4),
     mac=st.integers(1, (1 << 24) - 1).map(lambda low: MacAddress(0x00163E << 24 | low)),
     address=st.integers(0x0A000001, 0x0AFFFFFE).map(IPv4Address),
@@ -115,13 +116,21 @@ def _rest(root: Element) -> str:
     return ElementTree.canonicalize(ElementTree.tostring(root, encoding="unicode"), rewrite_prefixes=True)
 
 
+def _template(root: Element) -> Template:
+    """A template, with the network of its first NIC for the pool's."""
+    first = next(root.iterfind("./devices/interface"))
+    names = [one.get(key) for one in first.iterfind("source") for key in ("bridge", "network", "dev")]
+    network = next((name for name in names if name), first.get("type"))
+    return Template(ElementTree.tostring(root, encoding="unicode"), network)
+
+
 @given(_templates(), _IDENTITIES)
 def test_no_mac_of_the_template_survives(
-    template: tuple[Element, list[MacAddress], int], who: Identity
+    template: tuple[Element, list[MacAddress], int], who: MachineIdentity
 ) -> None:
     """Exactly one interface has a MAC, ours; no other MAC is anywhere, in any spelling."""
     root, macs, count = template
-    made = Template(ElementTree.tostring(root, encoding="unicode")).machine(who, {})
+    made = _template(root).machine(who, {})
     assert macs_in(made) == {who.mac}
     assert len(parse_domain(made).findall("./devices/interface")) == count
     assert len(parse_domain(made).findall(".//mac")) == 1
@@ -130,10 +139,10 @@ def test_no_mac_of_the_template_survives(
 
 
 @given(_templates(), _IDENTITIES)
-def test_all_the_rest_stays(template: tuple[Element, list[MacAddress], int], who: Identity) -> None:
+def test_all_the_rest_stays(template: tuple[Element, list[MacAddress], int], who: MachineIdentity) -> None:
     """Name, UUID and mark are the machine's; everything else means what it meant."""
     root, _, _ = template
-    made = parse_domain(Template(ElementTree.tostring(root, encoding="unicode")).machine(who, {}))
+    made = parse_domain(_template(root).machine(who, {}))
     assert made.findtext("name") == domain_name(who.mark.name)
     assert UUID(made.findtext("uuid") or "") == who.uuid
     assert mark_in(ElementTree.tostring(made, encoding="unicode")) == who.mark
@@ -142,19 +151,18 @@ def test_all_the_rest_stays(template: tuple[Element, list[MacAddress], int], who
 
 @given(_templates(), _IDENTITIES, _IDENTITIES)
 def test_a_machine_is_a_template(
-    template: tuple[Element, list[MacAddress], int], first: Identity, second: Identity
+    template: tuple[Element, list[MacAddress], int], first: MachineIdentity, second: MachineIdentity
 ) -> None:
     """A machine of a machine is as one made of the template itself."""
-    xml = ElementTree.tostring(template[0], encoding="unicode")
-    through = Template(Template(xml).machine(first, {})).machine(second, {})
-    direct = Template(xml).machine(second, {})
+    through = _template(parse_domain(_template(template[0]).machine(first, {}))).machine(second, {})
+    direct = _template(template[0]).machine(second, {})
     assert _rest(parse_domain(through)) == _rest(parse_domain(direct))
     assert macs_in(through) == macs_in(direct) == {second.mac}
     assert mark_in(through) == mark_in(direct) == second.mark
 
 
 @given(_IDENTITIES, st.lists(st.sampled_from(["vda", "vdb", "sda", "hdc"]), unique=True), _TEXT)
-def test_each_disk_has_its_own_copy(who: Identity, targets: list[str], folder: str) -> None:
+def test_each_disk_has_its_own_copy(who: MachineIdentity, targets: list[str], folder: str) -> None:
     """No path of an original survives."""
     root = Element("domain")
     devices = SubElement(root, "devices")

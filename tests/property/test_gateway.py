@@ -7,12 +7,15 @@ from ipaddress import IPv4Address, IPv4Network
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from macbind.addressing import AddressPlan, AddressRange, by_gateway
-from macbind.errors import InvalidAddress
-from macbind.gateway import GatewayRule
+from macbind.core.address_plan import AddressPlan
+from macbind.core.address_range import AddressRange, by_gateway
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import InvalidAddress
+from macbind.core.gateway_rule import GatewayRule
+from macbind.core.pool import Pool, Subnet
+from macbind.core.static_route import StaticRoute
+from macbind.dhcp.isc import syntax
 from macbind.guest.facts import GuestPool
-from macbind.model import Pool, Subnet
-from macbind.options import DhcpOptions, StaticRoute
 
 octets = st.integers(0, 255)
 rules = st.tuples(*[st.none() | octets] * 3, octets).map(GatewayRule)
@@ -109,11 +112,13 @@ def test_guests_and_dhcpd_agree(
         plan = AddressPlan.build(network, "0a:58", rules=kept, gateways=[network[1]])
     except InvalidAddress:
         assume(False)
-    made = Pool("p", plan, Subnet(network, subnet, gateway=first), ("d",), options=pool, gateway=second)
+    made = Pool(
+        "p", plan, Subnet(network, subnet, gateway_rule=first), ("d",), options=pool, own_gateway_rule=second
+    )
     guest = GuestPool.of(made)
     for address in network:
-        assert made.gateway_of(address) == made.told(address).gateway
-        assert made.gateway_of(address, machine) == made.told(address, machine).gateway
+        assert made.gateway_of(address) == made.effective_options(address).gateway
+        assert made.gateway_of(address, machine) == made.effective_options(address, machine).gateway
         own = None if guest.gateway is None else guest.gateway.of(address)
         assert own == made.gateway_of(address)
         if address != own:
@@ -131,6 +136,9 @@ def test_statements_depend_on_the_gateway_only(
     """Two machines without options of their own and with one gateway by the rule get the same statements."""
     rule = data.draw(rules_on(network))
     plan = AddressPlan.build(network, "0a:58", ranges=[AddressRange.of(network)])
-    made = Pool("p", plan, Subnet(network, subnet), ("d",), options=pool, gateway=rule)
-    said = {(made.rule and made.rule.of(address), made.statements(address)) for address in network}
+    made = Pool("p", plan, Subnet(network, subnet), ("d",), options=pool, own_gateway_rule=rule)
+    said = {
+        (made.gateway_rule and made.gateway_rule.of(address), syntax.line(made.binding_options(address)))
+        for address in network
+    }
     assert len(said) == len({key for key, _ in said})

@@ -6,8 +6,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from macbind.dhcpd.key import DIGEST_BYTES, MAX_KEY_FILE, OmapiKey, read_key
-from macbind.errors import ConfigError
+from macbind.core.errors import ConfigError
+from macbind.dhcp.isc.key import DIGEST_BYTES, MAX_KEY_FILE, OmapiKey, read_key
 
 keys = st.builds(
     OmapiKey,

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from macbind.addressing import MacAddress
-from macbind.dhcpd.leases import HostRecord, LeaseFile, parse
-from macbind.model import Lease
+from macbind.core.binding import Lease
+from macbind.core.mac_address import MacAddress
+from macbind.dhcp.isc.lease_file import HostRecord, LeaseFile, parse
 
 STATIC = "from-config"
 HEADER = b"""# The format of this file is documented in the dhcpd.leases(5) manual page.
@@ -184,6 +184,7 @@ other = st.sampled_from(
         Other(b'server-duid "\\000\\001\\"{";\n\n'),
     ]
 )
+STRING_WITH_A_BRACE = Made(HostRecord("b.c", MacAddress(0x00163E000001), (), dynamic=True), EXTRAS[:1])
 histories = st.lists(made | made | deleted | leased | other, max_size=12)
 
 
@@ -227,17 +228,21 @@ def test_a_file_cut_anywhere_says_what_its_whole_records_say(
     assert len(read.problems) == bool(torn)
 
 
-@given(histories, histories, st.data())
-def test_records_behind_a_tear_are_found(
-    before: list[Entry], after: list[Entry], data: st.DataObject
-) -> None:
+@given(histories, histories, st.integers(0, 1 << 16))
+@example(  # torn behind a brace that closes nothing, as it stands in a string
+    [Other(b'server-duid "\\000\\001\\"{";\n\n'), Deleted("a", dynamic=True), STRING_WITH_A_BRACE],
+    [Deleted("a", dynamic=False)],
+    381 - len(HEADER),
+)
+def test_records_behind_a_tear_are_found(before: list[Entry], after: list[Entry], place: int) -> None:
     """Records appended to a torn file are all found, except the one that shares a line with the tear."""
     text = written(before)
-    cut = data.draw(st.integers(len(HEADER), len(text)))
-    whole = [entry for entry, end in zip(before, ends_of_records(before), strict=True) if end <= cut]
+    cut = len(HEADER) + place % (len(text) - len(HEADER) + 1)
+    ends = ends_of_records(before)
+    whole = [entry for entry, end in zip(before, ends, strict=True) if end <= cut]
     read = parse(text[:cut] + b"".join(entry.text() for entry in after))
     assert Model.of(whole + after).same(read) or Model.of(whole + after[1:]).same(read)
-    if text[:cut].endswith((b"\n", b"}")):
+    if text[:cut].endswith(b"\n") or cut in ends:  # nothing shares a line with something torn
         assert Model.of(whole + after).same(read)
 
 

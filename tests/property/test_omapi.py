@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labkit.omapi_peer import EXISTS, NOT_FOUND, NOT_IMPLEMENTED, Key, Object, Peer, number
-from macbind.addressing import MacAddress
-from macbind.dhcpd.omapi import (
-    Algorithm,
+from macbind.core.binding import Binding, binding_name
+from macbind.core.errors import DhcpdRefused, DhcpdUnavailable
+from macbind.core.mac_address import MacAddress
+from macbind.dhcp.isc.messages import (
     Reply,
     Request,
-    Session,
     create_host,
     delete,
     end_lease,
@@ -25,8 +25,7 @@ from macbind.dhcpd.omapi import (
     host_in,
     lease_in,
 )
-from macbind.errors import DhcpdRefused, DhcpdUnavailable
-from macbind.model import HostReservation, host_name
+from macbind.dhcp.isc.omapi import Algorithm, Session
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 DHCPD_BUFFER = 4048
@@ -50,7 +49,7 @@ def objects(draw: st.DrawFn) -> list[Object]:
     found: list[Object] = []
     for index in draw(st.sets(one)):
         mac, address = bytes(MACS[index]), ADDRESSES[index].packed
-        name = draw(st.sampled_from([host_name(ADDRESSES[index], 3), "short", "n" * 255]))
+        name = draw(st.sampled_from([binding_name(ADDRESSES[index], 3), "short", "n" * 255]))
         host = {b"ip-address": address, b"name": f"{name}{index}".encode()[:255], b"hardware-address": mac}
         if draw(st.booleans()):
             host[b"dhcp-client-identifier"] = b"c" * 255
@@ -66,16 +65,16 @@ def objects(draw: st.DrawFn) -> list[Object]:
     return found
 
 
-def _host(index: int, generation: int, statements: str = "") -> HostReservation:
+def _host(index: int, generation: int) -> Binding:
     address = ADDRESSES[index]
-    return HostReservation(host_name(address, generation), MACS[index], address, statements)
+    return Binding(binding_name(address, generation), MACS[index], address)
 
 
 Kind = Callable[[int, int, str], Request]
 KINDS: list[Kind] = [
     lambda index, _, __: find_host(MACS[index]),
     lambda index, generation, _: find_host_by_name(_host(index, generation).name),
-    lambda index, generation, statements: create_host(_host(index, generation, statements)),
+    lambda index, generation, statements: create_host(_host(index, generation), statements),
     lambda index, _, __: delete(1000 + index),
     lambda index, _, __: find_lease(ADDRESSES[index]),
     lambda index, _, __: has_lease(MACS[index]),
@@ -93,10 +92,10 @@ requests = st.builds(
 )
 
 
-def open_session(key: Key | None, peer: Peer) -> Session:
+def open_session(key: Key | None, peer: Peer, window: int | None = None) -> Session:
     """A session that has shaken hands."""
     credentials = (key.name, Algorithm(key.algorithm), key.secret) if key else None
-    session = Session("main", credentials)
+    session = Session("main", credentials, window)
     while not session.ready:
         for reply in peer.answer(session.bytes_to_send()):
             assert session.feed(reply) == []
@@ -130,15 +129,22 @@ def exchange(
 
 
 @patient
-@given(keys, objects(), st.lists(requests, max_size=60), cuts, st.integers(0, 20))
+@given(
+    keys,
+    objects(),
+    st.lists(requests, max_size=60),
+    cuts,
+    st.integers(0, 20),
+    st.sampled_from([None, 1, 2, 3, 7]),
+)
 def test_replies_come_in_the_order_of_the_requests_wherever_the_bytes_are_cut(
-    key: Key, held: list[Object], batch: list[Request], sizes: list[int], rotate: int
+    key: Key, held: list[Object], batch: list[Request], sizes: list[int], rotate: int, window: int | None
 ) -> None:
-    """Each request gets its own reply, however the bytes are cut and the replies of a window are ordered."""
+    """Each request gets its own reply, whatever a window holds, however bytes are cut and replies are ordered."""
     mixed, alone = Peer(key, held), Peer(key, [(kind, dict(values)) for kind, values in held])
     one_by_one = open_session(key, alone)
     expected = [exchange(one_by_one, alone, [request])[0] for request in batch]
-    session = open_session(key, mixed)
+    session = open_session(key, mixed, window)
     assert exchange(session, mixed, batch, sizes, rotate=rotate) == expected
 
 
@@ -286,7 +292,7 @@ def test_deleted_hosts_are_not_found(key: Key, indices: set[int]) -> None:
     """What a look-up names can be deleted by its handle, once."""
     peer = Peer(key)
     session = open_session(key, peer)
-    hosts = [HostReservation(host_name(ADDRESSES[i], 1), MACS[i], ADDRESSES[i]) for i in sorted(indices)]
+    hosts = [Binding(binding_name(ADDRESSES[i], 1), MACS[i], ADDRESSES[i]) for i in sorted(indices)]
     exchange(session, peer, [create_host(host) for host in hosts])
     handles = [reply.handle for reply in exchange(session, peer, [find_host(host.mac) for host in hosts])]
     for result in (0, NOT_FOUND):

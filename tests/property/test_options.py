@@ -12,9 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from macbind.dhcpd.leases import parse
-from macbind.errors import InvalidOption
-from macbind.options import DhcpOptions, StaticRoute
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import InvalidOption
+from macbind.core.static_route import StaticRoute
+from macbind.dhcp.isc import syntax
+from macbind.dhcp.isc.lease_file import parse
 
 QUAD = r"\d{1,3}(\.\d{1,3}){3}"
 STATEMENT = re.compile(
@@ -90,7 +92,7 @@ anything = st.fixed_dictionaries(
 def test_whatever_is_accepted_stays_within_its_statement(values: dict[str, Any]) -> None:
     """Any input is refused, or yields statements of the known forms, printable, with no quote to escape by."""
     try:
-        statements = DhcpOptions.parse(values).statements()
+        statements = syntax.statements(DhcpOptions.parse(values))
     except InvalidOption:
         return
     for statement in statements:
@@ -107,7 +109,7 @@ def test_reading_inverts_writing(options: DhcpOptions) -> None:
 
 def test_statements_fit_into_one_message() -> None:
     """The longest options leave room for the rest of an OMAPI message, which must stay below 4000 bytes."""
-    assert len(" ".join(LARGEST.statements())) < 3600
+    assert len(" ".join(syntax.statements(LARGEST))) < 3600
 
 
 @given(valid_options, valid_options)
@@ -138,7 +140,7 @@ def test_dhcpd_sends_what_was_meant(own: DhcpOptions, base: DhcpOptions) -> None
 
 def effect(options: DhcpOptions) -> dict[str, str]:
     """What dhcpd makes of the statements: the last one of a kind counts."""
-    heads = [re.match(r"(option )?\S+", statement) for statement in options.statements()]
+    heads = [re.match(r"(option )?\S+", statement) for statement in syntax.statements(options)]
     return {head[0]: head.string for head in heads if head}
 
 
@@ -177,7 +179,7 @@ def lease_file(*statements: str) -> str:
 @settings(max_examples=60, deadline=None)
 def test_options_survive_two_restarts_of_dhcpd(options: DhcpOptions) -> None:
     """dhcpd reads, writes, reads and writes a host with any options and loses neither it nor the next one."""
-    statements = options.statements()
+    statements = syntax.statements(options)
     first, second = rewritten_by_dhcpd(lease_file(*statements))
     assert second == first
     assert first.count(b"supersede") == len(statements)

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from macbind.addressing import MacAddress
-from macbind.model import HostReservation, host_name
-from macbind.plan import Change, Ensure, Observed, Remove, Step, decide, plan
+from macbind.core.binding import Binding, binding_name
+from macbind.core.binding_plan import Change, Ensure, Observed, Remove, Step, decide, plan
+from macbind.core.mac_address import MacAddress
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 ADDRESSES = [IPv4Address("10.1.1.3"), IPv4Address("10.1.1.4")]
@@ -20,15 +21,15 @@ generations = st.integers(1, 4)
 
 
 @st.composite
-def our_hosts(draw: st.DrawFn) -> HostReservation:
+def our_hosts(draw: st.DrawFn) -> Binding:
     """A host of ours; a torn record may have lost or changed its address."""
     address, generation = draw(addresses), draw(generations)
     serves = draw(st.sampled_from([address, address, None, IPv4Address("10.9.9.9")]))
-    return HostReservation(host_name(address, generation), MACS[0], serves)
+    return Binding(binding_name(address, generation), MACS[0], serves)
 
 
 hosts = our_hosts() | st.builds(
-    HostReservation, st.sampled_from(["printer", "macbind-static-10.1.1.3"]), macs, addresses
+    Binding, st.sampled_from(["printer", "macbind-static-10.1.1.3"]), macs, addresses
 )
 
 
@@ -38,7 +39,7 @@ def changes(draw: st.DrawFn) -> Change:
     address, generation, mac = draw(addresses), draw(generations), draw(macs)
     if draw(st.booleans()):
         return Remove(address, generation, mac)
-    return Ensure(address, generation, HostReservation(host_name(address, generation), mac, address))
+    return Ensure(address, generation, Binding(binding_name(address, generation), mac, address))
 
 
 @dataclass
@@ -48,11 +49,11 @@ class Model:
     What it has lost from memory may still be on its disk, and comes back when it starts again.
     """
 
-    hosts: dict[MacAddress, HostReservation] = field(default_factory=dict)
-    lost_deletions: dict[MacAddress, HostReservation] = field(default_factory=dict)
+    hosts: dict[MacAddress, Binding] = field(default_factory=dict)
+    lost_deletions: dict[MacAddress, Binding] = field(default_factory=dict)
 
     @property
-    def on_disk(self) -> list[HostReservation]:
+    def on_disk(self) -> list[Binding]:
         """The hosts in its lease file."""
         return [*self.hosts.values(), *self.lost_deletions.values()]
 
@@ -65,7 +66,7 @@ class Model:
         self.lost_deletions = {}
 
     @classmethod
-    def holding(cls, given_hosts: list[HostReservation]) -> "Model":
+    def holding(cls, given_hosts: list[Binding]) -> "Model":
         """A dhcpd with these hosts on distinct MACs, as far as their names differ."""
         model = cls()
         for mac, host in zip(MACS, given_hosts, strict=False):
@@ -82,10 +83,10 @@ class Model:
             assert isinstance(change, Ensure)
             # A host of our very name under another MAC is a remnant of ours, and makes way.
             for mac, host in list(self.hosts.items()):
-                if host.name == change.reservation.name:
+                if host.name == change.binding.name:
                     del self.hosts[mac]
             assert change.mac not in self.hosts
-            self.hosts[change.mac] = change.reservation
+            self.hosts[change.mac] = change.binding
         return step in (Step.DELETE, Step.CREATE)
 
 
@@ -98,21 +99,21 @@ def settle(model: Model, change: Change) -> Step:
     raise AssertionError(f"{change} never ends")
 
 
-def is_newer(host: HostReservation, change: Change) -> bool:
+def is_newer(host: Binding, change: Change) -> bool:
     """Whether a host belongs to a later generation of the change's address."""
     return host.owner is not None and host.owner[0] == change.address and host.owner[1] > change.generation
 
 
 @patient
 @given(st.lists(hosts, max_size=2), changes())
-def test_any_observation_converges_to_what_is_desired(start: list[HostReservation], change: Change) -> None:
+def test_any_observation_converges_to_what_is_desired(start: list[Binding], change: Change) -> None:
     """From any state a change ends as desired, or with the reason why it must not touch what it found."""
     model = Model.holding(start)
     last = settle(model, change)
     found = model.hosts.get(change.mac)
     match last:
         case Step.NOTHING if isinstance(change, Ensure):
-            assert found == change.reservation
+            assert found == change.binding
         case Step.NOTHING:
             assert found is None
         case Step.FOREIGN:
@@ -127,9 +128,8 @@ def test_any_observation_converges_to_what_is_desired(start: list[HostReservatio
 
 @patient
 @given(st.lists(hosts, max_size=2), st.lists(changes(), max_size=6))
-def test_foreign_hosts_and_successors_never_change(
-    start: list[HostReservation], orders: list[Change]
-) -> None:
+@pytest.mark.invariant(6)
+def test_foreign_hosts_and_successors_never_change(start: list[Binding], orders: list[Change]) -> None:
     """Whatever is ordered, others' hosts stay, and so does a generation newer than the order."""
     model = Model.holding(start)
     for change in orders:
@@ -143,7 +143,7 @@ def test_foreign_hosts_and_successors_never_change(
 @patient
 @given(st.lists(hosts, max_size=2), changes(), st.integers(0, MOST_STEPS))
 def test_interrupted_change_converges_when_it_is_planned_anew(
-    start: list[HostReservation], change: Change, crash_after: int
+    start: list[Binding], change: Change, crash_after: int
 ) -> None:
     """A crash after any step costs nothing: looking and deciding anew leads to the same end."""
     undisturbed, crashed = Model.holding(start), Model.holding(start)
@@ -156,7 +156,7 @@ def test_interrupted_change_converges_when_it_is_planned_anew(
 
 @patient
 @given(st.lists(hosts, max_size=2), changes())
-def test_repeating_an_order_changes_nothing(start: list[HostReservation], change: Change) -> None:
+def test_repeating_an_order_changes_nothing(start: list[Binding], change: Change) -> None:
     """A change that arrives twice does nothing the second time."""
     model = Model.holding(start)
     settle(model, change)
@@ -167,13 +167,14 @@ def test_repeating_an_order_changes_nothing(start: list[HostReservation], change
 
 @patient
 @given(st.permutations(range(1, 5)), st.sets(st.integers(1, 4)))
+@pytest.mark.invariant(5)
 def test_orders_that_arrive_in_any_order_never_serve_an_old_generation_over_a_new_one(
     arrival: list[int], removed: set[int]
 ) -> None:
     """However late each message of an address's history is, a newer generation is never replaced by an older."""
     model, newest = Model(), 0
     for generation in arrival:
-        host = HostReservation(host_name(ADDRESSES[0], generation), MACS[0], ADDRESSES[0])
+        host = Binding(binding_name(ADDRESSES[0], generation), MACS[0], ADDRESSES[0])
         settle(model, Ensure(ADDRESSES[0], generation, host))
         newest = max(newest, generation)
         if generation in removed and generation < newest:
@@ -192,7 +193,7 @@ def desires(draw: st.DrawFn) -> list[Ensure]:
     swapped = len(wanted) == 1 and draw(st.booleans())
     pairs = zip(ADDRESSES, reversed(MACS) if swapped else MACS, strict=True)
     return [
-        Ensure(address, number, HostReservation(host_name(address, number), mac, address))
+        Ensure(address, number, Binding(binding_name(address, number), mac, address))
         for address, mac in pairs
         if address in wanted
         for number in [draw(st.integers(5, 9))]  # newer than whatever was observed, as generations are
@@ -227,7 +228,7 @@ def test_plan_leads_to_what_is_desired_and_nothing_else_of_ours(model: Model, de
     others = {mac: host for mac, host in model.hosts.items() if host.owner is None}
     follow(model, desired)
     blocked = {one.mac for one in desired} & others.keys()
-    assert model.hosts == {one.mac: one.reservation for one in desired if one.mac not in blocked} | others
+    assert model.hosts == {one.mac: one.binding for one in desired if one.mac not in blocked} | others
 
 
 @patient
@@ -242,7 +243,7 @@ def test_any_prefix_of_a_plan_and_a_new_plan_lead_to_the_same_end(
     follow(model, desired)
     blocked = {one.mac for one in desired if model.hosts[one.mac].owner is None}
     assert {one.mac: model.hosts[one.mac] for one in desired if one.mac not in blocked} == {
-        one.mac: one.reservation for one in desired if one.mac not in blocked
+        one.mac: one.binding for one in desired if one.mac not in blocked
     }
     assert {mac for mac, host in model.hosts.items() if host.owner} == {one.mac for one in desired} - blocked
     after = plan(desired, look(model, desired))
@@ -252,6 +253,7 @@ def test_any_prefix_of_a_plan_and_a_new_plan_lead_to_the_same_end(
 
 @patient
 @given(models, desires(), st.sets(addresses))
+@pytest.mark.invariant(9)
 def test_plans_of_slices_are_the_slices_of_the_plan(
     model: Model, desired: list[Ensure], first: set[IPv4Address]
 ) -> None:

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from macbind.config import load
-from macbind.dhcpd.render import check, render
-from macbind.errors import ConfigError
+from macbind.core.errors import ConfigError
+from macbind.dhcp.isc.config_test import check
+from macbind.dhcp.isc.render import render
 
 LABEL = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,20}[A-Za-z0-9])?", fullmatch=True)
 FILENAME = st.text(

@@ -8,7 +8,7 @@ from labkit.debian import CLOUD, image
 from labkit.installed import CACHE
 from labkit.net import Lab
 from labkit.nspawn import Machine
-from macbind.addressing import MacAddress
+from macbind.core.mac_address import MacAddress
 from macbind.guest.identity import Identity
 from macbind.guest.nocloud import seed_files
 

@@ -13,9 +13,9 @@ from labkit.net import Lab, Port
 from labkit.netns import run_command
 from labkit.nspawn import Machine
 from labkit.wait import until
-from macbind.addressing import MacAddress
+from macbind.core.ipv6 import link_local
+from macbind.core.mac_address import MacAddress
 from macbind.guest.linux import render, unit
-from macbind.ipv6 import link_local
 
 ADDRESS, MAC = "10.1.1.3", "00:16:3e:01:01:03"
 CLONE, CLONE_MAC = "10.1.1.4", "00:16:3e:01:01:04"
@@ -50,9 +50,9 @@ def debian(port: Port, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mac
     place = tmp_path_factory.mktemp("guest")
     root = place / "added"
     for path, mode, text in (
-        ("usr/local/sbin/mac2ip", 0o755, render(SCHEMES)),
+        ("usr/local/sbin/mac2ip", 0o755, render(SCHEMES, persist=["networkmanager"])),
         ("etc/systemd/system/mac2ip.service", 0o644, unit()),
-        ("etc/default/mac2ip", 0o644, "MAC2IP_OPTIONS=--persist networkmanager --hostname vm-%\n"),
+        ("etc/default/mac2ip", 0o644, "MAC2IP_OPTIONS=--hostname=vm-%\n"),
         ("etc/NetworkManager/conf.d/private.conf", 0o644, PRIVATE),
     ):
         file = root / path
@@ -134,7 +134,7 @@ def test_at_boot_before_networkmanager(debian: Machine) -> None:
     assert answers(debian, ADDRESS)
     connection = ("nmcli", "-g", "GENERAL.DBUS-PATH", "connection", "show", "macbind-eth0")
     before, routes = debian.run(*connection).stdout, default_routes(debian)
-    debian.run("mac2ip", "--persist", "networkmanager")
+    debian.run("mac2ip")
     assert (debian.run(*connection).stdout, default_routes(debian)) == (before, routes)
     assert debian.run("hostname").stdout == "vm-10-1-1-3\n"
     assert read(debian, "/etc/hostname") == "vm-10-1-1-3\n"
@@ -145,7 +145,8 @@ def test_copy_of_the_image_before_networkd(debian: Machine, port: Port) -> None:
     debian.run("systemctl", "disable", "--quiet", "NetworkManager")
     debian.run("systemctl", "enable", "--quiet", "systemd-networkd")
     debian.run("mv", "/etc/network/interfaces", "/var/tmp/")
-    write(debian, "/etc/default/mac2ip", 'MAC2IP_OPTIONS="--persist auto"\n')
+    debian.run("rm", "/etc/default/mac2ip")
+    write(debian, "/usr/local/sbin/mac2ip", render(SCHEMES, persist=["auto"]))
     write(debian, "/etc/systemd/network/05-macbind-ens9.network", "[Match]\nName=*\n[Network]\nDHCP=yes\n")
     port.flush()
     port.mac = CLONE_MAC
@@ -173,7 +174,7 @@ def test_networkd_uses_it_for_this_card_only(debian: Machine, port: Port) -> Non
     debian.run("ip", "link", "del", "twin")
     port.flush()
     port.mac = FOREIGN_MAC
-    debian.run("mac2ip", "--persist", "networkd", status=3)
+    debian.run("mac2ip", status=3)
     debian.run("systemctl", "restart", "systemd-networkd")
     until(lambda: "unmanaged" in status(debian), 10, "networkd to leave eth0 alone")
     assert not port.addresses()
@@ -189,13 +190,13 @@ def status(machine: Machine, card: str = "eth0") -> str:
 
 def test_twice_is_once(debian: Machine) -> None:
     """A second run changes no file and no route, and asks nobody; one that is only shown says there is nothing."""
-    find = "find /etc /run/macbind -newer /run/mark -type f"
+    find = "find /etc -newer /run/mark -type f"
     debian.run("touch", "/run/mark")
     routes = default_routes(debian)
-    debian.run("mac2ip", "--persist", "networkd")
+    debian.run("mac2ip")
     assert debian.run("sh", "-c", find).stdout == ""
     assert default_routes(debian) == routes
-    shown = debian.run("mac2ip", "--dry-run", "--persist", "networkd").stdout
+    shown = debian.run("mac2ip", "--dry-run").stdout
     assert "would write" not in shown
     assert "would ask" not in shown
 
@@ -203,7 +204,7 @@ def test_twice_is_once(debian: Machine) -> None:
 def test_netplan_takes_what_is_written(debian: Machine) -> None:
     """netplan accepts the file and makes of it the first one that networkd looks at, before cloud-init's."""
     write(debian, "/etc/netplan/50-cloud-init.yaml", CLOUD_INIT)
-    debian.run("mac2ip", "--persist", "auto")
+    debian.run("mac2ip")
     first, second = sorted(debian.run("ls", "/run/systemd/network").stdout.split())
     assert (first, second) == ("10-netplan-0macbind-eth0.network", "10-netplan-eth0.network")
     made = read(debian, f"/run/systemd/network/{first}")
@@ -222,7 +223,7 @@ def test_ifupdown_takes_what_is_written(debian: Machine, port: Port) -> None:
     """The template's own stanza is a comment now, and ifup brings the interface up with ours; a copy does not."""
     debian.run("systemctl", "disable", "--now", "--quiet", "systemd-networkd.socket", "systemd-networkd")
     write(debian, "/etc/network/interfaces", TEMPLATES_INTERFACES)
-    debian.run("mac2ip", "--persist", "auto")
+    debian.run("mac2ip")
     query = debian.run("ifquery", "eth0").stdout
     assert f"address: {CLONE}\n" in query
     assert "netmask: 255.0.0.0\n" in query
@@ -249,7 +250,7 @@ def test_taken_address_is_refused_at_boot_time(debian: Machine) -> None:
     squatter = lab.port("squatter", "02:00:00:00:00:99")
     squatter.add_address(f"{CLONE}/8")
     debian.run("ip", "addr", "flush", "dev", "eth0")
-    debian.run("rm", "-rf", "/etc/default/mac2ip", "/run/macbind", "/etc/network/interfaces.d/macbind")
+    debian.run("rm", "-rf", "/run/macbind", "/etc/network/interfaces.d/macbind")
     debian.run("systemctl", "restart", "mac2ip", status=1)
     assert debian.unit("mac2ip", "ExecMainStatus") == "5"
     assert "another machine (02:00:00:00:00:99) has" in debian.journal("mac2ip").lower()

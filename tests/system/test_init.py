@@ -12,6 +12,7 @@ FILES = (
     "/etc/macbind/dhcpd.env",
     "/etc/dhcp/macbind.conf",
     "/etc/dhcp/macbind.key",
+    "/etc/systemd/system/isc-dhcp-server.service.d/macbind.conf",
 )
 
 
@@ -34,14 +35,27 @@ def test_proposals_alone_make_a_site(machine: Installed) -> None:
     assert '[subnet."10.0.0.0/8"]' in text
     assert 'routers = ["10.0.0.1"]' in text
     assert "ranges" not in text
-    assert machine.run("cat", FILES[1]).stdout == "MACBIND_INTERFACES=br0\n"
-    modes = machine.run("stat", "--format=%a %U:%G", *FILES).stdout.split("\n")[:4]
+    assert machine.run("cat", FILES[1]).stdout == (
+        "MACBIND_INTERFACES=br0\nDHCPDv4_CONF=/etc/dhcp/macbind.conf\n"
+    )
+    modes = machine.run("stat", "--format=%a %U:%G", *FILES[:4]).stdout.split("\n")[:4]
     assert modes == ["640 root:macbind", "644 root:root", "644 root:root", "640 root:macbind"]
     machine.run("macbind", "render", "--check")
     machine.as_user("macbind", "cat", FILES[0], FILES[3])
 
 
-@pytest.mark.parametrize("document", ["README.md", "dhcpd/README.md"])
+def test_a_bridge_that_lets_machines_wait_is_no_reason_to_refuse(machine: Installed) -> None:
+    """The site is made, and what mends the bridge is printed beside it."""
+    machine.run("ip", "link", "set", "br0", "type", "bridge", "forward_delay", "1500")
+    done = machine.run("macbind", "init", "--yes")
+    command = "ip link set dev br0 type bridge forward_delay 0"
+    assert "The bridge br0 passes nothing on for 15 s" in done.stderr
+    assert f"    {command}\n" in done.stderr
+    machine.run(*command.split())
+    assert there(machine) == list(FILES)
+
+
+@pytest.mark.parametrize("document", ["README.md", "controller/docs/operate/install.md"])
 def test_documentation_has_the_commands_that_work(machine: Installed, document: str) -> None:
     """What the documents tell a new user to run is what these tests run, with the packages that are there."""
     text = (REPOSITORY / document).read_text()
@@ -83,6 +97,7 @@ def test_flags_say_more_than_proposals(machine: Installed) -> None:
     assert printed.splitlines() == [
         *(f"{path}: written" for path in FILES),
         "Now run:",
+        "  systemctl enable --now macbind-firewall",
         "  systemctl restart isc-dhcp-server",
         "  systemctl enable --now macbind",
         "  macbind status",
@@ -175,7 +190,7 @@ def test_ordinary_user_is_told_to_be_root(machine: Installed) -> None:
 
 def test_terminal_is_asked_question_by_question(machine: Installed) -> None:
     """On a terminal each answer can be typed or taken, and nothing is written unless the text is agreed to."""
-    typed = ["", "", "10.0.0.254", "none", "speck", "10.0.1.0/24 10.0.2.0/24", "", "n"]
+    typed = ["", "", "10.0.0.254", "none", "farm.example.org", "speck", "10.0.1.0/24 10.0.2.0/24", "", "n"]
     script = ["script", "--quiet", "--return", "--command", "macbind init", "/dev/null"]
     shown = machine.run(*script, stdin="\n".join([*typed, ""]), status=1).stdout
     for question in (
@@ -189,4 +204,5 @@ def test_terminal_is_asked_question_by_question(machine: Installed) -> None:
     text = machine.run("cat", FILES[0]).stdout
     assert 'routers = ["10.0.0.254"]' in text
     assert "domain_name_servers" not in text
+    assert 'domain_name = "farm.example.org"' in text
     assert '[pool."speck"]\nsubnet = "10.0.0.0/8"\nranges = ["10.0.1.0/24", "10.0.2.0/24"]\n' in text

@@ -91,12 +91,31 @@ def test_package_is_made_without_touching_the_machine(machine: Installed) -> Non
         "/opt/macbind/bin/macbind",
         "/opt/macbind/lib/systemd/system/macbind.service",
         "/opt/macbind/lib/systemd/system/macbind-firewall.service",
-        "/opt/macbind/lib/systemd/system/isc-dhcp-server.service.d/macbind.conf",
+        "/opt/macbind/lib/systemd/system/macbind-firewall-check.timer",
+        "/opt/macbind/lib/macbind/share/macbind/isc-dhcp-server.conf",
         "/opt/macbind/lib/sysusers.d/macbind.conf",
         "/opt/macbind/lib/tmpfiles.d/macbind.conf",
-        "/opt/macbind/share/doc/macbind/dhcpd.md",
-        *(f"/opt/macbind/share/doc/macbind/{name}.md" for name in ("GUESTS", "GUESTS-WINDOWS", "CHANNELS")),
+        *(
+            f"/opt/macbind/share/doc/macbind/dhcpd/{name}"
+            for name in (
+                "README.md",
+                "prometheus/scrape.yml",
+                "prometheus/macbind.rules.yml",
+                "grafana/macbind.json",
+            )
+        ),
+        *(
+            f"/opt/macbind/share/doc/macbind/controller/docs/{name}.md"
+            for name in ("guests/linux", "guests/windows", "use/channels")
+        ),
         "/opt/macbind/share/doc/macbind/macbind.toml",
+        "/opt/macbind/share/man/man1/macbind.1",
+        "/opt/macbind/share/man/man1/macbind-token.1",
+        "/opt/macbind/share/man/man1/macbind-vm.1",
+        "/opt/macbind/share/man/man5/macbind.toml.5",
+        "/opt/macbind/share/bash-completion/completions/macbind",
+        "/opt/macbind/share/zsh/site-functions/_macbind",
+        "/opt/macbind/share/fish/vendor_completions.d/macbind.fish",
     } <= made
     assert machine.run("grep", "-rlI", "/tmp/package", "/tmp/package", status=None).stdout == ""
     unit = machine.run("cat", "/tmp/package/opt/macbind/lib/systemd/system/macbind.service").stdout

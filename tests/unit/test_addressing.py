@@ -5,18 +5,11 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from macbind.addressing import (
-    AddressPlan,
-    AddressRange,
-    MacAddress,
-    MacScheme,
-    check_plans,
-    merge,
-    parse_address,
-    parse_network,
-    subtract,
-)
-from macbind.errors import ConfigError, InvalidAddress, NotInPool
+from macbind.core.address_plan import AddressPlan, check_plans
+from macbind.core.address_range import AddressRange, merge, parse_address, parse_network, subtract
+from macbind.core.errors import ConfigError, InvalidAddress, NotInPool
+from macbind.core.mac_address import MacAddress
+from macbind.core.mac_scheme import MacScheme
 
 FARM = IPv4Network("10.0.0.0/8")
 

@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmark: what a row says, when a target is met, and what the README is told."""
+"""The arithmetic of the benchmark: what a row says, when a target is met, and what the documents show."""
 
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from bench import fill, report
-from bench.__main__ import README, measure_all
+from bench.__main__ import PERFORMANCE, README, measure_all
 from bench.rows import TOLD, By, Result, Row, Target, at_least, at_most, p99
 from contract.invariant import check_invariant
-from macbind.addressing import AddressPlan
-from macbind.model import Pool, Subnet
+from macbind.core.address_plan import AddressPlan
+from macbind.core.pool import Pool, Subnet
+from macbind.registry.allocate import Wanted, allocate
+from macbind.registry.pending_changes import backlog
 from macbind.registry.store import Registry
-from macbind.registry.transaction import Wanted
 
 
 def row(target: Target = TOLD, *, by: By = By.RATIO, detail: bool = False) -> Row:
@@ -101,9 +102,16 @@ def test_only_what_is_between_the_comments_changes() -> None:
             report.replace_between(broken, "new")
 
 
-def test_the_readme_has_a_place_for_the_table() -> None:
-    """`make bench` can write into the README as it is."""
-    assert "| new |" in report.replace_between(README.read_text(), "| new |")
+@pytest.mark.parametrize("page", [README, PERFORMANCE], ids=lambda page: page.name)
+def test_the_documents_have_a_place_for_the_table(page: Path) -> None:
+    """`make bench` can write into them as they are."""
+    assert "| new |" in report.replace_between(page.read_text(), "| new |")
+
+
+def test_the_readme_shows_headlines() -> None:
+    """The short table has the rows that are marked, with both values and no verdict."""
+    shown = Row("this", "that", "ms", TOLD, [2.0], [1.0], headline=True)
+    assert report.headlines([row(), shown]).splitlines()[2:] == ["| this | 2 ms | 1 ms: that |"]
 
 
 @pytest.mark.parametrize(("count", "gap", "first"), [(0xFFFE, 2, 2), (100, 0, 101), (99, 16, 16)])
@@ -117,10 +125,10 @@ def test_a_registry_filled_around_the_product_is_sound(
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     fill.occupy(url, pools, "farm", count, gap=gap)
     check_invariant(url, pools)
-    registry = Registry(url, pools, ["main"])
+    registry = Registry.open(url, pools, ["main"])
     with registry.write("test") as txn:
-        assert txn.backlog("main") == 0
-        (one,) = txn.allocate(Wanted("farm", ("next",)))
+        assert backlog(txn, "main") == 0
+        (one,) = allocate(txn, Wanted("farm", ("next",)))
     registry.close()
     assert int(one.address) - int(network[0]) == first
     check_invariant(url, pools)

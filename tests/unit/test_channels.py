@@ -10,19 +10,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from macbind.addressing import MacAddress
-from macbind.errors import InvalidRequest
+from macbind.core.errors import InvalidRequest
+from macbind.core.mac_address import MacAddress
 from macbind.guest import identity
 from macbind.guest.identity import IDENTITY_LINES, check_data
-from macbind.virt.channels import Channel, Choice, Message, Seed, check_size, parse_channels
-from macbind.virt.domain import Mark, parse_domain
-from macbind.virt.template import Identity, Template
+from macbind.virt.channel_xml import Message, Seed, check_size
+from macbind.virt.channels import Channel, Choice, parse_channels
+from macbind.virt.domain_xml import Mark, parse_domain
+from macbind.virt.machine_xml import MachineIdentity
+from macbind.virt.template import Template
 
 LINES = ("mac=00:16:3e:01:01:03", "address=10.1.1.3/16", "data.role=worker")
-AWKWARD = (*LINES, "data.list=a,b", "data.odd=\"<&>'")
+HOSTILE = "$(id)`id`\";'&<>,,name=opt/x,file=/etc/shadow"
+AWKWARD = (*LINES, "data.list=a,b", "data.odd=\"<&>'", f"data.hostile={HOSTILE}")
 SEED = Seed("/images/macbind-web-seed")
 EVERYTHING = Message((Channel.FW_CFG, Channel.SMBIOS, Channel.NOCLOUD), LINES, SEED)
-WHO = Identity(
+WHO = MachineIdentity(
     UUID("6b0c7a52-1f6e-4d0f-9f5e-2a2f0d3c4b5a"),
     MacAddress.parse("00:16:3e:01:01:03"),
     IPv4Address("10.1.1.3"),
@@ -67,6 +70,7 @@ def blob(xml: str) -> str | None:
     if not given:
         return found
     assert arguments[arguments.index(given[0]) - 1] == "-fw_cfg"
+    assert arguments.count("-fw_cfg") == 1
     return given[0].partition("string=")[2].replace(",,", ",")
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import sys
 import tracemalloc
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
@@ -12,11 +14,14 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from labkit.netns import run_command
 from macbind import __version__
-from macbind.addressing import MacAddress
 from macbind.cli.commands import app
-from macbind.cli.output import EXIT_CODES, Output, plain, table
-from macbind.errors import (
+from macbind.cli.formats import plain
+from macbind.cli.output import EXIT_CODES, Output, say, table
+from macbind.core.allocation import Allocation, Released, State
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import (
     ConfigError,
     DhcpdUnavailable,
     InvariantViolation,
@@ -25,8 +30,7 @@ from macbind.errors import (
     NotPermitted,
     ServiceUnavailable,
 )
-from macbind.model import Allocation, Released, State
-from macbind.options import DhcpOptions
+from macbind.core.mac_address import MacAddress
 
 NOWHERE = ["--socket", "/nonexistent/macbind.sock"]
 ASKING: list[list[str]] = [
@@ -38,9 +42,25 @@ ASKING: list[list[str]] = [
     ["unreserve", "printer"],
     ["renumber", "vm", "--to", "10.1.1.9", "--live"],
     ["renumber", "vm", "--abort"],
+    ["renumber", "vm", "--to", "10.1.1.9", "--timeout", "2m"],
+    ["list", "--search", "00-16-3e"],
+    ["list", "-w"],
+    ["pools", "-w"],
+    ["allocate", "farm", "vm", "--dry-run"],
     ["list"],
     ["show", "vm"],
     ["show", "10.1.1.3"],
+    ["why", "10.1.1.3"],
+    ["free", "farm"],
+    ["map", "farm"],
+    ["watch"],
+    ["wait", "vm"],
+    ["wait", "vm", "--for", "free"],
+    ["history", "--since", "2h"],
+    ["list", "--gaps"],
+    ["list", "--label", "job=4711", "--idle", "2h"],
+    ["label", "vm", "job=4711", "owner-"],
+    ["release", "--label", "job"],
     ["pools"],
     ["status"],
 ]
@@ -145,7 +165,13 @@ def test_every_command_and_option_explains_itself() -> None:
         ["allocate"],
         ["allocate", "farm", "vm", "--timeout", "0"],
         ["allocate", "farm", "vm", "--timeout", "301"],
-        ["allocate", "farm", "vm", "--ttl", "soon"],
+        ["allocate", "farm", "vm", "--timeout", "6m"],
+        ["renumber", "vm", "--to", "10.1.1.9", "--timeout", "soon"],
+        ["renumber", "vm", "--to", "10.1.1.9", "--timeout", "0"],
+        ["vm", "launch", "web.xml", "farm", "--timeout", "-1"],
+        ["wait"],
+        ["wait", "vm", "--for", "ever"],
+        ["history", "--limit", "0"],
         ["allocate", "farm", "--group", "g", "--count", "0"],
         ["allocate", "farm", "--group", "g", "--count", "many"],
         ["reserve", "printer"],
@@ -169,7 +195,11 @@ def test_command_line_that_is_not_understood_exits_with_2(cli: CliRunner, comman
         (["allocate", "farm", "--count", "2"], "--count needs --group"),
         (["allocate", "farm", "vm", "--address", "x"], "'x' is not an IPv4 address."),
         (["allocate", "farm", "vm", "--hostname", "a b"], "hostname 'a b' is not a host name."),
-        (["allocate", "farm", "vm", "--ttl", "nan"], "cannot be written down"),
+        (["allocate", "farm", "vm", "--ttl", "soon"], "'soon' is no duration."),
+        (["allocate", "farm", "vm", "--ttl", "nan"], "'nan' is no duration."),
+        (["wait", "vm", "--timeout", "0"], "'0' is no duration."),
+        (["history", "--since", "yesterday"], "'yesterday' is no duration."),
+        (["history", "--follow", "--json"], "--follow has no --json"),
         (["reserve", "printer", "10.0.0.9", "--mac", "x"], "'x' is not a MAC address."),
         (["show", "\udcff"], "cannot be a name"),
     ],
@@ -239,3 +269,73 @@ def test_table_can_be_read_by_awk(capsys: pytest.CaptureFixture[str]) -> None:
     table(["A"], [], "Nothing.")
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "Nothing.\n")
+
+
+HOSTILE = "x\r! All is well.\x9b2K\x1b[1;31m\u202e\n\udcff"
+SHOWN = r"x\r! All is well.\x9b2K\x1b[1;31m\u202e\n\udcff"
+
+
+def test_nothing_unprintable_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters of any kind, marks of direction and broken text stand in tables and lines as escapes."""
+    table(["A", "B"], [[HOSTILE, "ü €"]], "")
+    say(f"! The domain '{HOSTILE}'")
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"A{' ' * len(SHOWN)} B", f"{SHOWN}  ü €", f"! The domain '{SHOWN}'"]
+
+
+def test_error_cannot_steer_the_terminal(cli: CliRunner) -> None:
+    """What a name does to a message is shown, not done."""
+    done = cli.invoke(app, ["show", "\x9b2J", "--socket", "/nonexistent/\u202emacbind\x1b[2J.sock"])
+    assert done.exit_code == 5
+    assert r"\u202emacbind\x1b[2J.sock" in done.stderr
+    assert done.stderr.replace("\n", "").isprintable()
+
+
+def test_log_for_people_cannot_steer_the_terminal() -> None:
+    """A domain's name is written with escapes, in the event and beside it."""
+    code = (
+        "import structlog\nfrom macbind.config import ServiceSettings\n"
+        "from macbind.daemon.logging import set_up_logging\n"
+        "set_up_logging(ServiceSettings(log_format='console'))\n"
+        "structlog.get_logger().warning('of \\x9b2J', domain='a\\u202eb\\x1b[2J')\n"
+    )
+    said = run_command([sys.executable, "-c", code]).stderr
+    assert r"of \x9b2J" in said
+    assert r"a\u202eb\x1b[2J" in said
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "large"])
+def test_user_data_is_a_file_of_bounded_size(cli: CliRunner, tmp_path: Path, kind: str) -> None:
+    """A pipe that nobody writes to, an endless device and a huge file are refused at once."""
+    path = tmp_path / "user-data"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "endless":
+            path = Path("/dev/zero")
+        case _:
+            with path.open("wb") as file:
+                file.truncate(1 << 40)
+    command = ["vm", "launch", "web", "farm", "--user-data", str(path), "--channel", "nocloud", *NOWHERE]
+    done = cli.invoke(app, command)
+    assert done.exit_code == 4
+    assert ("more than 1024 KiB" if kind == "large" else "is not a regular file") in done.stderr
+
+
+def test_file_nearby_is_not_taken_for_a_domain(
+    cli: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file counts only if it is written as one; the command says which template it uses."""
+    (tmp_path / "web-template").write_text("<planted/>")
+    (tmp_path / "web.xml").write_text("<own/>")
+    monkeypatch.chdir(tmp_path)
+    launch = ["vm", "launch", "--uri", "test:///default", *NOWHERE]
+    by_name = cli.invoke(app, [*launch, "web-template", "farm"])
+    assert by_name.exit_code == 4
+    assert "template: the domain 'web-template'" in by_name.stderr
+    assert "There is no domain 'web-template'" in by_name.stderr
+    assert "'./web-template'" in by_name.stderr
+    for text, root in (("./web-template", "planted"), ("web.xml", "own")):
+        by_path = cli.invoke(app, [*launch, text, "farm"])
+        assert f"template: the file {tmp_path / text}" in by_path.stderr
+        assert f"<{root}>" in by_path.stderr

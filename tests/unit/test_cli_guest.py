@@ -41,9 +41,9 @@ def test_all_pools_by_default(config: Path) -> None:
     assert "for the pools farm, kvm." in text
     offers = [line.split() for line in text.splitlines() if line.startswith("  offer ")]
     assert offers[0][1:8] == [
-        "farm", "00:16:3e", "10.1.0.0-10.1.255.255", "16", "10.1.0.1", "10.1.0.53", "farm.example.org",
+        "farm", "00:16:3e", "10.$4.$5.$6", "16", "10.1.0.1", "'10.1.0.53'", "farm.example.org",
     ]  # fmt: skip
-    assert offers[1][1:5] == ["kvm", "52:54:00", "192.168.0.0-192.168.0.255", "24"]
+    assert offers[1][1:5] == ["kvm", "52:54:00", "192.$4.$5.$6", "24"]
 
 
 def test_one_pool(config: Path) -> None:
@@ -51,6 +51,33 @@ def test_one_pool(config: Path) -> None:
     words = ["guest-script", "linux", "--config", str(config), "--pool", "kvm"]
     assert "for the pool kvm." in CliRunner().invoke(app, words).stdout
     assert "for the pools farm, kvm." in CliRunner().invoke(app, [*words, "--pool", "farm"]).stdout
+
+
+def test_flags_add_their_parts(config: Path) -> None:
+    """--persist and --channels add what they name, and nothing else."""
+
+    def made(*words: str) -> str:
+        return CliRunner().invoke(app, ["guest-script", *words, "--config", str(config)]).stdout
+
+    words = {
+        "write_networkd()",
+        "write_netplan()",
+        "resolve_by_systemd()",
+        "smbios()",
+        "xenstore()",
+        "fw_cfg()",
+    }
+
+    def has(*flags: str) -> set[str]:
+        return {word for word in words if word in made("linux", *flags)}
+
+    assert has() == set()
+    assert has("--persist", "networkd") == {"write_networkd()"}
+    assert has("--persist", "netplan", "--persist", "resolved") == {"write_netplan()", "resolve_by_systemd()"}
+    assert has("--channels", "smbios,xenstore") == {"smbios()", "xenstore()"}
+    assert has("--persist", "auto", "--channels", "all") == words
+    assert "Read-Smbios" not in made("windows")
+    assert "Read-Xenstore" in made("windows", "--channels", "all")
 
 
 def test_file_is_written_whole_and_executable(config: Path, tmp_path: Path) -> None:
@@ -73,6 +100,12 @@ def test_file_is_written_whole_and_executable(config: Path, tmp_path: Path) -> N
     [
         (["plan9"], 4, "There is no guest script 'plan9'.", f"There are: {', '.join(SCRIPTS)}."),
         (["linux", "--pool", "fram"], 4, "There is no pool 'fram' in the configuration.", "These are there:"),
+        (["linux", "--persist", "netpaln"], 4, "There is no value of --persist 'netpaln'.", "There are: netw"),
+        (["linux", "--channels", "fw_cfg,x"], 4, "There is no channel that a script can read 'x'.", "There are:"),
+        (["windows", "--persist", "auto"], 4, "The guest script 'windows' takes no --persist.", "Leave the"),
+        (["windows-batch", "--channels", "all"], 4, "'windows-batch' takes no --channels.", "Leave the"),
+        (["linux-unit", "--channels", "all"], 4, "'linux-unit' takes no --channels.", "Leave the"),
+        (["windows", "--channels", "fw_cfg"], 4, "that this script can read 'fw_cfg'.", "There are: smbios"),
         (["linux", "--output", "/nonexistent/x"], 4, "/nonexistent/x cannot be written: No", "Choose a place"),
     ],
 )  # fmt: skip
@@ -85,7 +118,7 @@ def test_refusals(config: Path, arguments: list[str], status: int, sentence: str
 
 
 @pytest.mark.parametrize(
-    ("kind", "begins"), [("linux-unit", "# Gives this machine"), ("linux-udev", "# Has a card that is")]
+    ("kind", "begins"), [("linux-unit", "# Gives this machine"), ("linux-udev", "# Runs mac2ip.service")]
 )
 def test_without_a_configuration(tmp_path: Path, kind: str, begins: str) -> None:
     """The script needs it, and says so with the configuration's exit status; unit and rule do not."""

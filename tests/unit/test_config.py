@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from macbind.addressing import AddressRange
 from macbind.config import Settings, load
 from macbind.config.lines import KeyPath, find_lines, line_of
 from macbind.config.tables import TABLES
-from macbind.errors import ConfigError
-from macbind.model import PoolMode
+from macbind.core.address_range import AddressRange
+from macbind.core.dhcp_options import OPTIONS
+from macbind.core.errors import ConfigError
+from macbind.core.pool import PoolMode
 
 SAMPLE = Path(__file__).parents[2] / "dhcpd" / "macbind.toml"
 FAULTS = {
@@ -95,8 +97,15 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
         # Of two keys that exclude each other the sample has one as a comment.
         assert set(re.findall(r"^(?:# )?(\w+) =", body, flags=re.MULTILINE)) == set(model.model_fields)
         for key, field in model.model_fields.items():
-            if field.default not in (None, []) and not field.is_required():
-                assert tomllib.loads(f"x = {shown[key]}")["x"] == field.default
+            if field.default not in (None, [], ()) and not field.is_required():
+                value = tomllib.loads(f"x = {shown[key]}")["x"]
+                assert TypeAdapter(field.rebuild_annotation()).validate_python(value) == field.default
+
+
+def test_every_dhcp_option_of_many_machines_is_a_key() -> None:
+    """A subnet and a pool may set every DHCP option but the host name, which is a machine's own."""
+    options = {option.field for option in OPTIONS} - {"hostname"}
+    assert options == set(TABLES["subnet"].model_fields) & set(TABLES["pool"].model_fields) - {"gateway"}
 
 
 def test_the_sample_is_readable_on_a_terminal() -> None:

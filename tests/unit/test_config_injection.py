@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from macbind.config import load
 from macbind.config.tables import TABLES
-from macbind.errors import ConfigError
+from macbind.core.errors import ConfigError
 
 TEXT_KEYS = [
-    (table, key, get_origin(field.annotation) is list)
+    (table, key, "'array'" in shape)
     for table, model in TABLES.items()
     for key, field in model.model_fields.items()
-    if "str" in str(field.annotation) and (table, key) != ("registry", "url")
+    for shape in [str(TypeAdapter(field.rebuild_annotation()).json_schema())]
+    if "'string'" in shape and (table, key) != ("registry", "url")
 ]
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from contract.book import Book, ip, make_pool
-from macbind.confirmations import Confirmations, Waiter
-from macbind.errors import DhcpdRefused
-from macbind.model import Allocation, State
-from macbind.registry.due import Dirty
+from macbind.core.allocation import Allocation, State
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import DhcpdRefused
+from macbind.engine.confirmations import Confirmations, Waiter
+from macbind.registry.pending_changes import PendingChange
 
 TWO = ("d1", "d2")
 
@@ -35,16 +36,16 @@ def pending(book: Book) -> Allocation:
     return book.one("a")
 
 
-def _done(allocation: Allocation, generation: int | None = None) -> list[Dirty]:
-    return [Dirty(allocation.address, 1, None, generation)]
+def _done(allocation: Allocation, generation: int | None = None) -> list[PendingChange]:
+    return [PendingChange(allocation.address, 1, None, generation)]
 
 
-def _bound(allocation: Allocation) -> list[Dirty]:
+def _bound(allocation: Allocation) -> list[PendingChange]:
     return _done(allocation, allocation.generation)
 
 
 def _empty(confirmations: Confirmations) -> bool:
-    return not confirmations._waiting
+    return not confirmations._waiting and not confirmations._released
 
 
 def test_all_must_confirm(pending: Allocation) -> None:
@@ -90,7 +91,7 @@ def test_other_reports_do_not_count(pending: Allocation) -> None:
 def test_gone_is_awaited_as_well(pending: Allocation) -> None:
     """Who waits for an address to be gone is resolved by that, not by the address being held."""
     confirmations, waiter = Confirmations(), Waiter()
-    confirmations.expect_gone(waiter, pending.address, ["d1"])
+    confirmations.expect_gone(waiter, pending, ["d1"])
     confirmations.confirmed("d1", _bound(pending))
     assert not waiter.future.done()
     confirmations.confirmed("d1", _done(pending))
@@ -131,7 +132,7 @@ def test_a_refusal_fails_those_who_wait_for_exactly_this(pending: Allocation) ->
     both, one, gone = Waiter(), Waiter(), Waiter()
     confirmations.expect_bound(both, pending, TWO)
     confirmations.expect_bound(one, pending, ["d2"])
-    confirmations.expect_gone(gone, pending.address, ["d1"])
+    confirmations.expect_gone(gone, pending, ["d1"])
     confirmations.refused("d1", pending.address, pending.generation, error)
     assert both.future.exception(0) is error
     assert not one.future.done()
@@ -218,7 +219,7 @@ def test_the_record_resolves_what_was_missed(book: Book, pending: Allocation) ->
     book.confirm("d2")
     confirmations.recheck(book.registry)
     assert waiter.future.result(0) is None
-    confirmations.expect_gone(gone, pending.address, TWO)
+    confirmations.expect_gone(gone, pending, TWO)
     confirmations.recheck(book.registry)
     assert gone.dhcpds == set(TWO), "it is held"
     book.release("a")
@@ -228,6 +229,65 @@ def test_the_record_resolves_what_was_missed(book: Book, pending: Allocation) ->
     confirmations.recheck(book.registry)
     assert gone.future.result(0) is None
     assert _empty(confirmations)
+
+
+def test_a_later_generation_proves_a_release(book: Book, pending: Allocation) -> None:
+    """Who waits for a release that another controller confirmed is told, though the address is another's already."""
+    confirmations, gone, still = Confirmations(), Waiter(), Waiter()
+    book.confirm(*TWO)
+    confirmations.expect_gone(gone, pending, TWO)
+    book.release("a")
+    book.confirm(*TWO)
+    assert book.one("b").address == pending.address
+    confirmations.recheck(book.registry)
+    assert gone.future.done(), "b has it, and nobody has confirmed that yet"
+    book.confirm(*TWO)
+    confirmations.expect_gone(still, book.release("b")[0], TWO)
+    confirmations.recheck(book.registry)
+    assert still.dhcpds == set(TWO), "both hold it"
+    book.confirm(*TWO)
+    confirmations.recheck(book.registry)
+    assert still.future.done()
+    assert _empty(confirmations)
+
+
+def test_what_is_confirmed_is_not_awaited_again(pending: Allocation) -> None:
+    """A repeat waits for those DHCP servers only that have not confirmed, or whose content is in doubt."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.expect_bound(waiter, pending, TWO, ["d1"])
+    assert waiter.dhcpds == {"d2"}
+    confirmations.forget(waiter)
+    confirmations.in_doubt("d1")
+    confirmations.expect_bound(waiter, pending, TWO, TWO)
+    assert waiter.dhcpds == {"d1"}
+
+
+def test_a_configuration_changes_what_is_awaited(book: Book, pending: Allocation) -> None:
+    """Nobody waits for a dhcpd that is gone, or that no longer serves the pool; a renewed binding counts."""
+    confirmations, bound, gone = Confirmations(), Waiter(), Waiter()
+    confirmations.expect_bound(bound, pending, TWO)
+    confirmations.expect_gone(gone, replace(pending, address=ip("10.1.1.9")), ["d2"])
+    confirmations.in_doubt("d2")
+    options = DhcpOptions(domain_name="new.example")
+    changes = book.registry.apply({"farm": make_pool(options=options)}, ["d1"])
+    confirmations.reconsider(book.registry, ["d1"], changes.generation)
+    assert gone.future.done()
+    assert (bound.future.done(), bound.dhcpds) == (False, {"d1"})
+    (renewed,) = book.find(names=["a"])
+    assert renewed.generation == changes.generation > pending.generation
+    confirmations.confirmed("d1", _bound(renewed))
+    assert bound.future.done()
+    assert _empty(confirmations)
+
+
+def test_a_renewed_binding_that_was_confirmed_in_between_is_found(book: Book, pending: Allocation) -> None:
+    """What a writer records between the change and the look at it is not missed."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.expect_bound(waiter, pending, ["d1"])
+    changes = book.registry.apply({"farm": make_pool(options=DhcpOptions(domain_name="x.example"))}, ["d1"])
+    book.confirm("d1")
+    confirmations.reconsider(book.registry, ["d1"], changes.generation)
+    assert waiter.future.done()
 
 
 def test_a_record_in_doubt_does_not_count(book: Book, pending: Allocation) -> None:

@@ -1,13 +1,14 @@
 """Signs in dhcpd's log, and following a log that is rotated, truncated, cut in the middle of a line, or missing."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from labkit.wait import until
-from macbind.dhcpd.log import FollowedFile, follow, read_sign
-from macbind.errors import LogUnavailable
+from macbind.core.errors import LogUnavailable
+from macbind.dhcp.isc.log import FollowedFile, FollowedJournal, follow, read_sign
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,8 @@ from macbind.errors import LogUnavailable
         ("commit_leases: unable to commit: No space left on device", "lease_file_unwritable"),
         ("Can't start OMAPI protocol: address in use", "two_dhcpds"),
         ("Dynamic and static leases present for 10.1.1.3.", "leased_address"),
-        ("DHCPDECLINE of 10.1.1.3 from 00:16:3e:01:01:03 via br0: not found", "address_declined"),
+        ("DHCPDECLINE of 10.9.0.3 from 00:16:3e:01:01:03 via br0: abandoned", "address_declined"),
+        ("DHCPDECLINE of 10.1.1.3 from 00:16:3e:01:01:03 via br0: not found", None),
         ("Abandoning IP address 10.1.250.1: pinged before offer", "address_declined"),
         ("DHCPDISCOVER from 00:16:3e:01:01:03 via br0", None),
         ("DHCPDISCOVER from 00:16:3e:01:01:09 via br0: network 10.0.0.0/8: no free leases", None),
@@ -145,6 +147,24 @@ def test_journal_that_cannot_be_followed_stays_a_problem(
     until(fails, 10, "the first failure")
     assert all(fails() for _ in range(5))
     assert runs.read_text() == "run\n"
+    log.close()
+
+
+def test_journal_whose_reader_is_ended_is_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd ends journalctl with the service, which may stop slowly: that is no problem of the journal's."""
+    runs = tmp_path / "runs"
+    program = tmp_path / "journalctl"
+    program.write_text(f'#!/bin/sh\necho "$$ $*" >>{runs}\necho "line of $$"\nexec tail -f /dev/null\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    log = FollowedJournal("isc-dhcp-server.service", believed_s=0.0)
+    first = until(log.lines, 10, "the first line")
+    os.kill(int(runs.read_text().split()[0]), signal.SIGTERM)
+    second = until(log.lines, 10, "a line of the next reader")
+    assert first != second
+    began = [line.split() for line in runs.read_text().splitlines()]
+    assert ["--lines=0" in words for words in began] == [True, False]
+    assert began[1][-2].startswith("--since=@")
     log.close()
 
 

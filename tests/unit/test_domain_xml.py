@@ -1,22 +1,23 @@
 """A template's XML becomes a machine's: what two machines cannot share is new, the rest stays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import pytest
 
-from macbind.addressing import MacAddress
-from macbind.errors import InvalidRequest
-from macbind.virt.domain import Mark, domain_name, macs_in, mark_in, nvram_in, parse_domain
-from macbind.virt.template import Disk, Identity, Template, console_files
+from macbind.core.errors import InvalidRequest
+from macbind.core.mac_address import MacAddress
+from macbind.virt.domain_xml import Mark, domain_name, macs_in, mark_in, nvram_in, parse_domain
+from macbind.virt.machine_xml import MachineIdentity, console_files
+from macbind.virt.template import Disk, Template
 
 UUID_1 = UUID("6b0c7a52-1f6e-4d0f-9f5e-2a2f0d3c4b5a")
 MARK = Mark("build-7", "farm", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "speck")
-BUILD_7 = Identity(UUID_1, MacAddress.parse("00:16:3e:01:01:03"), IPv4Address("10.1.1.3"), MARK)
+BUILD_7 = MachineIdentity(UUID_1, MacAddress.parse("00:16:3e:01:01:03"), IPv4Address("10.1.1.3"), MARK)
 CARD = "<interface type='bridge'><mac address='52:54:00:aa:bb:cc'/><source bridge='br0'/></interface>"
 
 
@@ -98,7 +99,7 @@ def test_a_template_can_be_used_again() -> None:
     """Making one machine leaves nothing in the next."""
     found = Template(template())
     first = found.machine(BUILD_7, {})
-    other = Identity(
+    other = MachineIdentity(
         UUID(int=5),
         MacAddress.parse("00:16:3e:01:01:04"),
         IPv4Address("10.1.1.4"),
@@ -116,7 +117,10 @@ def test_a_machine_is_marked() -> None:
     assert mark_in(made) == MARK
     assert "kept" in made
     again = Mark("b", "other", MARK.launched_at)
-    assert mark_in(Template(made).machine(Identity(UUID_1, BUILD_7.mac, BUILD_7.address, again), {})) == again
+    assert (
+        mark_in(Template(made).machine(MachineIdentity(UUID_1, BUILD_7.mac, BUILD_7.address, again), {}))
+        == again
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,6 +147,16 @@ def test_names_become_domain_names() -> None:
     assert domain_name("a/b") == domain_name("a/b")
 
 
+def test_no_name_can_be_chosen_that_has_the_domain_of_another() -> None:
+    """A plain name that looks like the domain of another name gets a domain of its own."""
+    assert domain_name("team/db") == "team-db.0a6bfbf5"
+    chain = ["team/db"]
+    for _ in range(5):
+        chain.append(domain_name(chain[-1]))
+    assert len({domain_name(name) for name in chain}) == len(chain)
+    assert domain_name("build.0a6bfbf") == "build.0a6bfbf"
+
+
 # -- interfaces ----------------------------------------------------------------------------------------------
 
 TWO_CARDS = (
@@ -153,7 +167,7 @@ TWO_CARDS = (
 )
 
 
-@pytest.mark.parametrize(("network", "index"), [(None, 0), ("default", 0), ("virbr0", 0), ("br0", 1)])
+@pytest.mark.parametrize(("network", "index"), [("default", 0), ("virbr0", 0), ("br0", 1)])
 def test_one_card_gets_the_mac_the_others_none(network: str | None, index: int) -> None:
     """The first card or the one on the network; libvirt invents MACs and taps for the others."""
     cards = machine(template(TWO_CARDS), network).findall("./devices/interface")
@@ -163,6 +177,19 @@ def test_one_card_gets_the_mac_the_others_none(network: str | None, index: int) 
     assert mac.get("address") == str(BUILD_7.mac)
     assert all(card.find("target") is None for card in cards)
     assert [card.get("type") for card in cards] == ["network", "bridge"]
+
+
+def test_nics_on_different_networks_must_be_told_apart() -> None:
+    """Which of them gets the address is not guessed; several on one network, by any of its names, leave no doubt."""
+    with pytest.raises(
+        InvalidRequest, match=r"2 NICs on different networks \(br0, default, virbr0\)"
+    ) as refused:
+        Template(template(TWO_CARDS))
+    assert "--network virbr0" in refused.value.hint
+    Template(template(TWO_CARDS.replace("bridge='br0'", "bridge='virbr0'")))
+    user = "<interface type='user'/>"
+    with pytest.raises(InvalidRequest, match="different networks"):
+        Template(template(user + TWO_CARDS.partition("</interface>")[0] + "</interface>"))
 
 
 def test_an_unknown_network_is_refused() -> None:
@@ -196,20 +223,39 @@ def test_ports_of_switches_are_new() -> None:
 # -- anti-spoofing -------------------------------------------------------------------------------------------
 
 
-def filters(made: Element) -> list[tuple[str | None, dict[str | None, str | None]]]:
-    """Each card's filter with its parameters."""
-    return [
-        (one.get("filter"), {parameter.get("name"): parameter.get("value") for parameter in one})
-        for one in made.iterfind("./devices/interface/filterref")
-    ]
+def filters(made: Element) -> list[tuple[str | None, dict[str, str]]]:
+    """Each card's filter with its parameters; several of one name with a space between."""
+    found = []
+    for one in made.iterfind("./devices/interface/filterref"):
+        parameters: dict[str, str] = {}
+        for parameter in one:
+            name, value = parameter.get("name", ""), parameter.get("value", "")
+            parameters[name] = f"{parameters[name]} {value}" if name in parameters else value
+        found.append((one.get("filter"), parameters))
+    return found
+
+
+OURS = ("macbind-clean-traffic", {"IP": "10.1.1.3", "IPV6": "fe80::216:3eff:fe01:103"})
 
 
 def test_anti_spoofing_binds_the_card_to_its_address() -> None:
-    """libvirt's clean-traffic with our address, on the card that has it and no other."""
-    assert filters(machine(template(TWO_CARDS), anti_spoofing=True)) == [
-        ("clean-traffic", {"IP": "10.1.1.3"})
-    ]
-    assert filters(machine(template(TWO_CARDS))) == []
+    """macbind's filter with the addresses of this MAC, on the card that has it and no other."""
+    assert filters(machine(template(TWO_CARDS), "br0", anti_spoofing=True)) == [OURS]
+    assert filters(machine(template(TWO_CARDS), "br0")) == []
+
+
+def test_ipv6_of_this_mac_passes_the_filter() -> None:
+    """Both addresses that the machine makes of its MAC; a machine made of a machine has its own."""
+    prefix = IPv6Address("2001:db8:1::216:3eff:fe01:103")
+    with_ipv6 = Template(template()).machine(replace(BUILD_7, ipv6=prefix), {}, anti_spoofing=True)
+    both = {"IP": "10.1.1.3", "IPV6": f"fe80::216:3eff:fe01:103 {prefix}"}
+    assert filters(parse_domain(with_ipv6)) == [("macbind-clean-traffic", both)]
+    again = Template(with_ipv6)
+    assert again.filter == "macbind-clean-traffic"
+    assert filters(parse_domain(again.machine(BUILD_7, {}))) == [OURS]
+    standard = CARD.replace("</i", "<filterref filter='clean-traffic'/></i")
+    assert filters(machine(template(standard), anti_spoofing=True)) == [OURS]
+    assert filters(machine(template(standard))) == [("clean-traffic", {})]
 
 
 def test_a_filter_of_the_template_stays_and_gets_the_address() -> None:
@@ -224,7 +270,7 @@ def test_a_filter_of_the_template_stays_and_gets_the_address() -> None:
     assert filters(machine(template(card.format(ip="")))) == [("mine", {"DHCPSERVER": "10.0.0.1"})]
     assert filters(machine(template(card.format(ip="")), anti_spoofing=True)) == [("mine", ours)]
     assert Template(stale).filter == "mine"
-    assert Template(template()).filter == "clean-traffic"
+    assert Template(template()).filter == "macbind-clean-traffic"
 
 
 # -- disks ---------------------------------------------------------------------------------------------------
@@ -250,6 +296,32 @@ def test_the_disks_to_copy() -> None:
         Disk("vda", "/t/web.img", None, "raw"),
         Disk("vdb", None, ("t", "web.img"), None),
     )
+
+
+@pytest.mark.parametrize(
+    ("driver", "read_as", "copied_to", "attached"),
+    [
+        ("name='qemu' type='raw'", "raw", "qcow2", ("qemu", "qcow2")),
+        ("name='phy' type='raw'", "raw", "qcow2", ("qemu", "qcow2")),
+        ("name='file' type='raw'", "raw", "qcow2", ("qemu", "qcow2")),
+        ("name='tap' type='aio'", "raw", "qcow2", ("qemu", "qcow2")),
+        ("name='tap2' type='aio'", "raw", "raw", ("qemu", "raw")),
+        ("name='phy' type='raw'", "raw", "raw", ("phy", "raw")),
+        ("name='file'", None, "raw", ("file", "raw")),
+    ],
+)
+def test_copies_of_xens_disks_are_attached_by_what_reads_them(
+    driver: str, read_as: str | None, copied_to: str, attached: tuple[str, str]
+) -> None:
+    """Xen's own drivers know plain disks only: an overlay needs QEMU's; aio is no format of an image."""
+    disk = f"<disk type='file'><driver {driver}/><source file='/i/a'/><target dev='xvda'/></disk>"
+    found = Template(template(CARD + disk))
+    assert found.disks[0].format == read_as
+    made = machine(template(CARD + disk), copies={"xvda": Copy(format=copied_to)}).find(
+        "./devices/disk/driver"
+    )
+    assert made is not None
+    assert (made.get("name"), made.get("type")) == attached
 
 
 def test_disks_are_replaced_by_their_copies() -> None:

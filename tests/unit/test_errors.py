@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 
-from macbind import errors
-from macbind.errors import (
+from macbind.core import errors
+from macbind.core.errors import (
     ConfigError,
     InvariantViolation,
     MacbindError,

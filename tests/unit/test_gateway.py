@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from macbind.addressing import AddressRange
 from macbind.config import Settings, load
-from macbind.dhcpd.render import check, render
-from macbind.errors import InvalidAddress
-from macbind.gateway import GatewayRule
+from macbind.core.address_range import AddressRange
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import InvalidAddress
+from macbind.core.gateway_rule import GatewayRule
+from macbind.core.pool import Pool
+from macbind.dhcp.isc import syntax
+from macbind.dhcp.isc.config_test import check
+from macbind.dhcp.isc.render import render
 from macbind.guest.facts import GuestPool
-from macbind.model import Pool
-from macbind.options import DhcpOptions
 
 SEED = IPv4Address("10.4.0.15")
 
@@ -100,10 +102,10 @@ def test_what_is_said_nearest_to_the_machine_counts(
     made, options = pool_of(tmp_path, subnet, pool), DhcpOptions.parse(own)
     wanted = None if gateway is None else IPv4Address(gateway)
     assert made.gateway_of(SEED, options) == wanted
-    assert made.told(SEED, options).gateway == wanted
+    assert made.effective_options(SEED, options).gateway == wanted
     if not own:
-        assert (made.gateways and made.gateways.of(SEED)) == wanted
-        assert GuestPool.of(made).gateway == made.gateways
+        assert (made.default_gateway_rule and made.default_gateway_rule.of(SEED)) == wanted
+        assert GuestPool.of(made).gateway == made.default_gateway_rule
 
 
 def test_gateways_by_rule_are_never_handed_out(tmp_path: Path) -> None:
@@ -128,21 +130,21 @@ def test_gateways_by_rule_are_never_handed_out(tmp_path: Path) -> None:
 def test_the_ends_of_all_addresses_have_no_neighbour(tmp_path: Path, network: str) -> None:
     """A rule on the first or the last of all subnets is checked like any other."""
     text = f'[subnet."{network}"]\n[pool.farm]\nsubnet = "{network}"\ngateway = "x.x.x.9"\n'
-    assert settings_of(tmp_path, text).pools["farm"].rule == GatewayRule.parse("x.x.x.9")
+    assert settings_of(tmp_path, text).pools["farm"].gateway_rule == GatewayRule.parse("x.x.x.9")
 
 
 def test_a_host_is_told_the_gateway_of_its_own_address(tmp_path: Path) -> None:
     """The reservation carries the router of the rule, and the default route if there are static routes."""
     plain = pool_of(tmp_path, 'gateway = "x.x.0.1"', "")
-    assert plain.statements(SEED) == "option routers 10.4.0.1;"
-    assert plain.statements(IPv4Address("10.5.1.1")) == "option routers 10.5.0.1;"
+    assert syntax.line(plain.binding_options(SEED)) == "option routers 10.4.0.1;"
+    assert syntax.line(plain.binding_options(IPv4Address("10.5.1.1"))) == "option routers 10.5.0.1;"
     routed = pool_of(tmp_path, 'gateway = "x.x.0.1"\nstatic_routes = ["10.9.0.0/16 via 10.0.0.7"]', "")
-    assert routed.statements(SEED) == (
+    assert syntax.line(routed.binding_options(SEED)) == (
         "option routers 10.4.0.1; option unknown-121 10:0a:09:0a:00:00:07:00:0a:04:00:01;"
     )
     same = pool_of(tmp_path, 'routers = ["10.4.0.1"]', 'gateway = "x.x.0.1"')
-    assert same.statements(SEED) == "", "the subnet says it already"
-    assert same.statements(IPv4Address("10.5.1.1")) == "option routers 10.5.0.1;"
+    assert syntax.line(same.binding_options(SEED)) == "", "the subnet says it already"
+    assert syntax.line(same.binding_options(IPv4Address("10.5.1.1"))) == "option routers 10.5.0.1;"
 
 
 def test_a_static_pool_is_rendered_in_groups_of_one_gateway(tmp_path: Path) -> None:
@@ -160,8 +162,8 @@ def test_a_static_pool_is_rendered_in_groups_of_one_gateway(tmp_path: Path) -> N
     hosts += [("10.1.2.2", "01:02:02"), ("10.1.2.9", "01:02:09")]
     lines = [host.format(*one) for one in hosts]
     assert text.partition("# The pool 's'.\n")[2] == (
-        f"group {{\n  option routers 10.1.1.1;\n{''.join(lines[:2])}}}\n"
-        f"group {{\n  option routers 10.1.2.1;\n{''.join(lines[2:])}}}\n"
+        f"group {{\n  option routers 10.1.1.1;\n  use-host-decl-names off;\n{''.join(lines[:2])}}}\n"
+        f"group {{\n  option routers 10.1.2.1;\n  use-host-decl-names off;\n{''.join(lines[2:])}}}\n"
     )
     check(text)
 

@@ -1,15 +1,18 @@
 """What a lease file tells an admin, and what one sentence says of a comparison."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
 
 import pytest
 
-from macbind.addressing import AddressPlan, AddressRange
-from macbind.dhcpd.inspection import divide, inspect
-from macbind.dhcpd.leases import parse
-from macbind.model import Finding
-from macbind.reconciler import Cycle
+from macbind.core.address_plan import AddressPlan
+from macbind.core.address_range import AddressRange
+from macbind.core.evidence import Source
+from macbind.core.findings import Finding
+from macbind.dhcp.isc.audit import audit, divide
+from macbind.dhcp.isc.lease_file import MAX_PROBLEMS, parse
+from macbind.dhcp.isc.memory import Memory
+from macbind.engine.reconciler import Cycle
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 PLANS = [
@@ -35,8 +38,7 @@ def lease(address: str, state: str, ends: str) -> str:
 
 def look(text: str) -> list[Finding]:
     """The findings of a lease file."""
-    file = parse(text.encode())
-    return inspect("main", file, divide(file)[-1], PLANS, NOW)
+    return [*audit("main", parse(text.encode()), PLANS, NOW).findings]
 
 
 OURS = host("macbind-10.1.1.3-g7", "00:16:3e:01:01:03", "10.1.1.3")
@@ -64,7 +66,7 @@ def test_file_of_our_own_hosts_has_nothing_to_look_at() -> None:
         (
             host("old", "00:16:3e:01:01:05", "10.200.0.1"),
             "foreign_host",
-            "the MAC of 10.1.1.5: 10.1.1.5 cannot be",
+            "the MAC of 10.1.1.5: 10.1.1.5 is passed",
         ),
         (host("two", "00:11:22:33:44:55", "10.9.0.1, 10.1.1.4"), "foreign_host", "gives 10.1.1.4"),
         (
@@ -102,6 +104,12 @@ def test_what_is_over_is_not_found(text: str) -> None:
     assert look(text) == []
 
 
+def test_damage_without_end_is_not_said_to_have_one() -> None:
+    """Of more damage than is listed, the number told is said to be the least."""
+    (found,) = look("host x\n" * (MAX_PROBLEMS + 1))
+    assert f"There are at least {MAX_PROBLEMS} of these." in found.message
+
+
 def test_many_of_a_kind_are_one_finding() -> None:
     """The first is told, and how many there are."""
     text = "".join(
@@ -112,25 +120,135 @@ def test_many_of_a_kind_are_one_finding() -> None:
     assert found.message.endswith("There are 5 of these.")
 
 
+def shown(text: str, now: datetime = NOW) -> list[tuple[str, str, str, str]]:
+    """Source, address, MAC and holder of each evidence in a lease file."""
+    seen = audit("main", parse(text.encode()), PLANS, now).evidence
+    return [(str(one.source), str(one.address), str(one.mac), one.holder) for one in seen]
+
+
+PRINTER = "00:11:22:33:44:55"
+
+
+@pytest.mark.parametrize(
+    ("text", "evidence"),
+    [
+        (host("printer", PRINTER, "10.1.1.4"), [("host", "10.1.1.4", PRINTER, "printer")]),
+        (
+            host("two", PRINTER, "10.1.1.4,10.9.9.9,10.1.1.5"),
+            [("host", "10.1.1.4", PRINTER, "two"), ("host", "10.1.1.5", PRINTER, "two")],
+        ),
+        (
+            host("old", "00:16:3e:01:01:05", "10.200.0.1"),
+            [("host", "10.1.1.5", "00:16:3e:01:01:05", "old")],
+        ),
+        (
+            host("old", "00:16:3e:01:01:05", "10.1.1.5"),
+            [("host", "10.1.1.5", "00:16:3e:01:01:05", "old")],
+        ),
+        (
+            host("static", PRINTER, "10.1.1.4").replace("  dynamic;\n", ""),
+            [("host", "10.1.1.4", PRINTER, "static")],
+        ),
+        (
+            "host nobody {\n  dynamic;\n  fixed-address 10.1.1.4;\n}\n",
+            [("host", "10.1.1.4", "None", "nobody")],
+        ),
+        (lease("10.1.1.4", "active", "5 2026/05/01 12:00:01"), [("lease", "10.1.1.4", PRINTER, PRINTER)]),
+        (lease("10.1.1.4", "active", "never"), [("lease", "10.1.1.4", PRINTER, PRINTER)]),
+        (
+            lease("10.1.1.4", "abandoned", "6 2026/05/02 12:00:00").replace(
+                f"  hardware ethernet {PRINTER};\n", ""
+            ),
+            [("lease", "10.1.1.4", "None", "a machine that dhcpd does not know")],
+        ),
+        (OURS, []),
+        (host("macbind-probe", "02:6d:62:00:00:00", "10.1.1.4").replace("  dynamic;\n", ""), []),
+        (host("elsewhere", PRINTER, "10.1.9.9"), []),
+        (lease("10.1.250.1", "active", "never"), []),
+        (lease("10.1.1.4", "active", "5 2026/05/01 12:00:00"), []),
+        (lease("10.1.1.4", "free", "5 2027/01/01 00:00:00"), []),
+        (lease("10.1.1.4", "active", "never") + lease("10.1.1.4", "released", "never"), []),
+    ],
+)
+def test_what_others_have_of_a_pool_is_evidence(text: str, evidence: list[tuple[str, str, str, str]]) -> None:
+    """Each address of a pool that a host or lease of others has, or whose MAC it has, is named with its holder."""
+    assert shown(text) == evidence
+
+
+def test_a_lease_says_when_it_ends() -> None:
+    """Evidence of a lease counts until its end; one that never ends has none."""
+    text = lease("10.1.1.4", "active", "5 2026/05/01 12:00:01") + lease("10.1.1.5", "active", "never")
+    seen = audit("main", parse(text.encode()), PLANS, NOW)
+    assert [one.until for one in seen.evidence] == [datetime(2026, 5, 1, 12, 0, 1, tzinfo=UTC), None]
+    assert seen.looked == {Source.HOST, Source.LEASE}
+
+
+@pytest.mark.parametrize("state", ["free", "expired", "released", "reset", "backup"])
+def test_a_lease_that_is_over_is_said_to_be(state: str) -> None:
+    """What dhcpd has written down as over withdraws the evidence of it."""
+    seen = audit("main", parse(lease("10.1.1.4", state, "5 2027/01/01 00:00:00").encode()), PLANS, NOW)
+    assert [str(one) for one in seen.ended] == ["10.1.1.4"]
+
+
+def test_a_torn_file_withdraws_nothing() -> None:
+    """What stands behind a cut is not known to be gone."""
+    text = host("printer", PRINTER, "10.1.1.4") + "host torn {\n  dyn"
+    seen = audit("main", parse(text.encode()), PLANS, NOW)
+    assert [one.holder for one in seen.evidence] == ["printer"]
+    assert seen.looked == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("later", "minutes", "left"),
+    [
+        ("", 1, ["10.1.1.4"]),
+        (OURS, 9, ["10.1.1.4"]),
+        ("", 11, []),
+        (lease("10.1.1.4", "free", "5 2026/05/01 12:00:05"), 1, []),
+        (lease("10.1.1.4", "active", "never"), 99, ["10.1.1.4"]),
+    ],
+)
+def test_a_lease_counts_until_its_end_though_dhcpd_has_forgotten_it(
+    later: str, minutes: int, left: list[str]
+) -> None:
+    """A range was taken out and dhcpd restarted: its lease of ten minutes counts on, unless it is said to be over."""
+    memory, then = Memory(), NOW + timedelta(minutes=minutes)
+    text = lease("10.1.1.4", "active", "5 2026/05/01 12:10:00")
+    memory.after(audit("main", parse(text.encode()), PLANS, NOW), NOW)
+    for _ in range(2):
+        seen = memory.after(audit("main", parse(later.encode()), PLANS, then), then)
+    assert [str(one.address) for one in seen.evidence] == left
+
+
+def test_a_look_that_failed_keeps_the_findings() -> None:
+    """What was found stays to be found; nothing is withdrawn."""
+    memory = Memory()
+    text = host("printer", PRINTER, "10.1.1.4")
+    memory.after(audit("main", parse(text.encode()), PLANS, NOW), NOW)
+    seen = memory.after_a_look_that_failed()
+    assert [one.code for one in seen.findings] == ["foreign_host"]
+    assert (seen.looked, list(seen.ended)) == (frozenset(), [])
+
+
 @pytest.mark.parametrize(
     ("cycle", "sentence"),
     [
         (
             Cycle("main", 60, 0, 0, 0, True, 0.1, ()),
-            "dhcpd 'main': all 60 reservations are there.",
+            "dhcpd 'main': all 60 bindings are there.",
         ),
         (
             Cycle("main", 60, 2, 1, 3, True, 0.1, ()),
             (
-                "dhcpd 'main': 2 of 60 reservations were missing or different and are made anew, 1 leftover removed, "
-                "3 foreign hosts left alone."
+                "dhcpd 'main': 2 of 60 bindings were missing or different and are made anew, 1 leftover removed, "
+                "3 foreign bindings left alone."
             ),
         ),
         (
             Cycle("main", 1, 1, 0, 0, False, 0.1, ()),
             (
-                "dhcpd 'main': 1 of 1 reservations were missing or different and are made anew, leftovers were not "
-                "looked for without its lease file."
+                "dhcpd 'main': 1 of 1 bindings were missing or different and are made anew, leftovers were not "
+                "looked for without its files."
             ),
         ),
     ],

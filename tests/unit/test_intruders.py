@@ -3,7 +3,7 @@
 import os
 import socket
 
-from macbind.dhcpd.intruders import Connection, describe, established, intruders, read_connections
+from macbind.dhcp.isc.omapi_clients import Connection, describe, established, intruders, read_connections
 
 TABLE = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode

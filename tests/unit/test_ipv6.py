@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from macbind.addressing import MacAddress
-from macbind.errors import InvalidAddress
-from macbind.ipv6 import interface_id, link_local, mac_of, parse_prefix, slaac
+from macbind.core.errors import InvalidAddress
+from macbind.core.ipv6 import interface_id, link_local, mac_of, parse_prefix, slaac
+from macbind.core.mac_address import MacAddress
 
 PREFIX = IPv6Network("2001:db8:1::/64")
 macs = st.integers(0, (1 << 48) - 1).map(MacAddress)

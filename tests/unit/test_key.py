@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from macbind.dhcpd.key import DIGEST_BYTES, OmapiKey, ensure_key, read_key
-from macbind.dhcpd.render import check
-from macbind.errors import ConfigError
+from macbind.core.errors import ConfigError
+from macbind.dhcp.isc.config_test import check
+from macbind.dhcp.isc.key import DIGEST_BYTES, OmapiKey, ensure_key, read_key
 
 SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 

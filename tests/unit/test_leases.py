@@ -5,9 +5,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from macbind.addressing import MacAddress
-from macbind.dhcpd.leases import MAX_PROBLEMS, HostRecord, LeaseFile, Problem, parse
-from macbind.model import HostReservation, Lease
+from macbind.core.binding import Binding, Lease
+from macbind.core.mac_address import MacAddress
+from macbind.dhcp.isc.lease_file import MAX_PROBLEMS, HostRecord, LeaseFile, Problem, parse
 
 # Written by dhcpd 4.4.3-P1: hosts made over OMAPI with options of every kind, a pool with clients, a failover
 # peer, a spawned class, a deleted host of the configuration file.
@@ -159,10 +159,10 @@ def test_an_empty_file_is_complete() -> None:
 def test_a_host_of_ours_becomes_a_reservation() -> None:
     """A record with one MAC and one address is the reservation that OMAPI made."""
     record = parse(whole("macbind-10.1.1.3-g1", 3)).hosts["macbind-10.1.1.3-g1"]
-    assert record.reservation == HostReservation(
+    assert record.binding == Binding(
         "macbind-10.1.1.3-g1", MacAddress.parse("00:16:3e:01:01:03"), IPv4Address("10.1.1.3")
     )
-    assert record.reservation.owner == (IPv4Address("10.1.1.3"), 1)
+    assert record.binding.owner == (IPv4Address("10.1.1.3"), 1)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_host_that_is_no_reservation_is_listed_all_the_same(statements: bytes)
     """A host without one Ethernet MAC, or with several addresses, exists but makes no reservation."""
     record = parse(b"host a { dynamic; %b }" % statements).hosts["a"]
     assert record.addresses[0] == IPv4Address("10.1.1.1")
-    assert record.reservation is None
+    assert record.binding is None
 
 
 @pytest.mark.parametrize("value", [b"", b" ", b" 10.1.1", b" 999.1.1.1", b" gw.example", b' "\xff"', b" ,"])
@@ -191,7 +191,7 @@ def test_an_unusable_fixed_address_reads_as_none(value: bytes) -> None:
         b"host a { dynamic; hardware ethernet 00:16:3e:01:01:01; fixed-address%b; }" % value
     ).hosts["a"]
     assert record.addresses == ()
-    assert record.reservation == HostReservation("a", MacAddress.parse("00:16:3e:01:01:01"), None)
+    assert record.binding == Binding("a", MacAddress.parse("00:16:3e:01:01:01"), None)
 
 
 def test_the_last_record_of_a_name_wins() -> None:

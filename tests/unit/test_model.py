@@ -6,18 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from macbind.addressing import AddressPlan, AddressRange, MacAddress
-from macbind.errors import InvalidRequest
-from macbind.model import MAX_NAME, HostReservation, Pool, PoolMode, Subnet, check_name, host_name
-from macbind.options import DhcpOptions
+from macbind.core.address_plan import AddressPlan
+from macbind.core.address_range import AddressRange
+from macbind.core.allocation import MAX_NAME, check_name
+from macbind.core.binding import Binding, binding_name
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import InvalidRequest
+from macbind.core.mac_address import MacAddress
+from macbind.core.pool import Pool, PoolMode, Subnet
 
 MAC = MacAddress.parse("00:16:3e:01:01:03")
 ADDRESS = IPv4Address("10.1.1.3")
 
 
-def host(name: str) -> HostReservation:
+def host(name: str) -> Binding:
     """A reservation of this name."""
-    return HostReservation(name, MAC, ADDRESS)
+    return Binding(name, MAC, ADDRESS)
 
 
 def pool(mode: PoolMode = PoolMode.LIVE) -> Pool:
@@ -28,20 +32,20 @@ def pool(mode: PoolMode = PoolMode.LIVE) -> Pool:
         AddressPlan.build(network, "00:16:3e", ranges=[AddressRange.parse("10.1.1.0/29")]),
         Subnet(network, DhcpOptions.parse({"routers": "10.1.0.1", "domain_name": "farm.example"})),
         ("main",),
-        mode,
-        DhcpOptions.parse({"domain_name": "pool.example", "filename": "pxe.0"}),
+        mode=mode,
+        options=DhcpOptions.parse({"domain_name": "pool.example", "filename": "pxe.0"}),
     )
 
 
 def test_a_host_name_carries_address_and_generation() -> None:
     """The name is readable and ours by its prefix."""
-    assert host_name(ADDRESS, 7) == "macbind-10.1.1.3-g7"
+    assert binding_name(ADDRESS, 7) == "macbind-10.1.1.3-g7"
 
 
 @given(st.ip_addresses(v=4), st.integers(1, 2**63))
 def test_the_owner_inverts_the_host_name(address: IPv4Address, generation: int) -> None:
     """Address and generation come back from every name we make, which dhcpd can read back as well."""
-    name = host_name(address, generation)
+    name = binding_name(address, generation)
     assert host(name).owner == (address, generation)
     assert len(name) <= 255
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
@@ -81,36 +85,35 @@ def test_foreign_names_have_no_owner(name: str) -> None:
 def test_only_our_own_names_have_an_owner(name: str) -> None:
     """Whatever has an owner is exactly the name we make for that owner."""
     owner = host(name).owner
-    assert owner is None or host_name(*owner) == name
+    assert owner is None or binding_name(*owner) == name
 
 
 def test_reservations_are_compared_by_what_dhcpd_does_with_them() -> None:
-    """Statements cannot be read back from dhcpd, so name, MAC and address decide."""
-    made = HostReservation("macbind-10.1.1.3-g7", MAC, ADDRESS, 'filename "x";')
+    """Options cannot be read back from dhcpd, so name, MAC and address decide."""
+    made = Binding("macbind-10.1.1.3-g7", MAC, ADDRESS, DhcpOptions(filename="x"))
     assert made.serves_as(host("macbind-10.1.1.3-g7"))
     assert not made.serves_as(host("macbind-10.1.1.3-g8"))
-    assert not made.serves_as(HostReservation(made.name, MAC, IPv4Address("10.1.1.4")))
-    assert not made.serves_as(HostReservation(made.name, MacAddress(1), ADDRESS))
-    assert not made.serves_as(HostReservation(made.name, MAC, None))
+    assert not made.serves_as(Binding(made.name, MAC, IPv4Address("10.1.1.4")))
+    assert not made.serves_as(Binding(made.name, MacAddress(1), ADDRESS))
+    assert not made.serves_as(Binding(made.name, MAC, None))
 
 
 def test_a_pool_makes_the_reservation_of_an_allocation() -> None:
     """It carries the options the subnet does not send by itself: the machine's first, then the pool's."""
     options = DhcpOptions.parse({"hostname": "web", "domain_name": "farm.example"})
-    made = pool().reservation(ADDRESS, MAC, 7, options)
-    assert made == HostReservation(
-        "macbind-10.1.1.3-g7", MAC, ADDRESS, 'option host-name "web"; filename "pxe.0";'
-    )
+    made = pool().binding(ADDRESS, MAC, 7, options)
+    told = DhcpOptions(hostname="web", filename="pxe.0")
+    assert made == Binding("macbind-10.1.1.3-g7", MAC, ADDRESS, told)
     assert made.owner == (ADDRESS, 7)
 
 
 def test_static_pools_need_hosts_only_outside_their_ranges() -> None:
     """What the configuration file reserves already is not reserved again over OMAPI."""
     outside = IPv4Address("10.1.9.9")
-    assert pool().needs_host(ADDRESS)
-    assert pool().needs_host(outside)
-    assert not pool(PoolMode.STATIC).needs_host(ADDRESS)
-    assert pool(PoolMode.STATIC).needs_host(outside)
+    assert pool().needs_binding(ADDRESS)
+    assert pool().needs_binding(outside)
+    assert not pool(PoolMode.STATIC).needs_binding(ADDRESS)
+    assert pool(PoolMode.STATIC).needs_binding(outside)
 
 
 @pytest.mark.parametrize(

@@ -7,23 +7,14 @@ from ipaddress import IPv4Address
 import pytest
 
 from labkit.omapi_peer import STARTUP, STATUS, UPDATE, Key, Message, Peer, number
-from macbind.addressing import MacAddress
-from macbind.dhcpd.omapi import (
-    Algorithm,
-    Reply,
-    Request,
-    ResultCode,
-    Session,
-    create_host,
-    find_host,
-    host_in,
-    lease_in,
-)
-from macbind.errors import DhcpdRefused, DhcpdUnavailable, InvalidOption, PeerError
-from macbind.model import HostReservation
+from macbind.core.binding import Binding
+from macbind.core.errors import DhcpdRefused, DhcpdUnavailable, InvalidOption, PeerError
+from macbind.core.mac_address import MacAddress
+from macbind.dhcp.isc.messages import Reply, Request, ResultCode, create_host, find_host, host_in, lease_in
+from macbind.dhcp.isc.omapi import Algorithm, Session
 
 MAC, ADDRESS = MacAddress.parse("00:16:3e:01:01:03"), IPv4Address("10.1.1.3")
-HOST = HostReservation("macbind-10.1.1.3-g1", MAC, ADDRESS)
+HOST = Binding("macbind-10.1.1.3-g1", MAC, ADDRESS)
 KEY = Key("omapi", "hmac-sha256", b"secret")
 
 
@@ -177,7 +168,7 @@ def test_nothing_is_sent_before_the_handshake() -> None:
 def test_statements_that_dhcpd_cannot_take_are_refused(length: int) -> None:
     """More statements than fit into a message are the caller's fault, found before anything is sent."""
     with pytest.raises(InvalidOption):
-        create_host(replace(HOST, statements="s" * length))
+        create_host(HOST, "s" * length)
 
 
 def test_reservation_without_an_address_is_refused() -> None:
@@ -243,10 +234,8 @@ def test_leases_dhcpd_cannot_have_sent_are_refused(reply: Reply) -> None:
 def test_hosts_of_others_are_read_whatever_they_hold() -> None:
     """A host may have no address, several, and a name of any bytes."""
     values = {b"name": b"caf\xe9", b"hardware-address": bytes(MAC)}
-    assert host_in(Reply(0, 1, values)) == HostReservation("café", MAC, None)
-    assert host_in(Reply(0, 1, values | {b"ip-address": b"\n\1\1\3\n\1\1\4"})) == HostReservation(
-        "café", MAC, None
-    )
+    assert host_in(Reply(0, 1, values)) == Binding("café", MAC, None)
+    assert host_in(Reply(0, 1, values | {b"ip-address": b"\n\1\1\3\n\1\1\4"})) == Binding("café", MAC, None)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from macbind.errors import InvalidOption
-from macbind.options import MAX_FILENAME, MAX_HOSTNAME, DhcpOptions, StaticRoute
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import InvalidOption
+from macbind.core.option_kinds import MAX_FILENAME, MAX_HOSTNAME
+from macbind.core.static_route import StaticRoute
+from macbind.dhcp.isc import syntax
 
 EVERYTHING = {
     "hostname": "web1",
@@ -29,7 +32,7 @@ def refused(values: dict[str, Any]) -> InvalidOption:
 
 def test_options_become_statements() -> None:
     """Each option is one complete dhcpd statement; the default route joins the static routes."""
-    assert DhcpOptions.parse(EVERYTHING).statements() == [
+    assert syntax.statements(DhcpOptions.parse(EVERYTHING)) == [
         'option host-name "web1";',
         "option routers 10.1.0.1, 10.1.0.2;",
         "option domain-name-servers 10.1.0.53;",
@@ -42,7 +45,7 @@ def test_options_become_statements() -> None:
 
 def test_no_options_are_no_statements() -> None:
     """What is not set is not sent."""
-    assert DhcpOptions().statements() == []
+    assert syntax.statements(DhcpOptions()) == []
     assert DhcpOptions.parse({}).to_dict() == {}
 
 
@@ -68,7 +71,7 @@ def test_a_single_value_needs_no_list() -> None:
 def test_an_explicit_default_route_is_not_repeated() -> None:
     """With 0.0.0.0/0 among the routes, the router is not added as a second default route."""
     options = DhcpOptions.parse({"routers": "10.1.0.1", "static_routes": ["0.0.0.0/0 via 10.1.0.9"]})
-    assert "option unknown-121 00:0a:01:00:09;" in options.statements()
+    assert "option unknown-121 00:0a:01:00:09;" in syntax.statements(options)
 
 
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
@@ -135,7 +138,7 @@ def test_names_have_the_characters_of_names(option: str, value: str) -> None:
 def test_a_host_name_is_one_label() -> None:
     """A dot belongs into the domain, and 63 characters are the end."""
     assert "domain_name" in refused({"hostname": "web1.farm"}).hint
-    assert DhcpOptions(hostname="a" * MAX_HOSTNAME).statements()
+    assert syntax.statements(DhcpOptions(hostname="a" * MAX_HOSTNAME))
     refused({"hostname": "a" * (MAX_HOSTNAME + 1)})
 
 
@@ -150,7 +153,7 @@ def test_a_domain_name_has_its_length_limits() -> None:
 
 def test_a_file_name_has_its_length_limit() -> None:
     """The BOOTP header has room for 127 characters."""
-    assert DhcpOptions(filename="x" * MAX_FILENAME).statements()
+    assert syntax.statements(DhcpOptions(filename="x" * MAX_FILENAME))
     refused({"filename": "x" * (MAX_FILENAME + 1)})
     refused({"filename": ""})
 
@@ -158,7 +161,7 @@ def test_a_file_name_has_its_length_limit() -> None:
 @pytest.mark.parametrize("value", ["http://10.1.0.69/boot?mac=${net0/mac}&x=#1", "a b", "{};", "-", "%h"])
 def test_a_file_name_may_be_a_script_s_url(value: str) -> None:
     """Everything printable but quote and backslash stays within its quotes and survives in the lease file."""
-    assert DhcpOptions(filename=value).statements() == [f'filename "{value}";']
+    assert syntax.statements(DhcpOptions(filename=value)) == [f'filename "{value}";']
 
 
 @pytest.mark.parametrize("option", ["routers", "domain_name_servers", "next_server"])
@@ -169,7 +172,7 @@ def test_a_file_name_may_be_a_script_s_url(value: str) -> None:
 def test_names_are_refused_where_addresses_are_due(option: str, value: object) -> None:
     """dhcpd would resolve a name at every request and serve nobody meanwhile."""
     if value == "" and option != "next_server":
-        assert not DhcpOptions.parse({option: value}).statements()
+        assert not syntax.statements(DhcpOptions.parse({option: value}))
         return
     error = refused({option: value})
     assert error.details == {"option": option}
@@ -191,14 +194,14 @@ def test_addresses_that_would_poison_the_lease_file_are_refused(option: str, add
     """An address of printable bytes only, one a quote (34) or backslash (92), cannot be written by dhcpd."""
     assert address in refused({option: address}).message
     harmless = address.rpartition(".")[0] + ".1"
-    assert DhcpOptions.parse({option: harmless}).statements()
+    assert syntax.statements(DhcpOptions.parse({option: harmless}))
 
 
 @pytest.mark.parametrize("option", ["routers", "domain_name_servers"])
 def test_an_option_holds_63_addresses(option: str) -> None:
     """One DHCP option has 255 bytes; dhcpd would not send more."""
     addresses = [f"10.1.0.{last}" for last in range(1, 65)]
-    assert DhcpOptions.parse({option: addresses[:63]}).statements()
+    assert syntax.statements(DhcpOptions.parse({option: addresses[:63]}))
     assert "at most 63" in refused({option: addresses}).hint
 
 
@@ -259,23 +262,23 @@ def test_routes_that_would_poison_the_lease_file_are_refused() -> None:
         error = refused({"static_routes": [poison]})
         assert "corrupt dhcpd's lease file" in error.message
         assert "default route" in error.hint
-    assert DhcpOptions.parse({"static_routes": ["65.66.67.68/32 via 68.69.70.71"]}).statements()
+    assert syntax.statements(DhcpOptions.parse({"static_routes": ["65.66.67.68/32 via 68.69.70.71"]}))
 
 
 def test_the_way_out_of_poison_works() -> None:
     """Adding a default route, as the hint says, makes the same list harmless."""
     poison = "65.66.34.67/32 via 68.69.70.71"
-    assert DhcpOptions.parse({"static_routes": [poison, "0.0.0.0/0 via 68.69.70.71"]}).statements()
-    assert DhcpOptions.parse({"static_routes": [poison], "routers": "68.69.70.71"}).statements()
+    assert syntax.statements(DhcpOptions.parse({"static_routes": [poison, "0.0.0.0/0 via 68.69.70.71"]}))
+    assert syntax.statements(DhcpOptions.parse({"static_routes": [poison], "routers": "68.69.70.71"}))
 
 
 def test_an_option_holds_255_bytes_of_routes() -> None:
     """Routes that do not fit, the added default route included, are refused."""
     routes = [f"10.9.{number}.0/24 via 10.1.0.1" for number in range(32)]
-    assert DhcpOptions.parse({"static_routes": routes[:31]}).statements()
+    assert syntax.statements(DhcpOptions.parse({"static_routes": routes[:31]}))
     assert "need 256 bytes" in refused({"static_routes": routes}).message
     full = [*routes[:31], "10.10.0.0/16 via 10.1.0.1"]
-    assert DhcpOptions.parse({"static_routes": full}).statements()
+    assert syntax.statements(DhcpOptions.parse({"static_routes": full}))
     assert "need 260 bytes" in refused({"static_routes": full, "routers": "10.1.0.1"}).message
 
 
@@ -301,7 +304,7 @@ def test_another_router_repeats_the_routes() -> None:
     """Clients that get static routes ignore the routers, so a new router means new routes."""
     base = DhcpOptions.parse({"routers": "10.1.0.1", "static_routes": ["10.9.0.0/16 via 10.1.0.2"]})
     own = DhcpOptions.parse({"routers": "10.1.0.9"}).over(base)
-    assert own.beyond(base).statements() == [
+    assert syntax.statements(own.beyond(base)) == [
         "option routers 10.1.0.9;",
         "option unknown-121 10:0a:09:0a:01:00:02:00:0a:01:00:09;",
     ]

@@ -4,24 +4,24 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from macbind.addressing import MacAddress
-from macbind.model import HostReservation, host_name
-from macbind.plan import Change, Ensure, Remove, Step, decide
+from macbind.core.binding import Binding, binding_name
+from macbind.core.binding_plan import Change, Ensure, Remove, Step, decide
+from macbind.core.mac_address import MacAddress
 
 HERE, ELSEWHERE = IPv4Address("10.1.1.3"), IPv4Address("10.1.1.4")
 MAC = MacAddress.parse("00:16:3e:01:01:03")
 
 
-def host(generation: int, address: IPv4Address = HERE, at: IPv4Address | None = HERE) -> HostReservation:
+def host(generation: int, address: IPv4Address = HERE, at: IPv4Address | None = HERE) -> Binding:
     """The reservation that generation made for an address; ``at`` is what it serves."""
-    return HostReservation(host_name(address, generation), MAC, at)
+    return Binding(binding_name(address, generation), MAC, at)
 
 
 ENSURE = Ensure(HERE, 5, host(5))
 REMOVE = Remove(HERE, 5, MAC)
-FOREIGN = HostReservation("printer", MAC, HERE)
+FOREIGN = Binding("printer", MAC, HERE)
 
-CASES: list[tuple[str, Change, HostReservation | None, Step]] = [
+CASES: list[tuple[str, Change, Binding | None, Step]] = [
     ("a missing reservation is made", ENSURE, None, Step.CREATE),
     ("one that is there is left alone", ENSURE, host(5), Step.NOTHING),
     ("an older generation makes way", ENSURE, host(4), Step.DELETE),
@@ -43,7 +43,7 @@ CASES: list[tuple[str, Change, HostReservation | None, Step]] = [
 @pytest.mark.parametrize(
     ("change", "observed", "step"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_next_step(change: Change, observed: HostReservation | None, step: Step) -> None:
+def test_next_step(change: Change, observed: Binding | None, step: Step) -> None:
     """Each pair of what should be and what is has one next step."""
     assert decide(change, observed) is step
 
@@ -65,7 +65,7 @@ def test_next_step(change: Change, observed: HostReservation | None, step: Step)
 )
 def test_names_that_only_resemble_ours_are_foreign(name: str) -> None:
     """A host is ours by the exact form of its name; all others are never touched."""
-    observed = HostReservation(name, MAC, HERE)
+    observed = Binding(name, MAC, HERE)
     assert decide(ENSURE, observed) is Step.FOREIGN
     assert decide(REMOVE, observed) is Step.FOREIGN
 

@@ -1,5 +1,6 @@
 """The frames of a DHCP probe, read and made by scapy as the independent peer."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -10,9 +11,9 @@ from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from macbind.addressing import MacAddress
-from macbind.dhcpd.probe import discover, is_offer
-from macbind.model import probe_mac
+from macbind.core.binding import probe_mac
+from macbind.core.mac_address import MacAddress
+from macbind.probes.dhcp import ACK, OFFER, Answer, discover, read_answer
 
 MAC = MacAddress.parse("02:6d:62:01:02:03")
 XID = 0xDEADBEEF
@@ -43,18 +44,36 @@ def test_discover_is_what_a_machine_sends() -> None:
     assert len(bytes(packet[BOOTP])) == 300
 
 
-def test_offer_that_answers_is_recognised() -> None:
-    """The offer for our MAC and transaction counts."""
-    assert is_offer(offer(), MAC, XID)
+def test_answer_of_a_server_is_read() -> None:
+    """Who it is for, what it offers, and who sent it, by his own words and by the frame."""
+    ours = Answer(
+        OFFER,
+        MAC,
+        XID,
+        IPv4Address("10.0.0.0"),
+        IPv4Address("10.0.0.1"),
+        IPv4Address("10.0.0.1"),
+        MacAddress.parse("02:00:00:00:00:01"),
+        is_ours=True,
+    )
+    assert read_answer(offer(), is_ours=True) == ours
+    assert read_answer(offer("ack")) == replace(ours, kind=ACK, is_ours=False)
+    assert read_answer(offer(xid=XID + 1)) == replace(ours, xid=XID + 1, is_ours=False)
+
+
+def test_type_and_server_are_found_behind_other_options() -> None:
+    """In any order, with padding between; a server need not say its identifier."""
+    frame = offer()
+    options = frame.index(b"\x63\x82\x53\x63") + 4
+    moved = frame[:options] + b"\0\x33\x04\0\0\0\x3c\0\x35\x01\x02\xff"
+    read = read_answer(moved)
+    assert read is not None
+    assert (read.kind, read.server) == (OFFER, None)
 
 
 @pytest.mark.parametrize(
     "frame",
     [
-        offer("ack"),
-        offer("nak"),
-        offer(mac=MacAddress(0x026D62000000)),
-        offer(xid=XID + 1),
         offer(op=1),
         offer(port=67),
         offer()[:200],
@@ -63,10 +82,6 @@ def test_offer_that_answers_is_recognised() -> None:
         b"",
     ],
     ids=[
-        "ack",
-        "nak",
-        "other mac",
-        "other xid",
         "request",
         "other port",
         "cut off",
@@ -75,17 +90,17 @@ def test_offer_that_answers_is_recognised() -> None:
         "nothing",
     ],
 )
-def test_nothing_else_is_taken_for_an_offer(frame: bytes) -> None:
-    """Other messages, other machines' offers, and what we sent ourselves do not count."""
-    assert not is_offer(frame, MAC, XID)
+def test_nothing_else_is_taken_for_an_answer(frame: bytes) -> None:
+    """Questions, other ports, and what is cut off are no answers."""
+    assert read_answer(frame) is None
 
 
 @given(st.binary(max_size=400), st.integers(0, 340), st.binary(max_size=8))
 def test_no_frame_breaks_the_reading(noise: bytes, at: int, splice: bytes) -> None:
-    """Whatever is on the network, and whatever has become of an offer, is an offer or not."""
-    assert not is_offer(noise, MAC, XID)
+    """Whatever is on the network, and whatever has become of an offer, is an answer or not."""
+    assert read_answer(noise) is None
     damaged = offer()[:at] + splice + offer()[at + len(splice) :]
-    assert is_offer(damaged, MAC, XID) in (True, False)
+    assert read_answer(damaged) is None or isinstance(read_answer(damaged), Answer)
 
 
 def test_each_dhcpd_is_asked_with_a_mac_of_its_own() -> None:

@@ -2,15 +2,15 @@
 
 import threading
 
-from macbind.pulse import Beat, Part, Pulse
+from macbind.daemon.watchdog import Heartbeat, Task, Watchdog
 
 
 def test_hanging_part_is_named_and_silences_us() -> None:
     """A part that shows no progress beyond its limit hangs; with it the watchdog is no longer told."""
     silent_s = {"writer": 1.0, "http": 2.0}
     told: list[bool] = []
-    pulse = Pulse(
-        [Part(name, 10.0, lambda name=name: silent_s[name]) for name in silent_s],  # type: ignore[misc]
+    pulse = Watchdog(
+        lambda: [Task(name, 10.0, lambda name=name: silent_s[name]) for name in silent_s],  # type: ignore[misc]
         lambda: told.append(True),
     )
     pulse.check()
@@ -26,7 +26,7 @@ def test_hanging_part_is_named_and_silences_us() -> None:
 def test_thread_tells_until_it_is_closed() -> None:
     """Started, it tells by itself; closed, it is gone."""
     told = threading.Event()
-    pulse = Pulse([], told.set)
+    pulse = Watchdog(list, told.set)
     pulse.start()
     assert told.wait(10)
     pulse.close()
@@ -35,7 +35,7 @@ def test_thread_tells_until_it_is_closed() -> None:
 
 def test_beat_measures_from_the_last_progress() -> None:
     """Progress makes the silence begin anew."""
-    beat = Beat()
+    beat = Heartbeat()
     before = beat.silent_s()
     assert before >= 0
     while beat.silent_s() <= before:

@@ -12,9 +12,10 @@ from types import MappingProxyType
 import pytest
 
 from macbind.config import Settings, load
-from macbind.dhcpd.key import read_key
-from macbind.dhcpd.render import RenderResult, check, find_dhcpd, render, write
-from macbind.errors import ConfigError
+from macbind.core.errors import ConfigError
+from macbind.dhcp.isc.config_test import check, find_dhcpd
+from macbind.dhcp.isc.key import read_key
+from macbind.dhcp.isc.render import RenderResult, render, write
 
 FARM = """
 [subnet."10.1.0.0/16"]
@@ -38,7 +39,7 @@ def settings_of(directory: Path, text: str = FARM, dhcpd: str = "") -> Settings:
 
 def broken(settings: Settings) -> Settings:
     """The same settings with a port that never passes the door, so that dhcpd refuses the text."""
-    target = replace(settings.dhcpds["main"], port="x; {")  # type: ignore[arg-type]
+    target = settings.dhcpds["main"].model_copy(update={"port": "x; {"})
     return replace(settings, dhcpds=MappingProxyType({"main": target}))
 
 
@@ -74,12 +75,16 @@ def test_a_live_pool_renders_its_subnet_only(tmp_path: Path) -> None:
 
 
 def test_a_static_pool_renders_every_address_once(tmp_path: Path) -> None:
-    """Each assignable address has its host with the scheme's MAC; the pool's own options stand once."""
+    """Each assignable address has its host with the scheme's MAC; the pool's own options stand once.
+
+    Names of hosts are ours, and never the machines', whatever the configuration around says.
+    """
     more = FARM + 'mode = "static"\nexclude = ["10.1.1.2"]\nrouters = ["10.1.0.2"]\n'
     text = render(settings_of(tmp_path, more), "main")
     assert text.partition("# The pool 'farm'.\n")[2] == (
         "group {\n"
         "  option routers 10.1.0.2;\n"
+        "  use-host-decl-names off;\n"
         "  host macbind-static-10.1.1.1 { hardware ethernet 00:16:3e:01:01:01; fixed-address 10.1.1.1; }\n"
         "  host macbind-static-10.1.1.3 { hardware ethernet 00:16:3e:01:01:03; fixed-address 10.1.1.3; }\n"
         "}\n"
@@ -283,7 +288,7 @@ def test_a_missing_directory_is_told(tmp_path: Path) -> None:
     assert caught.value.message == (
         f"The configuration cannot be tested in {tmp_path}/sub: No such file or directory."
     )
-    target = replace(settings.dhcpds["main"], key_file=tmp_path / "sub" / "key")
+    target = settings.dhcpds["main"].model_copy(update={"key_file": tmp_path / "sub" / "key"})
     with pytest.raises(ConfigError, match=r"key cannot be created: No such file or directory\."):
         write(replace(settings, dhcpds=MappingProxyType({"main": target})), "main")
     assert contents(tmp_path) == {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from macbind.sdnotify import notify
+from macbind.daemon.sd_notify import notify
 
 
 @pytest.fixture

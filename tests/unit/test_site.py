@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from macbind.cli.interfaces import read_name_servers
+from macbind.cli.resolver import read_resolver
 from macbind.cli.site import Site, document, parse
-from macbind.errors import InvalidRequest
+from macbind.core.errors import InvalidRequest
 
 SITE = Site(interface="br0", subnet="10.1.0.0/16", own=[IPv4Address("10.1.0.1")], gateways=["10.1.0.1"])
 
@@ -29,7 +29,7 @@ def test_smallest_site_serves_the_whole_subnet() -> None:
     assert IPv4Address("10.1.0.1") not in pool.plan
     dhcpd = settings.dhcpds["main"]
     assert (dhcpd.probe, dhcpd.log) == ("br0", "journal:isc-dhcp-server.service")
-    assert settings.service.socket_group == "macbind"
+    assert settings.service.socket_group == "macbind-users"
 
 
 def test_own_addresses_are_never_handed_out() -> None:
@@ -44,7 +44,7 @@ def test_own_addresses_are_never_handed_out() -> None:
 def test_a_gateway_may_be_a_rule() -> None:
     """The answer x.x.0.1 is the subnet's rule; what is wrong with one is said as of any other answer."""
     site = altered(gateways=["x.x.0.1"], own=[IPv4Address("10.1.0.7")])
-    assert str(parse(site).pools["farm"].rule) == "x.x.0.1"
+    assert str(parse(site).pools["farm"].gateway_rule) == "x.x.0.1"
     assert IPv4Address("10.1.0.7") not in parse(site).pools["farm"].plan
     with pytest.raises(
         InvalidRequest, match=r"gateway: The rule x\.2\.0\.1 gives 10\.1\.0\.1 the gateway 10\.2\.0\.1"
@@ -55,8 +55,8 @@ def test_a_gateway_may_be_a_rule() -> None:
 def test_hypervisors_are_named_after_their_hosts() -> None:
     """One on this machine is local; others have their host's name; of one name they are numbered."""
     uris = ["qemu:///system", "qemu+ssh://root@hv1.example.org/system", "qemu+tls://HV1/system", "xen:///"]
-    found = parse(altered(hypervisors=uris)).hypervisors
-    assert dict(found) == dict(zip(["local", "hv1", "hv1-2", "local-2"], uris, strict=True))
+    found = {name: one.uri for name, one in parse(altered(hypervisors=uris)).hypervisors.items()}
+    assert found == dict(zip(["local", "hv1", "hv1-2", "local-2"], uris, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,6 @@ def test_name_servers_that_only_this_machine_can_reach_are_not_proposed() -> Non
         "nameserver",
         "nameserver 192.0.2.2 # second",
     ]
-    assert read_name_servers(lines) == [IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")]
+    found = read_resolver(lines)
+    assert found.servers == (IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2"))
+    assert found.domain == "example.org"

@@ -1,27 +1,21 @@
 """The scripts for Windows, as far as they can be looked at without running them."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
 
 import pytest
+import tree_sitter_powershell
+from tree_sitter import Language, Node, Parser
 
 from labkit import mac2ip
-from labkit.powershell import Script
-from macbind.addressing import AddressPlan, AddressRange, MacAddress
-from macbind.errors import InvalidAddress, InvalidRequest
+from macbind.core.errors import InvalidAddress, InvalidRequest
+from macbind.core.mac_address import MacAddress
 from macbind.guest.facts import GuestPool
-from macbind.guest.windows import batch, powershell
+from macbind.guest.windows import CHANNELS, batch, decisions, powershell
 
 SEED, KVM, WIDE = mac2ip.SCHEMES
-PARTS = replace(
-    SEED,
-    name="the farm's 2nd & last, 100%",
-    ranges=tuple(map(AddressRange.parse, ("10.1.1.1-10.1.1.9", "10.1.2.0/24"))),
-    subnet=IPv4Network("10.1.0.0/16"),
-    forbidden=tuple(map(IPv4Address, ("10.1.0.0", "10.1.255.255", "10.1.7.7"))),
-)
+PARTS = mac2ip.PARTS
 RENDERERS: Sequence[Callable[[Sequence[GuestPool]], str]] = (powershell, batch)
 SPELLINGS = (
     "00:16:3e:01:01:03", "0:16:3E:1:1:3", "00-16-3e-01-01-03", "0016.3e01.0103", "00163e010103", "00163e01010",
@@ -29,6 +23,8 @@ SPELLINGS = (
     "00:16:3e:01:01:03:04", "0016-3e01-0103",
 )  # fmt: skip
 
+AUTOMATIC = {"true", "false", "null", "_", "args", "lastexitcode", "pscommandpath"}
+"""Variables that PowerShell itself sets."""
 WINDOWS_8 = {
     "Disable-NetAdapter": "-Confirm",
     "Enable-NetAdapter": "-Confirm",
@@ -60,21 +56,66 @@ WINDOWS_8 = {
 """Commands and parameters that Windows 8 and Server 2012 have, by Microsoft's reference; looked up by hand."""
 
 
-def parsed(*pools: GuestPool) -> Script:
-    """The PowerShell script for these pools, ready to be computed with."""
-    script = Script(powershell(pools).replace("\r\n", "\n"))
-    assert script.faults == []
-    script.define("Pools")
-    return script
+class Tree:
+    """The syntax tree of a PowerShell script, by tree-sitter.
+
+    Attributes:
+        faults: Line and text of whatever is no PowerShell, or is missing.
+        functions: The text of each function, by its name.
+        commands: The commands that the script runs, and with which parameters.
+        unset: Variables, in lower case, that are read though nothing sets them: names that are misspelt.
+    """
+
+    def __init__(self, text: str) -> None:
+        tree = Parser(Language(tree_sitter_powershell.language())).parse(text.replace("\r\n", "\n").encode())
+        nodes = list(_walk(tree.root_node))
+        self.faults = [
+            (one.start_point.row + 1, _text(one)) for one in nodes if one.type == "ERROR" or one.is_missing
+        ]
+        self.functions = {
+            _text(one.named_children[0]): _text(one) for one in nodes if one.type == "function_statement"
+        }
+        self.commands: dict[str, set[str]] = {}
+        for node in nodes:
+            if node.type == "command" and (name := node.child_by_field_name("command_name")):
+                elements = node.child_by_field_name("command_elements")
+                found = [
+                    _text(one)
+                    for one in (elements.children if elements else ())
+                    if one.type == "command_parameter"
+                ]
+                self.commands.setdefault(_text(name), set()).update(found)
+        read = {name for node in nodes for name in _named(node)}
+        self.unset = read - {name for node in nodes for name in _set(node)} - AUTOMATIC
 
 
-def decoded(script: Script, mac: MacAddress) -> str:
-    """What the script prints for a MAC: ADDRESS/LENGTH GATEWAY, or the status if it stands for nothing."""
-    found = script.call("Find-Address", mac.value)
-    if found["status"]:
-        return str(found["status"])
-    address, gateway = (script.call("Format-Address", found[key]) for key in ("address", "gateway"))
-    return f"{address}/{found['pool']['length']} {gateway}"
+def _walk(node: Node) -> Iterator[Node]:
+    yield node
+    for child in node.children:
+        yield from _walk(child)
+
+
+def _text(node: Node) -> str:
+    return (node.text or b"").decode()
+
+
+def _named(node: Node) -> Iterator[str]:
+    if node.type in {"variable", "braced_variable"}:
+        yield _text(node).strip("$@{}").removeprefix("script:").lower()
+
+
+def _set(node: Node) -> Iterator[str]:
+    """The variables that a node sets."""
+    if node.type in {"assignment_expression", "foreach_statement", "script_parameter"}:
+        targets = node.named_children if node.type == "script_parameter" else node.named_children[:1]
+        yield from (name for target in targets for one in _walk(target) for name in _named(one))
+
+
+def parsed(*pools: GuestPool, channels: Sequence[str] = CHANNELS) -> Tree:
+    """The syntax tree of the PowerShell script for these pools."""
+    tree = Tree(powershell(pools, channels=channels))
+    assert tree.faults == []
+    return tree
 
 
 @pytest.mark.parametrize("render", RENDERERS)
@@ -95,69 +136,22 @@ def test_what_a_script_cannot_carry_is_refused(render: Callable[[Sequence[GuestP
         render([replace(SEED, search='x" & del')])
 
 
-def test_powershell_decodes_as_the_daemon_does() -> None:
-    """Every vector, worked out from the script's own functions and table, is the daemon's."""
-    script = parsed(*mac2ip.SCHEMES)
-    vectors = mac2ip.vectors()
-    assert [f"{one.mac} {decoded(script, one.mac)}" for one in vectors] == [one.line for one in vectors]
-
-
 @pytest.mark.parametrize(
-    "pools", [mac2ip.several(), list(mac2ip.SCHEMES)], ids=["several pools", "whole subnets"]
+    "pools", [mac2ip.several(), [PARTS, KVM], list(mac2ip.SCHEMES)], ids=["several", "parts", "whole subnets"]
 )
-def test_powershell_at_the_edges(pools: list[GuestPool]) -> None:
-    """On both sides of every edge of ranges, subnets, prefixes and gateways it decides as the pools' facts say."""
-    script, macs = parsed(*pools), mac2ip.edges(pools)
-    answers = [decoded(script, mac) for mac in macs]
-    wanted = [mac2ip.expected(pools, mac) for mac in macs]
-    assert [f"{mac} {'-' if one in {'3', '4'} else one}" for mac, one in zip(macs, answers, strict=True)] == [
-        f"{mac} {one}" for mac, one in zip(macs, wanted, strict=True)
-    ]
-
-
-def test_powershell_knows_whose_an_address_is() -> None:
-    """Ranges first, then the rest of a subnet without what is forbidden; 3 is no pool's, 4 no machine's."""
-    script = parsed(PARTS, KVM)
-    answers = {
-        "00:16:3e:01:01:09": "10.1.1.9/16 10.1.0.1",
-        "00:16:3e:01:02:ff": "10.1.2.255/16 10.1.0.1",
-        "00:16:3e:01:09:09": "10.1.9.9/16 10.1.0.1",
-        "00:16:3e:01:07:07": "4",
-        "00:16:3e:01:00:01": "4",
-        "00:16:3e:01:ff:ff": "4",
-        "00:16:3e:02:00:05": "4",
-        "52:54:00:a8:03:04": "192.168.3.4/16 192.168.3.254",
-        "0a:58:0a:01:01:01": "3",
-        "ff:ff:ff:ff:ff:ff": "3",
-    }
-    assert {mac: decoded(script, MacAddress.parse(mac)) for mac in answers} == answers
-
-
-def test_powershell_knows_masks() -> None:
-    """Of every prefix length."""
-    script = parsed(SEED)
-    masks = [script.call("Format-Address", script.call("Get-Mask", length)) for length in range(33)]
-    assert masks == [str(IPv4Network((0, length)).netmask) for length in range(33)]
-
-
-def test_powershell_prefers_the_pool_that_hands_an_address_out() -> None:
-    """A later pool whose ranges hold an address comes before an earlier one whose subnet does."""
-    network = IPv4Network("223.0.0.0/8")
-    plan = AddressPlan.build(network, "0a:58", ranges=[AddressRange.parse("223.1.1.1")])
-    narrow = GuestPool("narrow", plan.scheme, network, plan.assignable, (), None, (), None)
-    wide = replace(narrow, name="wide", ranges=(AddressRange.parse("223.2.0.0/16"),))
-    script = parsed(narrow, wide)
-    found = [
-        script.call("Find-Address", plan.scheme.encode(IPv4Address(one)).value)
-        for one in ("223.2.3.4", "223.9.9.9")
-    ]
-    assert [one["pool"]["name"] for one in found] == ["wide", "narrow"]
-    assert decoded(script, plan.scheme.encode(IPv4Address("223.1.1.1"))) == "223.1.1.1/8 -"
+def test_powershell_decides_by_the_lines_of_the_batch_file(pools: list[GuestPool]) -> None:
+    """Line by line it has the conditions and values of the batch file, which Wine runs against the daemon's table."""
+    ours, theirs = mac2ip.powershell_decisions(powershell(pools)), mac2ip.batch_decisions(batch(pools))
+    assert ours == theirs
+    assert [one.name for one in ours[:3]] == list(decisions.SUMS)
+    assert {one.name for one in ours[3:]} == {"HIT", "WHY", "STATUS", "FACTS"}
+    assert len([one for one in ours if one.name == "FACTS"]) == len(pools)
+    assert len(ours) == 3 + len(re.findall(r"\{ \$(?:HIT|WHY|STATUS|FACTS) = ", powershell(pools)))
 
 
 def test_powershell_reads_the_spellings_the_daemon_reads() -> None:
     """The patterns of the script take exactly the texts that MacAddress takes, and no others."""
-    patterns = [text for text in parsed(SEED).strings("ConvertFrom-Mac") if text.startswith("^")]
+    patterns = re.findall(r"-match '(\^[^']*)'", parsed(SEED).functions["ConvertFrom-Mac"])
     assert len(patterns) == 3
     for text in SPELLINGS:
         try:
@@ -179,6 +173,12 @@ def test_powershell_needs_no_more_than_windows_8_has() -> None:
     assert foreign == WINDOWS_8
     assert set(script.functions) >= {"Read-Smbios", "Read-Xenstore"}
     assert script.unset == set()
+    plain = parsed(SEED, channels=())
+    assert plain.unset == set()
+    assert set(script.commands) - set(plain.commands) == {
+        '"Read-$channel"', "Find-Said", "Get-CimInstance", "Get-Command", "Get-WmiObject", "Read-Channels",
+        "Rename-Computer", "Set-Name", "Test-Address",
+    }  # fmt: skip
 
 
 def test_powershell_touches_nothing_before_it_is_sure() -> None:
@@ -186,11 +186,7 @@ def test_powershell_touches_nothing_before_it_is_sure() -> None:
     script = parsed(SEED)
     changing = {"Invoke-Netsh", "netsh.exe", "Enable-NetAdapter", "Disable-NetAdapter", "Set-ItemProperty"}
     changing |= {"Rename-Computer", "Register-ScheduledTask", "Unregister-ScheduledTask"}
-    where = {
-        name
-        for name, node in script.functions.items()
-        if any(one in (node.text or b"").decode() for one in changing)
-    }
+    where = {name for name, text in script.functions.items() if any(one in text for one in changing)}
     assert where == {
         "Find-Asleep",
         "Undo-Enable",
@@ -206,6 +202,6 @@ def test_powershell_touches_nothing_before_it_is_sure() -> None:
 
 def test_what_the_task_is_run_with() -> None:
     """At every start the script waits for its adapter, and does what it was registered with."""
-    register = (parsed(SEED).functions["Register-Me"].text or b"").decode()
+    register = parsed(SEED).functions["Register-Me"]
     assert '-File `"$PSCommandPath`" -Wait"' in register
-    assert all(f"if (${one}) {{ $command += ' -{one}' }}" in register for one in ("HostName", "MacOnly"))
+    assert "if ($HostName) { $command += ' -HostName' }" in register

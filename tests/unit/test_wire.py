@@ -8,21 +8,13 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from macbind.addressing import MacAddress
-from macbind.errors import InvalidOption, InvalidRequest
-from macbind.model import (
-    Allocation,
-    AuditEntry,
-    DhcpdState,
-    DhcpdStatus,
-    Finding,
-    PoolUsage,
-    Released,
-    State,
-    Status,
-)
-from macbind.options import DhcpOptions
-from macbind.service import wire
+from macbind.core.allocation import Allocation, AuditEntry, Released, State
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import InvalidOption, InvalidRequest
+from macbind.core.findings import DhcpdState, DhcpdStatus, Finding, Status
+from macbind.core.mac_address import MacAddress
+from macbind.core.pool import PoolUsage
+from macbind.http import schemas
 
 NOW = datetime(2024, 2, 29, 23, 59, 59, 123456, tzinfo=UTC)
 ALLOCATION = Allocation(
@@ -84,7 +76,7 @@ def test_value_survives_the_wire(kind: Any, value: Any) -> None:
 
 def wanted(**body: Any) -> Any:
     """The registry's view of an allocation's body."""
-    return wire.AllocateBody.model_validate({"pool": "farm"} | body).wanted()
+    return schemas.AllocateBody.model_validate({"pool": "farm"} | body).wanted()
 
 
 def test_count_names_the_members_of_a_group() -> None:
@@ -102,7 +94,7 @@ def test_time_to_live_becomes_a_moment() -> None:
     before = datetime.now(UTC)
     expires_at = wanted(name="vm", ttl_s=60).expires_at
     assert before + timedelta(seconds=60) <= expires_at <= datetime.now(UTC) + timedelta(seconds=60)
-    assert wanted(name="vm", ttl_s=wire.MAX_TTL_S).expires_at.year >= before.year + 9
+    assert wanted(name="vm", ttl_s=schemas.MAX_TTL_S).expires_at.year >= before.year + 9
 
 
 @pytest.mark.parametrize(
@@ -129,12 +121,12 @@ def test_contradictions_are_refused(body: dict[str, Any]) -> None:
     [
         {"name": 5},
         {"names": []},
-        {"names": ["n"] * (wire.MAX_COUNT + 1)},
+        {"names": ["n"] * (schemas.MAX_COUNT + 1)},
         {"group": "g", "count": True},
         {"group": "g", "count": "2"},
         {"group": "g", "count": 2.5},
         {"group": "g", "count": 0},
-        {"group": "g", "count": wire.MAX_COUNT + 1},
+        {"group": "g", "count": schemas.MAX_COUNT + 1},
         {"name": "a", "ttl_s": True},
         {"name": "a", "ttl_s": "60"},
         {"name": "a", "ttl_s": float("inf")},
@@ -188,16 +180,16 @@ def test_options_are_read_as_they_are_written() -> None:
 def test_release_names_exactly_one_thing() -> None:
     """A release without, with several, or with an impossible name is refused."""
     for body in ({"name": "vm"}, {"group": "speck"}, {"address": "10.1.1.3", "generation": 7}):
-        wire.ReleaseBody.model_validate(body).check()
+        schemas.ReleaseBody.model_validate(body).check()
     for body in ({}, {"name": "a", "group": "b"}, {"name": ""}, {"group": ""}, {"name": "a b"}):
         with pytest.raises(InvalidRequest):
-            wire.ReleaseBody.model_validate(body).check()
+            schemas.ReleaseBody.model_validate(body).check()
 
 
 def test_reservation_takes_any_spelling_of_a_mac() -> None:
     """A MAC is read in every common spelling, and is none if it is no text."""
     body = {"name": "printer", "address": "10.0.0.9"}
     for text in ("B8-27-EB-00-00-01", "b827.eb00.0001", "b8:27:eb:0:0:1"):
-        assert str(wire.ReserveBody.model_validate(body | {"mac": text}).mac) == "b8:27:eb:00:00:01"
+        assert str(schemas.ReserveBody.model_validate(body | {"mac": text}).mac) == "b8:27:eb:00:00:01"
     with pytest.raises(ValidationError):
-        wire.ReserveBody.model_validate(body | {"mac": 0xB827EB000001})
+        schemas.ReserveBody.model_validate(body | {"mac": 0xB827EB000001})

@@ -1,4 +1,4 @@
-"""``macbind guest-script``: what a machine runs to find its address by itself."""
+"""``macbind guest-script``: makes what a machine runs to find its address without DHCP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from macbind.errors import InvalidRequest, NotFound
+from macbind.core.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from macbind.config import Settings
@@ -21,43 +21,67 @@ class Script:
 
     Attributes:
         about: What it is, for the help.
-        module: Where its renderer is; imported when it is asked for.
-        function: The renderer: from pools to text.
-        of_pools: Whether it depends on the pools; the renderer of one that does not takes no argument.
-        executable: Whether its file can be run.
+        module: The module of its renderer, which is imported when it is needed.
+        function: The renderer.
+        of_pools: Whether the renderer takes pools; otherwise it takes no argument.
+        extras: The options of the command line that the renderer takes.
+        executable: Whether the file can be run.
     """
 
     about: str
     module: str
     function: str
     of_pools: bool = True
+    extras: tuple[str, ...] = ()
     executable: bool = False
 
 
 SCRIPTS = {
-    "linux": Script("a shell script for Linux", "macbind.guest.linux", "render", executable=True),
+    "linux": Script(
+        "a shell script for Linux",
+        "macbind.guest.linux",
+        "render",
+        extras=("persist", "channels"),
+        executable=True,
+    ),
     "linux-unit": Script(
         "the systemd unit that runs it at boot", "macbind.guest.linux", "unit", of_pools=False
     ),
     "linux-udev": Script(
-        "the udev rule that runs it for a card that is plugged in later",
+        "the udev rule that runs it for a NIC that is plugged in later",
         "macbind.guest.linux",
         "udev_rule",
         of_pools=False,
     ),
-    "windows": Script("a PowerShell script for Windows", "macbind.guest.windows", "powershell"),
+    "windows": Script(
+        "a PowerShell script for Windows", "macbind.guest.windows", "powershell", extras=("channels",)
+    ),
     "windows-batch": Script("a batch file for old Windows", "macbind.guest.windows", "batch"),
 }
-"""What there is, by the word on the command line."""
+"""The scripts, by the word on the command line."""
 
 KINDS = "; ".join(f"{kind}: {script.about}" for kind, script in SCRIPTS.items())
 
 
-def guest_script(kind: str, settings: Callable[[], Settings], pools: Sequence[str]) -> tuple[str, Script]:
-    """The text of a script for these pools, or all; ``settings`` is called if the script depends on them.
+def guest_script(
+    kind: str,
+    settings: Callable[[], Settings],
+    pools: Sequence[str],
+    *,
+    persist: Sequence[str] = (),
+    channels: str = "",
+) -> tuple[str, Script]:
+    """The text of a script.
+
+    Args:
+        kind: One of `SCRIPTS`.
+        settings: Called for the configuration if the script depends on it.
+        pools: The names of the pools; all pools without names.
+        persist: The values of ``--persist``.
+        channels: The value of ``--channels``: names with commas between, or ``all``.
 
     Raises:
-        InvalidRequest: There is no such kind of script.
+        InvalidRequest: There is no such kind of script, or it does not take these options.
         NotFound: There is no such pool.
         ConfigError: The configuration is faulty.
     """
@@ -66,13 +90,24 @@ def guest_script(kind: str, settings: Callable[[], Settings], pools: Sequence[st
         raise InvalidRequest(
             f"There is no guest script '{kind}'.", hint=f"There are: {', '.join(SCRIPTS)}.", kind=kind
         )
-    renderer = getattr(import_module(script.module), script.function)
-    text = renderer(chosen(settings(), pools)) if script.of_pools else renderer()
-    return str(text), script
+    module = import_module(script.module)
+    extras = {"persist": list(persist), "channels": channels.split(",") if channels else []}
+    if channels == "all" and "channels" in script.extras:
+        extras["channels"] = list(module.CHANNELS)
+    for name, values in extras.items():
+        if values and name not in script.extras:
+            raise InvalidRequest(
+                f"The guest script '{kind}' takes no --{name}.", hint="Leave the option out.", kind=kind
+            )
+    renderer = getattr(module, script.function)
+    if not script.of_pools:
+        return str(renderer()), script
+    given = {name: extras[name] for name in script.extras}
+    return str(renderer(chosen(settings(), pools), **given)), script
 
 
 def chosen(settings: Settings, names: Sequence[str]) -> tuple[GuestPool, ...]:
-    """What guests must know of the named pools, each once, in the configuration's order; of all without names."""
+    """What guests must know of the named pools, in the configuration's order; of all pools without names."""
     from macbind.guest.facts import guest_pools
 
     there = settings.pools
@@ -90,9 +125,9 @@ def write(path: Path, text: str, *, executable: bool) -> None:
     """Writes a script's file, whole or not at all.
 
     Raises:
-        InvalidRequest: It cannot be written.
+        InvalidRequest: The file cannot be written.
     """
-    from macbind.dhcpd.key import staged
+    from macbind.dhcp.isc.key import staged
 
     try:
         with staged(path, text, 0o755 if executable else 0o644, None) as new:

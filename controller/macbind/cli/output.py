@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from macbind.addressing import MacAddress
-from macbind.errors import ConfigError, MacbindError, NotPermitted, PeerError, RequestError
-from macbind.options import DhcpOptions
+from macbind.cli.formats import Form, structured
+from macbind.core.errors import ConfigError, MacbindError, NotPermitted, PeerError, RequestError
+from macbind.core.printable import visible
 
 if TYPE_CHECKING:
-    from macbind.machine import Progress
+    from macbind.machines import Progress
 
 EXIT_CODES: tuple[tuple[type[MacbindError], int, str], ...] = (
     (ConfigError, 3, "the configuration must be mended"),
@@ -30,8 +28,12 @@ EXIT_CODES: tuple[tuple[type[MacbindError], int, str], ...] = (
     (PeerError, 5, "dhcpd, the registry or the service is unavailable; asking again may succeed"),
     (MacbindError, 70, "a defect of macbind"),
 )
-"""Exit codes beside 0 (done), 1 (``status`` and ``render --check``: an admin should look) and 2 (the command line
-is not understood); the first class that fits counts."""
+"""Exit codes beside 0 (done), 1 (``status``, ``doctor`` and ``render --check``: an admin should look) and 2 (the
+command line is not understood, or ``doctor`` has found an error); the first class that fits counts."""
+
+
+NOT_POSSIBLE = 4
+"""Of a bulk in which some was not possible."""
 
 
 @dataclass
@@ -39,48 +41,66 @@ class Output:
     """How this invocation prints."""
 
     json: bool = False
+    form: Form = Form.TEXT
 
     def value(self, value: Any) -> None:
-        """Prints a value (or list of values) as JSON; of a long list never more than one item is held as text."""
-        if not isinstance(value, list) or not value:
-            typer.echo(json.dumps(plain(value), indent=2))
-            return
-        start = "[\n"
-        for one in value:
-            typer.echo(start + indent(json.dumps(plain(one), indent=2), "  "), nl=False)
-            start = ",\n"
-        typer.echo("\n]")
+        """Prints a value (or list of values) as JSON, or in the structured form that was asked for."""
+        for line in structured(self.form if self.form.is_structured else Form.JSON, value):
+            typer.echo(line)
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON types: dataclasses become objects, addresses and times text."""
-    if isinstance(value, DhcpOptions):
-        return value.to_dict()
-    if dataclasses.is_dataclass(value) and not isinstance(value, (type, MacAddress)):
-        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    return str(value)
+def say(text: object, *, err: bool = False) -> None:
+    """Prints one line; what is not printable in it stands there as an escape."""
+    typer.echo(visible(text), err=err)
+
+
+def has_colour() -> bool:
+    """Whether standard output is a terminal that may show colours (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+WIDEST = 64
+"""A longer cell is shown whole, and the other rows are not made as wide for it."""
+
+
+def text_lines(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, colour: bool = False
+) -> Iterator[str]:
+    """The lines of a table as wide as its content: tab-free columns that ``awk`` can read.
+
+    Args:
+        columns: The headers; empty for none.
+        rows: The cells of each row.
+        colour: Whether the headers are bold.
+    """
+    lines = [[_cell(one) for one in row] for row in rows]
+    if columns:
+        lines.insert(0, list(columns))
+    widths = [max(min(len(line[index]), WIDEST) for line in lines) for index in range(len(lines[0]))]
+    for number, line in enumerate(lines):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        yield typer.style(text, bold=True) if colour and columns and not number else text
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return str(when(value))
+    return visible(value)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """Prints a table as wide as its content: tab-free columns that ``awk`` can read."""
-    lines = [[("-" if cell is None else str(cell)) for cell in row] for row in rows]
-    if not lines:
-        typer.echo(empty, err=True)
+    """Prints a table."""
+    found = list(rows)
+    if not found:
+        say(empty, err=True)
         return
-    widths = [max(len(line[index]) for line in [list(columns), *lines]) for index in range(len(columns))]
-    colour = sys.stdout.isatty()
-    header = "  ".join(name.ljust(width) for name, width in zip(columns, widths, strict=True)).rstrip()
-    typer.echo(typer.style(header, bold=True) if colour else header)
-    for line in lines:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in text_lines(columns, found, colour=has_colour()):
+        typer.echo(line)
 
 
 def when(moment: datetime | None) -> str | None:
@@ -90,7 +110,7 @@ def when(moment: datetime | None) -> str | None:
 
 def tell(progress: Progress) -> None:
     """Prints a step on a machine's way."""
-    typer.echo(f"{progress.seconds:6.1f} s  {progress.machine}: {progress.step}", err=True)
+    say(f"{progress.seconds:6.1f} s  {progress.machine}: {progress.step}", err=True)
 
 
 @contextmanager
@@ -100,7 +120,7 @@ def problems_told() -> Iterator[None]:
         yield
     except MacbindError as error:
         for note in getattr(error, "__notes__", ()):
-            typer.echo(f"macbind: {note}", err=True)
+            say(f"macbind: {note}", err=True)
         raise
 
 
@@ -113,9 +133,14 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except MacbindError as error:
             output = ctx.ensure_object(Output)
-            if output.json:
-                typer.echo(json.dumps({"error": plain(error.to_dict())}, indent=2))
-            typer.echo(f"macbind: {error.message}", err=True)
+            if output.json or output.form.is_structured:
+                output.value({"error": error.to_dict()})
+            say(f"macbind: {error.message}", err=True)
             if error.hint:
-                typer.echo(f"  {error.hint}", err=True)
-            ctx.exit(next(code for kind, code, _ in EXIT_CODES if isinstance(error, kind)))
+                say(f"  {error.hint}", err=True)
+            ctx.exit(exit_code(error))
+
+
+def exit_code(error: MacbindError) -> int:
+    """The exit code for an error."""
+    return next(code for kind, code, _ in EXIT_CODES if isinstance(error, kind))

@@ -9,24 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from macbind.cli import complete
+from macbind.cli.machine_tables import DESTROYED, LAUNCHED, MACHINES
 from macbind.cli.options import (
-    Dns,
-    DomainName,
-    Filename,
-    Hostname,
-    NextServer,
-    Routers,
-    Routes,
-    dhcp_options,
+    AnswerTime,
+    Count,
+    Label,
+    Socket,
+    Ttl,
+    Why,
+    connect,
+    seconds,
+    takes_dhcp_options,
 )
-from macbind.cli.output import Output, table
-from macbind.cli.output import problems_told as _problems_told
-from macbind.cli.output import tell as _tell
-from macbind.errors import InvalidRequest
+from macbind.cli.output import problems_told, say, tell
+from macbind.cli.show import Show, prints
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import InvalidRequest
+from macbind.core.labels import read_labels
 
 if TYPE_CHECKING:
-    from macbind.client import Client
-    from macbind.machine import Destroyed, Machine
+    from macbind.machines import Destroyed
 
 vm = typer.Typer(
     no_args_is_help=True,
@@ -35,54 +38,52 @@ vm = typer.Typer(
 )
 
 
-def _json(ctx: typer.Context, value: bool) -> bool:
-    ctx.ensure_object(Output).json = value
-    return value
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_json)]
-Socket = Annotated[
-    Path | None,
-    typer.Option("--socket", envvar="MACBIND_SOCKET", help="The service's socket.", show_default=False),
-]
 Uri = Annotated[
     str, typer.Option("--uri", "-c", envvar="LIBVIRT_DEFAULT_URI", help="The hypervisor's libvirt URI.")
 ]
-_DEFAULT_URI = "qemu:///system"
+DEFAULT_URI = "qemu:///system"
+Ping = Annotated[
+    bool | None,
+    typer.Option(
+        "--ping/--no-ping",
+        help="Wait until it answers a ping; by default unless --tcp is given.",
+        show_default=False,
+    ),
+]
 
 
 @vm.command()
+@prints(LAUNCHED)
+@takes_dhcp_options
 def launch(
-    ctx: typer.Context,
-    template: Annotated[str, typer.Argument(help="A file with domain XML, or the name of a domain.")],
-    pool: Annotated[str, typer.Argument(help="The pool to take the address from.")],
+    template: Annotated[
+        str, typer.Argument(help="The name of a domain, or a file with domain XML: ./NAME or NAME.xml.")
+    ],
+    pool: Annotated[
+        str, typer.Argument(help="The pool to take the address from.", autocompletion=complete.pools)
+    ],
     name: Annotated[str | None, typer.Argument(help="The machine's name; made up if left out.")] = None,
-    count: Annotated[
-        int | None,
-        typer.Option("--count", "-n", min=1, help="So many, all or none; named GROUP-1, GROUP-2 …"),
-    ] = None,
+    count: Count = None,
     group: Annotated[str | None, typer.Option("--group", "-g", help="A group to destroy it with.")] = None,
-    uri: Uri = _DEFAULT_URI,
-    ping: Annotated[bool, typer.Option("--ping/--no-ping", help="Wait until it answers a ping.")] = True,
+    uri: Uri = DEFAULT_URI,
+    ping: Ping = None,
     tcp: Annotated[
         int | None, typer.Option("--tcp", min=1, max=65535, help="Wait until it takes connections there.")
     ] = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds from its start within which it must answer.")
-    ] = 120.0,
+    timeout: AnswerTime = 120.0,
     clone: Annotated[
         str, typer.Option("--clone", help="How it gets its disks: linked or full.", metavar="KIND")
     ] = "linked",
     network: Annotated[
         str | None,
-        typer.Option("--network", help="The bridge or network of the interface that gets the address."),
+        typer.Option("--network", help="The bridge or network of the NIC that gets the address."),
     ] = None,
     anti_spoofing: Annotated[
         bool, typer.Option("--anti-spoofing", help="Let it use its own MAC and IP only (network filter).")
     ] = False,
-    ttl: Annotated[
-        float | None, typer.Option("--ttl", help="Its address is released by itself after so many seconds.")
-    ] = None,
+    ttl: Ttl = None,
+    label: Label = None,
+    reason: Why = None,
     channel: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,15 +109,14 @@ def launch(
             "--seed-pool", help="The storage pool of the seed disk (nocloud); else the first disk's."
         ),
     ] = None,
-    hostname: Hostname = None,
-    router: Routers = None,
-    dns: Dns = None,
-    domain_name: DomainName = None,
-    next_server: NextServer = None,
-    filename: Filename = None,
-    route: Routes = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="If it does not answer in time, leave it as it is, to be looked at."),
+    ] = False,
     socket: Socket = None,
-    json: Json = False,
+    *,
+    options: DhcpOptions,
+    show: Show,
 ) -> None:
     """Launch a machine; when it is printed, it runs and answers."""
     if count is not None and (group is None or name is not None):
@@ -124,82 +124,86 @@ def launch(
             "--count needs --group and no NAME.",
             hint="For example: macbind vm launch web.xml farm --group speck-7 --count 3.",
         )
-    from macbind import machine
+    from macbind import machines
 
     # Ended by a supervisor, it tidies up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    what = Path(template) if Path(template).is_file() else template
-    how: machine.How = {
+    what = _template(template)
+    how: machines.How = {
         "uri": uri,
-        "wait": machine.Wait(ping=ping, tcp=tcp, timeout_s=timeout),
+        "wait": machines.Wait(ping=ping, tcp=tcp, timeout_s=timeout),
         "clone": clone,
         "network": network,
         "anti_spoofing": anti_spoofing,
-        "options": dhcp_options(hostname, router, dns, domain_name, next_server, filename, route),
-        "ttl_s": ttl,
+        "options": options,
+        "ttl_s": seconds(ttl),
+        "labels": read_labels(label or ()),
         "data": _pairs(data or ()),
         "seed_pool": seed_pool,
-        "user_data": None if user_data is None else _text_of(user_data),
-        "on_progress": _tell,
+        "user_data": None if user_data is None else _user_data(user_data),
+        "on_progress": tell,
+        "keep": keep,
     }
     if channel:
         how["channels"] = [] if channel == ["none"] else channel
-    with _client(socket) as client, _problems_told():
+    with connect(socket, reason=reason) as client, problems_told():
         if count is not None and group is not None:
-            made = machine.launch_many(client, what, pool, group, count, **how)
+            made = machines.launch_many(client, what, pool, group, count, **how)
         else:
-            made = [machine.launch(client, what, pool, name=name, group=group, **how)]
-    if json:
-        ctx.obj.value(made if count is not None else made[0])
-    else:
-        _print(made)
+            made = [machines.launch(client, what, pool, name=name, group=group, **how)]
+    show.print(made, whole=made if count is not None else made[0])
 
 
 @vm.command("list")
-def list_(ctx: typer.Context, uri: Uri = _DEFAULT_URI, socket: Socket = None, json: Json = False) -> None:
+@prints(MACHINES)
+def list_(uri: Uri = DEFAULT_URI, socket: Socket = None, *, show: Show) -> None:
     """List the domains that use allocations."""
-    from macbind import machine
+    from macbind import machines
 
-    with _client(socket) as client:
-        found = machine.list_machines(client, uri=uri)
-    if json:
-        ctx.obj.value(found)
-        return
-    table(
-        ["NAME", "ADDRESS", "MAC", "STATE", "UP", "DOMAIN"],
-        [(one.name, one.address, one.mac, one.state, _duration(one.uptime_s), one.domain) for one in found],
-        "No machines.",
-    )
+    with connect(socket) as client:
+        found = machines.list_machines(client, uri=uri)
+    show.print(found)
 
 
 @vm.command()
+@prints(DESTROYED)
 def destroy(
-    ctx: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(help="Names of machines.", metavar="NAME...")] = None,
-    group: Annotated[str | None, typer.Option("--group", "-g", help="All machines of a group.")] = None,
-    uri: Uri = _DEFAULT_URI,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of machines.", metavar="NAME...", autocompletion=complete.held),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", "-g", help="All machines of a group.", autocompletion=complete.groups),
+    ] = None,
+    uri: Uri = DEFAULT_URI,
+    reason: Why = None,
     socket: Socket = None,
-    json: Json = False,
+    *,
+    show: Show,
 ) -> None:
     """Destroy machines as by pulling the plug; delete their clones and release their addresses."""
     if (group is None) == (not names):
         raise InvalidRequest(
             "Say what to destroy: NAME... or --group.", hint="For example: macbind vm destroy build-7."
         )
-    from macbind import machine
+    from macbind import machines
 
-    with _client(socket) as client, _problems_told():
+    with connect(socket, reason=reason) as client, problems_told():
         if group is not None:
-            done = machine.destroy_group(client, group, uri=uri, on_progress=_tell)
+            done = machines.destroy_group(client, group, uri=uri, on_progress=tell)
         else:
-            done = machine.destroy_all(client, list(dict.fromkeys(names or ())), uri=uri, on_progress=_tell)
-    if json:
-        ctx.obj.value(done)
-        return
+            done = machines.destroy_all(client, list(dict.fromkeys(names or ())), uri=uri, on_progress=tell)
+    empty = f"group {group}: nothing to destroy"
+    show.print(done, empty=empty, prose=lambda rows: _tell(rows, empty))
+
+
+def _tell(done: Sequence[Destroyed], empty: str) -> None:
+    """What was destroyed, in sentences."""
     for one in done:
-        typer.echo(_sentence(one))
+        say(_sentence(one))
     if not done:
-        typer.echo(f"group {group}: nothing to destroy", err=True)
+        say(empty, err=True)
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -215,28 +219,20 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _text_of(path: Path) -> str:
-    try:
-        # Every line end as it is; but with Windows' mark before it cloud-init would not know what the text is.
-        return path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise InvalidRequest(
-            f"{path} cannot be read: {error}.", hint="Give a file with UTF-8 text."
-        ) from error
+def _template(text: str) -> Path | str:
+    """What a template is: a file only if it is written as one, so that no file nearby is taken for a domain."""
+    if "/" in text or text.endswith(".xml"):
+        say(f"template: the file {Path(text).absolute()}", err=True)
+        return Path(text)
+    say(f"template: the domain '{text}'", err=True)
+    return text
 
 
-def _client(socket: Path | None) -> Client:
-    from macbind.client import Client
+def _user_data(path: Path) -> str:
+    from macbind.machines.files import read_text
+    from macbind.machines.guest_data import MAX_USER_DATA
 
-    return Client(socket)
-
-
-def _print(made: Sequence[Machine]) -> None:
-    table(
-        ["NAME", "ADDRESS", "MAC", "DOMAIN"],
-        [(one.name, one.address, one.mac, one.domain) for one in made],
-        "No machines.",
-    )
+    return read_text(path, "The user-data", MAX_USER_DATA)
 
 
 def _sentence(done: Destroyed) -> str:
@@ -248,11 +244,3 @@ def _sentence(done: Destroyed) -> str:
         *(f"{address} released" for address in done.addresses),
     ]
     return f"{done.name}: {', '.join(parts)}"
-
-
-def _duration(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

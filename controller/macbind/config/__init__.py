@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from macbind.config.build import DEFAULT_PATH, load
-from macbind.config.settings import DhcpdSettings, RegistrySettings, ServiceSettings, Settings
+from macbind.config.build import DEFAULT_PATH, Settings, faults, load
+from macbind.config.tables import (
+    DhcpdSettings,
+    MetricsSettings,
+    PageSettings,
+    RegistrySettings,
+    ServiceSettings,
+)
 
-__all__ = ["DEFAULT_PATH", "DhcpdSettings", "RegistrySettings", "ServiceSettings", "Settings", "load"]
+__all__ = [
+    "DEFAULT_PATH",
+    "DhcpdSettings",
+    "MetricsSettings",
+    "PageSettings",
+    "RegistrySettings",
+    "ServiceSettings",
+    "Settings",
+    "faults",
+    "load",
+]

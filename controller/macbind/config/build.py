@@ -7,28 +7,76 @@ is guessed or skipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
-from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
 from types import MappingProxyType
 
-from macbind.addressing import AddressPlan, AddressRange, MacScheme, check_plans, parse_network
 from macbind.config.document import Document, did_you_mean, label
-from macbind.config.gateways import check_dynamic, read_rule
 from macbind.config.lines import KeyPath
-from macbind.config.settings import DhcpdSettings, Settings
-from macbind.config.tables import PoolTable, SubnetTable, Tables
-from macbind.errors import ConfigError, InvalidAddress
-from macbind.gateway import GatewayRule
-from macbind.ipv6 import parse_prefix
-from macbind.model import NO_OPTIONS, Pool, PoolMode, ReleasePolicy, Subnet, probe_mac
-from macbind.options import DhcpOptions
+from macbind.config.page import check_page
+from macbind.config.subnets import MAX_LISTED, Network, Networks, ranges
+from macbind.config.tables import (
+    DhcpdSettings,
+    HypervisorSettings,
+    MetricsSettings,
+    PageSettings,
+    PoolTable,
+    RegistrySettings,
+    ServiceSettings,
+    Tables,
+)
+from macbind.core.address_plan import AddressPlan, check_plans
+from macbind.core.address_range import AddressRange, parse_network
+from macbind.core.binding import probe_mac
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import ConfigError
+from macbind.core.gateway_rule import GatewayRule
+from macbind.core.ipv6 import parse_prefix
+from macbind.core.mac_scheme import MacScheme
+from macbind.core.pool import Pool, PoolMode, Subnet
 
 DEFAULT_PATH = Path("/etc/macbind/macbind.toml")
-MAX_LISTED = 1 << 20
-"""Addresses of a static pool, or of a subnet's dynamic ranges: dhcpd keeps some 400 bytes for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration; mappings are in the order of the file.
+
+    Attributes:
+        document: The file it came from.
+        registry: The database.
+        service: The daemon.
+        metrics: Where Prometheus finds it.
+        dhcpds: Every dhcpd by name; at least one.
+        subnets: Every subnet by its network, those without a table of their own included.
+        pools: Every pool by name; at least one.
+        hypervisors: Every hypervisor to watch, by name; may be empty.
+        page: The web page.
+    """
+
+    document: Document = field(repr=False, compare=False)
+    registry: RegistrySettings
+    service: ServiceSettings
+    metrics: MetricsSettings
+    dhcpds: Mapping[str, DhcpdSettings]
+    subnets: Mapping[IPv4Network, Subnet]
+    pools: Mapping[str, Pool]
+    hypervisors: Mapping[str, HypervisorSettings]
+    page: PageSettings = PageSettings()  # noqa: RUF009  # it is frozen
+
+    def pools_of(self, dhcpd: str) -> tuple[Pool, ...]:
+        """The pools a dhcpd serves."""
+        return tuple(pool for pool in self.pools.values() if dhcpd in pool.dhcpds)
+
+    def subnets_of(self, dhcpd: str) -> tuple[Subnet, ...]:
+        """The subnets a dhcpd serves: those of its pools, and those without any pool."""
+        mine = {pool.subnet.network for pool in self.pools_of(dhcpd)}
+        any_pool = {pool.subnet.network for pool in self.pools.values()}
+        return tuple(
+            subnet for network, subnet in self.subnets.items() if network in mine or network not in any_pool
+        )
 
 
 def load(path: Path = DEFAULT_PATH) -> Settings:
@@ -36,308 +84,218 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
 
     Raises:
         ConfigError: It cannot be used; the message names file, line and key. Of several faults one is told,
-            the first in the file where that can be known.
+            the first in the file where that can be known; :func:`faults` lists the others that are known.
     """
     document = Document.read(path)
-    return _Build(document, document.tables()).settings()
+    tables = document.tables()
+    for kind in ("dhcpd", "pool"):
+        if not getattr(tables, kind):
+            raise document.error((), f"There is no [{kind}.NAME] table; at least one is needed.")
+    _check_dhcpds(document, tables.dhcpd)
+    networks = _networks(document, tables)
+    pools = _pools(document, tables, networks)
+    settings = Settings(
+        document,
+        tables.registry,
+        tables.service,
+        tables.metrics,
+        MappingProxyType(tables.dhcpd),
+        MappingProxyType({network: one.subnet for network, one in networks.items()}),
+        MappingProxyType(pools),
+        MappingProxyType(tables.hypervisor),
+        tables.page,
+    )
+    check_page(document, tables.page, tables.service)
+    _check_one_server_per_dynamic(settings, networks)
+    _check_probes(settings)
+    return settings
 
 
-class _Build:
-    """Turns checked tables into settings, one kind of table after the other."""
+def faults(error: ConfigError) -> list[ConfigError]:
+    """Every fault that is known when :func:`load` has raised this error."""
+    others = error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else ()
+    return [error, *(other for other in others if isinstance(other, ConfigError))]
 
-    def __init__(self, document: Document, tables: Tables) -> None:
-        self.document = document
-        self.tables = tables
-        self.subnets: dict[IPv4Network, Subnet] = {}
-        self.subnet_paths: dict[IPv4Network, KeyPath] = {}
-        self.gateways: dict[IPv4Network, set[IPv4Address]] = {}
-        self.servers: dict[IPv4Network, set[IPv4Address]] = {}
-        self.rules: dict[IPv4Network, list[GatewayRule]] = {}
 
-    def settings(self) -> Settings:
-        tables, at = self.tables, self.document.at
-        for kind in ("dhcpd", "pool"):
-            if not getattr(tables, kind):
-                raise self.document.error((), f"There is no [{kind}.NAME] table; at least one is needed.")
-        dhcpds = self._dhcpds()
-        for text, subnet_table in tables.subnet.items():
-            with at("subnet", text):
-                network = parse_network(text)
-            self._add_subnet(network, ("subnet", text), subnet_table)
-        networks: dict[str, IPv4Network] = {}
-        options: dict[str, DhcpOptions] = {}
-        rules: dict[str, GatewayRule | None] = {}
-        for name, table in tables.pool.items():
-            with at("pool", name, "subnet"):
-                network = parse_network(table.subnet)
-            if network not in self.subnets:
-                self._add_subnet(network, ("pool", name, "subnet"), SubnetTable())
-            networks[name] = network
-            options[name] = self._options(("pool", name), table, network)
-            rules[name] = self._rule(("pool", name), table, network)
-        self._check_dynamic()
-        pools = {
-            name: self._pool(name, table, self.subnets[networks[name]], options[name], rules[name])
-            for name, table in tables.pool.items()
-        }
-        try:
-            check_plans([(name, pool.plan) for name, pool in pools.items()])
-        except ConfigError as error:
-            where = ("pool", error.details["pool"], error.details["key"])
-            raise self.document.error(where, error.message, error.hint, **error.details) from error
-        settings = Settings(
-            self.document.path,
-            tables.registry.settings(),
-            tables.service.settings(),
-            MappingProxyType(dhcpds),
-            MappingProxyType(self.subnets),
-            MappingProxyType(pools),
-            MappingProxyType({name: table.uri for name, table in tables.hypervisor.items()}),
+def _check_dhcpds(document: Document, dhcpds: Mapping[str, DhcpdSettings]) -> None:
+    """Refuses two dhcpds that share a port or a file."""
+    ports: dict[tuple[str, int], str] = {}
+    files: dict[Path, str] = {}
+    for name, table in dhcpds.items():
+        other = ports.setdefault((table.host.lower(), table.port), name)
+        if other != name:
+            raise document.error(
+                ("dhcpd", name, "port"),
+                f"[dhcpd.{name}] is at the same address as [dhcpd.{other}]: {table.host}:{table.port}.",
+                "Every dhcpd needs its own host or port.",
+            )
+        for key in ("key_file", "config_file", "leases_file"):
+            value = getattr(table, key)
+            owner = f"[dhcpd.{name}] {key}"
+            other = owner if value is None else files.setdefault(value, owner)
+            if other != owner:
+                raise document.error(
+                    ("dhcpd", name, key),
+                    f"{owner} is the same file as {other}: {document.values['dhcpd'][name].get(key, value)}.",
+                    "Every dhcpd needs its own files.",
+                )
+
+
+def _networks(document: Document, tables: Tables) -> Networks:
+    """Every subnet: those with a table, and those that only a pool names."""
+    networks = Networks(document)
+    for text, table in tables.subnet.items():
+        with document.at("subnet", text):
+            network = parse_network(text)
+        networks.add(network, ("subnet", text), table)
+    return networks
+
+
+def _pools(document: Document, tables: Tables, networks: Networks) -> dict[str, Pool]:
+    """Every pool. The gateways of all pools of a subnet must be known before the first plan is made."""
+    drafts: list[_Draft] = []
+    for name, table in tables.pool.items():
+        path: KeyPath = ("pool", name)
+        with document.at(*path, "subnet"):
+            network = parse_network(table.subnet)
+        if network not in networks:
+            networks.add(network, (*path, "subnet"))
+        options, rule = networks.options(path, table, network), networks.rule(path, table, network)
+        drafts.append(_Draft(name, table, network, options, rule))
+    networks.check_dynamic()
+    pools = {draft.name: _pool(document, tables, networks, draft) for draft in drafts}
+    try:
+        check_plans([(name, pool.plan) for name, pool in pools.items()])
+    except ConfigError as error:
+        raise document.located(error) from error
+    return pools
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A pool whose own table has been read."""
+
+    name: str
+    table: PoolTable
+    network: IPv4Network
+    options: DhcpOptions
+    rule: GatewayRule | None
+
+    @property
+    def path(self) -> KeyPath:
+        return ("pool", self.name)
+
+
+def _pool(document: Document, tables: Tables, networks: Networks, draft: _Draft) -> Pool:
+    path, table, network = draft.path, draft.table, networks[draft.network]
+    plan = _plan(document, draft, network)
+    if table.mode is PoolMode.STATIC and plan.size > MAX_LISTED:
+        raise document.error(
+            (*path, "mode"),
+            f"{label(path)} mode: {plan.size} addresses are too many for a static pool, "
+            f"which has at most {MAX_LISTED}.",
+            'Use mode = "live", where an unoccupied address costs nothing.',
         )
-        self._check_one_server_per_dynamic(settings)
-        self._check_probes(settings)
-        return settings
+    with document.at(*path, "ipv6_prefix"):
+        prefix = None if table.ipv6_prefix is None else parse_prefix(table.ipv6_prefix)
+    pool = Pool(
+        draft.name,
+        plan,
+        network.subnet,
+        _dhcpds_of(document, draft, tables.dhcpd),
+        mode=table.mode,
+        options=draft.options,
+        cooldown_s=table.cooldown_s,
+        release=table.release,
+        claim_timeout_s=table.claim_timeout_s,
+        arp_probe=table.arp_probe,
+        own_gateway_rule=draft.rule,
+        ipv6_prefix=prefix,
+    )
+    key = "static_routes" if table.static_routes else "gateway" if table.gateway else "routers"
+    with document.at(*path, key):  # with the subnet's, or a default route, the routes may be too many
+        pool.effective_options(plan.assignable[0].lo)
+    return pool
 
-    def _dhcpds(self) -> dict[str, DhcpdSettings]:
-        """Every dhcpd; two of them must not share a port or a file."""
-        ports: dict[tuple[str, int], str] = {}
-        files: dict[PurePosixPath, str] = {}
-        found: dict[str, DhcpdSettings] = {}
-        for name, table in self.tables.dhcpd.items():
-            other = ports.setdefault((table.host.lower(), table.port), name)
-            if other != name:
-                raise self.document.error(
-                    ("dhcpd", name, "port"),
-                    f"[dhcpd.{name}] is at the same address as [dhcpd.{other}]: {table.host}:{table.port}.",
-                    "Every dhcpd needs its own host or port.",
-                )
-            for key in ("key_file", "config_file", "leases_file"):
-                value = getattr(table, key)
-                owner = f"[dhcpd.{name}] {key}"
-                other = owner if value is None else files.setdefault(PurePosixPath(value), owner)
-                if other != owner:
-                    raise self.document.error(
-                        ("dhcpd", name, key),
-                        f"{owner} is the same file as {other}: {value}.",
-                        "Every dhcpd needs its own files.",
-                    )
-            found[name] = table.settings(name)
-        return found
 
-    def _add_subnet(self, network: IPv4Network, path: KeyPath, table: SubnetTable) -> None:
-        for other in self.subnets:
-            if network.overlaps(other):
-                theirs = label(self.subnet_paths[other][:2])
-                raise self.document.error(
-                    path,
-                    f"{label(path[:2])} is on the subnet {network}, which overlaps {other} of {theirs}.",
-                    "dhcpd serves an address from one subnet only; write the same network in both places.",
-                )
-        self.subnet_paths[network] = path
-        self.gateways[network], self.servers[network], self.rules[network] = set(), set(), []
-        own = path[0] == "subnet"
-        options = self._options(path[:2], table, network) if own else NO_OPTIONS
-        rule = self._rule(path[:2], table, network) if own else None
-        dynamic = self._ranges(path, "dynamic", table.dynamic, network)
-        self.subnets[network] = Subnet(network, options, table.lease_time_s, dynamic, rule)
-        if rule is not None:
-            with self.document.at(*path[:2], "static_routes"):  # with a default route they may be too many
-                replace(options, routers=(rule.of(network[1]),))
-
-    def _rule(
-        self, path: KeyPath, table: PoolTable | SubnetTable, network: IPv4Network
-    ) -> GatewayRule | None:
-        """A table's gateways by rule; none of them is ever handed out on the subnet."""
-        rule = read_rule(self.document, path, table, network)
-        if rule is not None:
-            self.rules[network].append(rule)
-        return rule
-
-    def _options(self, path: KeyPath, table: PoolTable | SubnetTable, network: IPv4Network) -> DhcpOptions:
-        """A table's options; every gateway among them must be on the subnet and is never handed out."""
-        values = table.options()
-        for key, value in values.items():
-            with self.document.at(*path, key):
-                DhcpOptions.parse({key: value})
-        last = "static_routes" if "static_routes" in values else "routers"
-        with self.document.at(*path, last):  # routes and routers share one option; the sum may be refused
-            options = DhcpOptions.parse(values)
-        ends = () if network.prefixlen > 30 else (network.network_address, network.broadcast_address)
-        routes = tuple(route.gateway for route in options.static_routes)
-        for key, addresses in (("routers", options.routers), ("static_routes", routes)):
-            for address in addresses:
-                if address not in network or address in ends:
-                    raise self.document.error(
-                        (*path, key),
-                        f"{label(path)} {key}: {address} is not a machine's address on the subnet {network}.",
-                        "A gateway must be on the machines' own subnet, or they cannot reach it.",
-                    )
-        self.gateways[network].update(options.routers, routes)
-        self.servers[network].update(options.domain_name_servers)
-        if options.next_server:
-            self.servers[network].add(options.next_server)
-        return options
-
-    def _ranges(
-        self, path: KeyPath, key: str, texts: Iterable[str], network: IPv4Network
-    ) -> tuple[AddressRange, ...]:
-        """The address ranges of a list, all inside the network."""
-        found = []
-        for index, text in enumerate(texts):
-            with self.document.at(*path[:2], key, index):
-                item = AddressRange.parse(text)
-                if item.lo not in network or item.hi not in network:
-                    raise InvalidAddress(
-                        f"The range {item} is not inside the subnet {network}.",
-                        hint=f"It spans {AddressRange.of(network)}.",
-                    )
-                found.append(item)
-        return tuple(found)
-
-    def _check_dynamic(self) -> None:
-        """Dynamic ranges must be disjoint and hold no address that is somebody's already."""
-        for network, subnet in self.subnets.items():
-            where = (*self.subnet_paths[network][:2], "dynamic")
-            taken = {network[0]: "the network address", network[-1]: "the broadcast address"}
-            taken |= dict.fromkeys(self.servers[network], "a server")
-            taken |= dict.fromkeys(self.gateways[network], "a gateway")
-            for index, item in enumerate(subnet.dynamic):
-                for address in sorted(taken):
-                    if address in item:
-                        raise self.document.error(
-                            (*where, index),
-                            f"{label(where[:2])} dynamic: The range {item} contains {address}, "
-                            f"which is {taken[address]}.",
-                            "dhcpd would give that address to a machine; leave it out of the range.",
-                        )
-                for rule in self.rules[network]:
-                    check_dynamic(self.document, (*where, index), item, rule)
-            if sum(map(len, subnet.dynamic)) > MAX_LISTED:
-                raise self.document.error(
-                    where,
-                    f"{label(where[:2])} dynamic: {sum(map(len, subnet.dynamic))} addresses are too many for "
-                    f"dynamic ranges, which have at most {MAX_LISTED} on a subnet.",
-                    "dhcpd keeps a record in memory for each of them; use shorter ranges.",
-                )
-            for left, right in pairwise(sorted(subnet.dynamic)):
-                if left.overlaps(right):
-                    raise self.document.error(
-                        where,
-                        f"{label(where[:2])} dynamic: The ranges {left} and {right} overlap.",
-                        "Name every address once.",
-                    )
-
-    def _pool(
-        self, name: str, table: PoolTable, subnet: Subnet, options: DhcpOptions, rule: GatewayRule | None
-    ) -> Pool:
-        path = ("pool", name)
-        mode = PoolMode(table.mode)
-        plan = self._plan(path, table, subnet)
-        if mode is PoolMode.STATIC and plan.size > MAX_LISTED:
-            raise self.document.error(
-                (*path, "mode"),
-                f"{label(path)} mode: {plan.size} addresses are too many for a static pool, "
-                f"which has at most {MAX_LISTED}.",
-                'Use mode = "live", where an unoccupied address costs nothing.',
-            )
-        with self.document.at(*path, "ipv6_prefix"):
-            prefix = None if table.ipv6_prefix is None else parse_prefix(table.ipv6_prefix)
-        pool = Pool(
-            name,
-            plan,
-            subnet,
-            self._dhcpds_of(path, table),
-            mode,
-            options,
-            table.cooldown_s,
-            ReleasePolicy(table.release),
-            table.claim_timeout_s,
-            table.arp_probe,
-            rule,
-            prefix,
+def _plan(document: Document, draft: _Draft, on: Network) -> AddressPlan:
+    """Which addresses the pool hands out: none of a gateway, a server or a dynamic range."""
+    path, table, network = draft.path, draft.table, draft.network
+    with document.at(*path, "mac_prefix"):
+        MacScheme.for_subnet(table.mac_prefix, network)
+    wanted = ranges(document, path, "ranges", table.ranges, network)
+    exclude = ranges(document, path, "exclude", table.exclude, network)
+    # A server named by an option is never allocated, but unlike a gateway it may be reserved by hand.
+    servers = [AddressRange(one, one) for one in on.servers if one in network]
+    with document.at(*path, "subnet" if network.prefixlen > 30 else "ranges"):
+        plan = AddressPlan.build(
+            network,
+            table.mac_prefix,
+            ranges=wanted,
+            exclude=(*exclude, *servers),
+            gateways=on.gateways,
+            rules=on.rules,
         )
-        key = "static_routes" if table.static_routes else "gateway" if table.gateway else "routers"
-        with self.document.at(
-            *path, key
-        ):  # with the subnet's, or a default route, the routes may be too many
-            pool.told(plan.assignable[0].lo)
-        return pool
+    for item in plan.assignable:
+        for dynamic in on.subnet.dynamic:
+            if item.overlaps(dynamic):
+                shared = AddressRange(max(item.lo, dynamic.lo), min(item.hi, dynamic.hi))
+                raise document.error(
+                    (*path, "ranges"),
+                    f"{label(path)} and the dynamic range {dynamic} of {network} overlap: "
+                    f"both hand out {shared}.",
+                    f'Write exclude = ["{dynamic}"] in the pool.',
+                )
+    return plan
 
-    def _plan(self, path: KeyPath, table: PoolTable, subnet: Subnet) -> AddressPlan:
-        """Which addresses the pool hands out: none of a gateway, a server or a dynamic range."""
-        network = subnet.network
-        with self.document.at(*path, "mac_prefix"):
-            MacScheme.for_subnet(table.mac_prefix, network)
-        ranges = self._ranges(path, "ranges", table.ranges, network)
-        exclude = self._ranges(path, "exclude", table.exclude, network)
-        # A server named by an option is never allocated, but unlike a gateway it may be reserved by hand.
-        servers = [AddressRange(one, one) for one in self.servers[network] if one in network]
-        with self.document.at(*path, "subnet" if network.prefixlen > 30 else "ranges"):
-            plan = AddressPlan.build(
-                network,
-                table.mac_prefix,
-                ranges=ranges,
-                exclude=(*exclude, *servers),
-                gateways=self.gateways[network],
-                rules=self.rules[network],
+
+def _dhcpds_of(document: Document, draft: _Draft, known: Mapping[str, DhcpdSettings]) -> tuple[str, ...]:
+    path, wanted = draft.path, draft.table.dhcpd
+    if wanted is None:
+        return tuple(known)
+    for index, name in enumerate(wanted):
+        if name not in known:
+            raise document.error(
+                (*path, "dhcpd", index),
+                f"{label(path)} dhcpd: There is no table {label(('dhcpd', name))}.",
+                did_you_mean(name, known, quote="'"),
             )
-        for item in plan.assignable:
-            for dynamic in subnet.dynamic:
-                if item.overlaps(dynamic):
-                    shared = AddressRange(max(item.lo, dynamic.lo), min(item.hi, dynamic.hi))
-                    raise self.document.error(
-                        (*path, "ranges"),
-                        f"{label(path)} and the dynamic range {dynamic} of {network} overlap: "
-                        f"both hand out {shared}.",
-                        f'Write exclude = ["{dynamic}"] in the pool.',
-                    )
-        return plan
+    if not wanted:
+        raise document.error(
+            (*path, "dhcpd"), f"{label(path)} dhcpd: At least one dhcpd must serve the pool."
+        )
+    return tuple(dict.fromkeys(wanted))
 
-    def _dhcpds_of(self, path: KeyPath, table: PoolTable) -> tuple[str, ...]:
-        known = self.tables.dhcpd
-        if table.dhcpd is None:
-            return tuple(known)
-        for index, name in enumerate(table.dhcpd):
-            if name not in known:
-                raise self.document.error(
-                    (*path, "dhcpd", index),
-                    f"{label(path)} dhcpd: There is no table {label(('dhcpd', name))}.",
-                    did_you_mean(name, known, quote="'"),
-                )
-        if not table.dhcpd:
-            raise self.document.error(
-                (*path, "dhcpd"), f"{label(path)} dhcpd: At least one dhcpd must serve the pool."
+
+def _check_probes(settings: Settings) -> None:
+    """The MAC that asks a dhcpd must be no machine's, and there must be a network to ask on."""
+    for name, dhcpd in settings.dhcpds.items():
+        if dhcpd.probe is None:
+            continue
+        if all(subnet.network.prefixlen > 30 for subnet in settings.subnets_of(name)):
+            raise settings.document.error(
+                ("dhcpd", name, "probe"),
+                f"[dhcpd.{name}] probe: This dhcpd serves no subnet with machines.",
             )
-        return tuple(dict.fromkeys(table.dhcpd))
-
-    def _check_probes(self, settings: Settings) -> None:
-        """The MAC that asks a dhcpd must be no machine's, and there must be a network to ask on."""
-        for name, dhcpd in settings.dhcpds.items():
-            if dhcpd.probe is None:
-                continue
-            if all(subnet.network.prefixlen > 30 for subnet in settings.subnets_of(name)):
-                raise self.document.error(
-                    ("dhcpd", name, "probe"),
-                    f"[dhcpd.{name}] probe: This dhcpd serves no subnet with machines.",
+        mac = probe_mac(name)
+        for pool in settings.pools.values():
+            ends = (pool.plan.scheme.encode(pool.plan.subnet[end]) for end in (0, -1))
+            if next(ends) <= mac <= next(ends):
+                raise settings.document.error(
+                    ("pool", pool.name, "mac_prefix"),
+                    f"{label(('pool', pool.name))} has a mac_prefix that would give a machine {mac}, "
+                    f"with which [dhcpd.{name}] is probed.",
+                    "Choose another mac_prefix, such as 52:54:00, 0a:58 or 02:00.",
                 )
-            mac = probe_mac(name)
-            for pool in settings.pools.values():
-                ends = (pool.plan.scheme.encode(pool.plan.subnet[end]) for end in (0, -1))
-                if next(ends) <= mac <= next(ends):
-                    raise self.document.error(
-                        ("pool", pool.name, "mac_prefix"),
-                        f"{label(('pool', pool.name))} has a mac_prefix that would give a machine {mac}, "
-                        f"with which [dhcpd.{name}] is probed.",
-                        "Choose another mac_prefix, such as 52:54:00, 0a:58 or 02:00.",
-                    )
 
-    def _check_one_server_per_dynamic(self, settings: Settings) -> None:
-        for network, subnet in settings.subnets.items():
-            serving = [name for name in settings.dhcpds if subnet in settings.subnets_of(name)]
-            if subnet.dynamic and len(serving) > 1:
-                raise self.document.error(
-                    (*self.subnet_paths[network][:2], "dynamic"),
-                    f"The dynamic ranges of {network} would be served by {' and '.join(serving)}, "
-                    "which would give one address to two machines.",
-                    "Leave dynamic ranges to a subnet that one dhcpd serves.",
-                )
+
+def _check_one_server_per_dynamic(settings: Settings, networks: Networks) -> None:
+    for network, subnet in settings.subnets.items():
+        serving = [name for name in settings.dhcpds if subnet in settings.subnets_of(name)]
+        if subnet.dynamic and len(serving) > 1:
+            raise settings.document.error(
+                (*networks[network].path[:2], "dynamic"),
+                f"The dynamic ranges of {network} would be served by {' and '.join(serving)}, "
+                "which would give one address to two machines.",
+                "Leave dynamic ranges to a subnet that one dhcpd serves.",
+            )

@@ -12,14 +12,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from macbind.config.lines import KeyPath, find_lines, line_of
 from macbind.config.tables import TABLES, Tables
-from macbind.errors import ConfigError, InvalidAddress, InvalidOption
+from macbind.core.errors import ConfigError, InvalidAddress, InvalidOption
 
-_SINGLE = ("registry", "service")
+_SINGLE = ("registry", "service", "page", "metrics")
 _BARE_KEY = re.compile("[A-Za-z0-9_-]+")
 _WANTED = {
     "string_type": "text in quotes",
@@ -27,6 +27,7 @@ _WANTED = {
     "float_type": "a number",
     "bool_type": "true or false",
     "list_type": "a list in brackets",
+    "tuple_type": "a list in brackets",
     "dict_type": "a table",
     "model_type": "a table",
 }
@@ -105,6 +106,14 @@ class Document:
             facts["key"] = str(rest[0])
         return ConfigError(f"{self.path} line {line}: {sentence}", hint=hint, **(facts | details))
 
+    def located(self, error: ConfigError) -> ConfigError:
+        """An error whose details name a ``pool`` and perhaps a ``key`` of its table, with file and line."""
+        pool, key = error.details.get("pool"), error.details.get("key")
+        path = () if pool is None else ("pool", pool) if key is None else ("pool", pool, key)
+        if path[:2] not in self.lines:
+            return ConfigError(f"{self.path}: {error.message}", hint=error.hint, **error.details)
+        return self.error(path, error.message, error.hint, **error.details)
+
     @contextmanager
     def at(self, *path: str | int) -> Iterator[None]:
         """Tells an address or option that is refused inside the ``with`` block as a fault at ``path``."""
@@ -114,21 +123,22 @@ class Document:
             table, rest = _split(path)
             key = str(rest[0]) if rest else ""
             named = not key or "option" in error.details or key in error.message
-            told = error.message if named else f"{key}: {error.message}"
-            raise self.error(path, f"{label(table)} {told}", error.hint) from error
+            sentence = error.message if named else f"{key}: {error.message}"
+            raise self.error(path, f"{label(table)} {sentence}", error.hint) from error
 
     def tables(self) -> Tables:
         """The file's tables, each key of its type and within its bounds.
 
         Raises:
-            ConfigError: One is not; of several faults, the first in the file.
+            ConfigError: One is not; of several faults, the first in the file. Its cause is a group of the others.
         """
         try:
-            return TypeAdapter(Tables).validate_python(self.values)
+            return Tables.model_validate(self.values)
         except ValidationError as error:
             faults = error.errors(include_url=False)
-            first = min(faults, key=lambda fault: line_of(self.lines, fault["loc"]))
-            raise self._tell(first) from None  # pydantic's text repeats values, which may be secret
+        faults.sort(key=lambda fault: line_of(self.lines, fault["loc"]))
+        first, *others = map(self._tell, faults)  # pydantic's own text repeats values, which may be secret
+        raise first from (ExceptionGroup("more faults", others) if others else None)
 
     def _tell(self, fault: ErrorDetails) -> ConfigError:
         path, kind, value, context = fault["loc"], fault["type"], fault["input"], fault.get("ctx", {})
@@ -144,18 +154,18 @@ class Document:
         if kind == "missing":
             return self.error(path, f"{label(table)} lacks the key {rest[0]!r}, which is required.")
         if kind == "form":
-            told = fault["msg"]
-        elif kind == "literal_error":
-            told = f"must be {context['expected']}, not {json.dumps(value, default=str)}"
+            sentence = fault["msg"]
+        elif kind in {"literal_error", "enum"}:
+            sentence = f"must be {context['expected']}, not {json.dumps(value, default=str)}"
         elif kind in {"greater_than_equal", "less_than_equal"}:
             bound = context.get("ge", context.get("le"))
-            told = f"must be at {'least' if 'ge' in context else 'most'} {bound:.10g}, not {value}"
+            sentence = f"must be at {'least' if 'ge' in context else 'most'} {bound:.10g}, not {value}"
         elif kind == "finite_number":
-            told = "must be a finite number"
+            sentence = "must be a finite number"
         else:
-            told = f"must be {_WANTED.get(kind, fault['msg'])}, not {_KINDS.get(type(value), 'a date')}"
+            sentence = f"must be {_WANTED.get(kind, fault['msg'])}, not {_KINDS.get(type(value), 'a date')}"
         name = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in rest)
-        return self.error(path, f"{label(table)} {name} {told}.".replace("  ", " "))
+        return self.error(path, f"{label(table)} {name} {sentence}.".replace("  ", " "))
 
     def _unknown(self, path: KeyPath, value: object) -> ConfigError:
         table, rest = _split(path)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
-from macbind.addressing import AddressRange, by_gateway
 from macbind.config.document import Document, label
 from macbind.config.lines import KeyPath
 from macbind.config.tables import PoolTable, SubnetTable
-from macbind.gateway import GatewayRule
-from macbind.options import DhcpOptions, poisons
+from macbind.core.address_range import AddressRange, by_gateway
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.gateway_rule import GatewayRule
+from macbind.core.option_kinds import poisons
 
 MAX_GATEWAYS = 65_536
 """Gateways a rule may make: one for each /24 of a /8. Each is a gap in a pool; so many cost a start two seconds."""

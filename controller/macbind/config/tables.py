@@ -1,126 +1,213 @@
-"""The shape of each table of the configuration: its keys, their types, bounds and defaults.
+"""The tables of the configuration file: their keys, their types, bounds and defaults.
 
-What the values mean together (do pools overlap, is a gateway on its subnet) is decided in
-:mod:`macbind.config.build`; :mod:`macbind.config.document` turns what is refused here into sentences.
+The tables ``[registry]``, ``[service]``, ``[metrics]`` and ``[dhcpd.NAME]`` are used as they were read. Subnets and
+pools depend on other tables, so :mod:`macbind.config.build` makes them. :mod:`macbind.config.document` turns what is
+refused here into sentences.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from macbind.config.settings import DhcpdSettings, RegistrySettings, ServiceSettings
+from macbind.core.listen_address import ListenAddress
+from macbind.core.pool import PoolMode, ReleasePolicy
+
+_T = TypeVar("_T")
+
+TRANSITION_S = 15.0
+"""Longer than any transition measured: for 3 to 11 s a machine of Xen's is off when it reboots."""
+
+GRACE_S = 30.0
+"""Longer than it takes to start a machine again that an installation has switched off."""
 
 SECONDS_PER_DAY = 86_400
 MAX_SOCKET_PATH = 107
 """What fits into ``sun_path`` of a Unix socket address, with its final NUL (unix(7))."""
 
 
-def _form(pattern: str, meaning: str, *, secret: bool = False) -> AfterValidator:
-    """A check that the text has a certain form; a secret one is not repeated in the error."""
+@dataclass(frozen=True)
+class _Text:
+    """A text of a certain form in the file, and the value that is made of it.
 
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            told = "" if secret else f", not {json.dumps(text)}"
-            raise PydanticCustomError("form", "must be {meaning}{told}", {"meaning": meaning, "told": told})
-        return text
+    Attributes:
+        pattern: The form.
+        meaning: The form in words, for the error.
+        make: Makes the value.
+        secret: Whether the error must not repeat the text.
+    """
 
-    return AfterValidator(check)
+    pattern: str
+    meaning: str
+    make: Callable[[str], object] = str
+    secret: bool = False
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._read, core_schema.str_schema(strict=True))
+
+    def _read(self, text: str) -> object:
+        if not re.fullmatch(self.pattern, text):
+            given = "" if self.secret else f", not {json.dumps(text)}"
+            raise PydanticCustomError(
+                "form", "must be {meaning}{given}", {"meaning": self.meaning, "given": given}
+            )
+        return self.make(text)
 
 
-# File names end up between quotes in dhcpd's configuration, which has no way to escape a quote.
-FilePath = Annotated[
-    str, _form(r"/(?:[ !#-\[\]-~]{0,998}[!#-\[\]-~])", 'an absolute path of printable ASCII without " and \\')
-]
+# dhcpd's configuration puts file names between quotes, and has no way to escape a quote.
+_PATH, _PATH_MEANING = (
+    r"/(?:[ !#-\[\]-~]{0,998}[!#-\[\]-~])",
+    'an absolute path of printable ASCII without " and \\',
+)
+FilePath = Annotated[Path, _Text(_PATH, _PATH_MEANING, Path)]
 SocketPath = Annotated[
-    str,
-    _form(
-        rf"/[!#-\[\]-~]{{1,{MAX_SOCKET_PATH - 1}}}", f"an absolute path of at most {MAX_SOCKET_PATH} bytes"
+    Path,
+    _Text(
+        rf"/[!#-\[\]-~]{{1,{MAX_SOCKET_PATH - 1}}}",
+        f"an absolute path of at most {MAX_SOCKET_PATH} bytes",
+        Path,
     ),
 ]
-Name = Annotated[str, _form("[a-z0-9][a-z0-9-]{0,31}", "1 to 32 lower-case letters, digits and hyphens")]
+FileMode = Annotated[int, _Text("0[0-7]{3}", 'an octal mode such as "0660"', lambda text: int(text, 8))]
+DatabaseUrl = Annotated[
+    str,
+    _Text(
+        r"sqlite:////[^\s/][^\s]*|postgresql(\+psycopg)?://\S+",
+        "sqlite:////ABSOLUTE/PATH or postgresql://USER@HOST/DATABASE",
+        lambda text: text.replace("postgresql://", "postgresql+psycopg://", 1),
+        secret=True,
+    ),
+]
+Name = Annotated[str, _Text("[a-z0-9][a-z0-9-]{0,31}", "1 to 32 lower-case letters, digits and hyphens")]
 UserName = Annotated[
-    str, _form(r"\*|@?[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "a user, a @group or * for everyone")
+    str, _Text(r"\*|@?[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "a user, a @group or * for everyone")
 ]
 LogPlace = Annotated[
     str,
-    _form(
-        r"/(?:[ !#-\[\]-~]{0,998}[!#-\[\]-~])|journal:[A-Za-z0-9][A-Za-z0-9:_.@-]{0,254}",
-        'an absolute path of printable ASCII without " and \\, or journal:UNIT',
-    ),
+    _Text(rf"{_PATH}|journal:[A-Za-z0-9][A-Za-z0-9:_.@-]{{0,254}}", f"{_PATH_MEANING}, or journal:UNIT"),
 ]
-Interface = Annotated[str, _form("[A-Za-z0-9._-]{1,15}", "the name of a network interface")]
-GroupName = Annotated[str, _form(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "the name of a group")]
+Interface = Annotated[str, _Text("[A-Za-z0-9._-]{1,15}", "the name of a network interface")]
+GroupName = Annotated[str, _Text(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "the name of a group")]
+HostName = Annotated[str, _Text("[A-Za-z0-9][A-Za-z0-9.-]{0,252}", "a host name or address")]
+KeyName = Annotated[str, _Text("[A-Za-z][A-Za-z0-9.-]{0,62}", "up to 63 letters, digits, dots and hyphens")]
+_LISTEN_MEANING = 'an address of this machine and a port, such as "127.0.0.1:9547" or "[::1]:9547"'
+
+
+def _listen_address(text: str) -> ListenAddress:
+    try:
+        return ListenAddress.parse(text)
+    except ValueError as error:
+        meaning = {"meaning": _LISTEN_MEANING, "given": f", not {json.dumps(text)}"}
+        raise PydanticCustomError("form", "must be {meaning}{given}", meaning) from error
+
+
+Listen = Annotated[ListenAddress, _Text(r"(?s:.*)", _LISTEN_MEANING, _listen_address)]
+LibvirtUri = Annotated[str, _Text(r"[a-z][a-z0-9+]*:///?[!-~]+", "a libvirt URI such as qemu:///system")]
+Several = Annotated[tuple[_T, ...], Strict(strict=False)]
+"""A list in the file."""
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class RegistryTable(_Table):
-    """``[registry]``."""
+class RegistrySettings(_Table):
+    """``[registry]``: where allocations are kept.
 
-    url: Annotated[
-        str,
-        _form(
-            r"sqlite:////[^\s/][^\s]*|postgresql(\+psycopg)?://\S+",
-            "sqlite:////ABSOLUTE/PATH or postgresql://USER@HOST/DATABASE",
-            secret=True,
-        ),
-    ] = "sqlite:////var/lib/macbind/registry.db"
+    Attributes:
+        url: SQLAlchemy URL; ``repr`` does not show it because it may hold a password.
+        audit_keep_days: How long the audit log is kept, in days.
+    """
+
+    url: DatabaseUrl = Field("sqlite:////var/lib/macbind/registry.db", repr=False)
     audit_keep_days: Annotated[int, Field(ge=1, le=36_500)] = 90
 
-    def settings(self) -> RegistrySettings:
-        """The table as settings; PostgreSQL is spoken to by psycopg 3."""
-        url = self.url.replace("postgresql://", "postgresql+psycopg://", 1)
-        return RegistrySettings(url, self.audit_keep_days)
 
+class ServiceSettings(_Table):
+    """``[service]``: how the daemon listens, and to whom.
 
-class ServiceTable(_Table):
-    """``[service]``."""
+    Attributes:
+        socket: Its Unix socket.
+        socket_mode: The socket's permissions.
+        socket_group: The socket's group; None leaves it as created.
+        may_change: Users, ``@groups`` or ``*`` that may change things.
+        may_read: Users, ``@groups`` or ``*`` that may ask.
+        timeout_s: How long a request waits for dhcpd unless it says otherwise, in seconds.
+        log_format: The format of the log; ``auto`` is for people on a terminal and JSON elsewhere.
+        log_level: The least important lines that are logged.
+    """
 
-    socket: SocketPath = "/run/macbind/macbind.sock"
-    socket_mode: Annotated[str, _form("0[0-7]{3}", 'an octal mode such as "0660"')] = "0660"
+    socket: SocketPath = Path("/run/macbind/macbind.sock")
+    socket_mode: FileMode = 0o660
     socket_group: GroupName | None = None
-    may_change: list[UserName] = ["root", "@macbind"]
-    may_read: list[UserName] = ["*"]
+    may_change: Several[UserName] = ("root", "@macbind-users")
+    may_read: Several[UserName] = ("*",)
     timeout_s: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    def settings(self) -> ServiceSettings:
-        """The table as settings."""
-        return ServiceSettings(
-            socket=Path(self.socket),
-            socket_mode=int(self.socket_mode, 8),
-            socket_group=self.socket_group,
-            may_change=tuple(self.may_change),
-            may_read=tuple(self.may_read),
-            timeout_s=self.timeout_s,
-            log_format=self.log_format,
-            log_level=self.log_level,
-        )
+
+class MetricsSettings(_Table):
+    """``[metrics]``: where Prometheus finds the service in numbers, beside the Unix socket.
+
+    Attributes:
+        listen: A TCP address that answers ``GET /metrics`` and nothing else; None: there is none.
+    """
+
+    listen: Listen | None = None
 
 
-class DhcpdTable(_Table):
-    """``[dhcpd.NAME]``."""
+class PageSettings(_Table):
+    """``[page]``: the web page for admins; off unless it listens.
 
-    host: Annotated[str, _form("[A-Za-z0-9][A-Za-z0-9.-]{0,252}", "a host name or address")] = "127.0.0.1"
+    Attributes:
+        listen: Its address and TCP port; None: there is no page.
+        tokens: The file of tokens; None: only this machine's users may see the page, and nobody may change anything.
+        names: More names under which browsers know this machine.
+    """
+
+    listen: Listen | None = None
+    tokens: FilePath | None = None
+    names: Several[HostName] = ()
+
+
+class DhcpdSettings(_Table):
+    """``[dhcpd.NAME]``: one dhcpd, how to reach it and what is rendered for it.
+
+    Attributes:
+        host: Where its OMAPI port is.
+        port: The OMAPI port.
+        key_name: Name of the OMAPI key.
+        key_file: The key stanza, the only place of the secret.
+        key_algorithm: The key's algorithm.
+        config_file: What ``macbind render`` writes.
+        conf_file: The file dhcpd is started with, if that is another one and includes ``config_file``; None: it is
+            looked for, and ``config_file`` is made as if dhcpd were started with it.
+        leases_file: dhcpd's lease file, where the controller can read it.
+        log: Where dhcpd logs: a file's path, or ``journal:`` and a systemd unit; None: it is not read.
+        probe: The network interface on which dhcpd is asked for an address by DHCP; None: it is not asked.
+        probe_interval_s: How often, in seconds.
+        resync_s: How often every binding is compared even without a reason, in seconds.
+        fsync: Whether dhcpd flushes its lease file to disk before it answers.
+        authoritative: Whether dhcpd refuses addresses from elsewhere instead of staying silent.
+    """
+
+    host: HostName = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65_535)] = 7911
-    key_name: Annotated[
-        str, _form("[A-Za-z][A-Za-z0-9.-]{0,62}", "up to 63 letters, digits, dots and hyphens")
-    ] = "macbind"
-    key_file: FilePath = "/etc/dhcp/macbind.key"
+    key_name: KeyName = "macbind"
+    key_file: FilePath = Path("/etc/dhcp/macbind.key")
     key_algorithm: Literal[
         "hmac-md5", "hmac-sha1", "hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512"
     ] = "hmac-sha256"
-    config_file: FilePath = "/etc/dhcp/macbind.conf"
+    config_file: FilePath = Path("/etc/dhcp/macbind.conf")
+    conf_file: FilePath | None = None
     leases_file: FilePath | None = None
     log: LogPlace | None = None
     probe: Interface | None = None
@@ -128,25 +215,6 @@ class DhcpdTable(_Table):
     resync_s: Annotated[float, Field(ge=1, le=SECONDS_PER_DAY)] = 300.0
     fsync: bool = False
     authoritative: bool = True
-
-    def settings(self, name: str) -> DhcpdSettings:
-        """The table as settings, with the name from its header."""
-        return DhcpdSettings(
-            name=name,
-            host=self.host,
-            port=self.port,
-            key_name=self.key_name,
-            key_file=Path(self.key_file),
-            key_algorithm=self.key_algorithm,
-            config_file=Path(self.config_file),
-            leases_file=None if self.leases_file is None else Path(self.leases_file),
-            log=self.log,
-            probe=self.probe,
-            probe_interval_s=self.probe_interval_s,
-            resync_s=self.resync_s,
-            fsync=self.fsync,
-            authoritative=self.authoritative,
-        )
 
 
 class _OptionKeys(_Table):
@@ -171,6 +239,9 @@ class SubnetTable(_OptionKeys):
     gateway: str | None = None
     lease_time_s: Annotated[int, Field(ge=60, le=365 * SECONDS_PER_DAY)] = 600
     dynamic: list[str] = []
+    shared_network: Name | None = None
+    relayed: bool = False
+    rendered: bool = True
 
 
 class PoolTable(_OptionKeys):
@@ -180,38 +251,46 @@ class PoolTable(_OptionKeys):
     ranges: list[str] = []
     exclude: list[str] = []
     mac_prefix: str = "00:16:3e"
-    mode: Literal["live", "static"] = "live"
+    mode: Annotated[PoolMode, Strict(strict=False)] = PoolMode.LIVE
     cooldown_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 0.0
     dhcpd: list[str] | None = None
-    release: Literal["destroy", "undefine", "never"] = "destroy"
+    release: Annotated[ReleasePolicy, Strict(strict=False)] = ReleasePolicy.DESTROY
     claim_timeout_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 900.0
     arp_probe: Interface | None = None
     gateway: str | None = None
     ipv6_prefix: str | None = None
 
 
-class HypervisorTable(_Table):
+class HypervisorSettings(_Table):
     """``[hypervisor.NAME]``."""
 
-    uri: Annotated[str, _form(r"[a-z][a-z0-9+]*:///?[!-~]+", "a libvirt URI such as qemu:///system")]
+    uri: LibvirtUri
+    transition_s: Annotated[float, Field(ge=1, le=3600)] = TRANSITION_S
+    """How long a domain may be missing or off on its way to another state, in seconds."""
+    grace_s: Annotated[float, Field(ge=0, le=3600)] = GRACE_S
+    """How long a machine that stopped by itself keeps its address, in seconds."""
 
 
 class Tables(_Table):
-    """The whole file."""
+    """The whole file, each table by itself."""
 
-    registry: RegistryTable = RegistryTable()
-    service: ServiceTable = ServiceTable()
-    dhcpd: dict[Name, DhcpdTable] = {}
+    registry: RegistrySettings = RegistrySettings()
+    service: ServiceSettings = ServiceSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    page: PageSettings = PageSettings()
+    dhcpd: dict[Name, DhcpdSettings] = {}
     subnet: dict[str, SubnetTable] = {}
     pool: dict[Name, PoolTable] = {}
-    hypervisor: dict[Name, HypervisorTable] = {}
+    hypervisor: dict[Name, HypervisorSettings] = {}
 
 
 TABLES: Mapping[str, type[BaseModel]] = {
-    "registry": RegistryTable,
-    "service": ServiceTable,
-    "dhcpd": DhcpdTable,
+    "registry": RegistrySettings,
+    "service": ServiceSettings,
+    "metrics": MetricsSettings,
+    "page": PageSettings,
+    "dhcpd": DhcpdSettings,
     "subnet": SubnetTable,
     "pool": PoolTable,
-    "hypervisor": HypervisorTable,
+    "hypervisor": HypervisorSettings,
 }

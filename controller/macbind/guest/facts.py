@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from macbind.addressing import AddressRange, MacScheme
-from macbind.gateway import GatewayRule
-from macbind.model import Pool
+from macbind.core.address_range import AddressRange
+from macbind.core.gateway_rule import GatewayRule
+from macbind.core.mac_scheme import MacScheme
+from macbind.core.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +54,16 @@ class GuestPool:
             pool.plan.subnet,
             tuple(pool.plan.joined(rules)),
             tuple(sorted(_forbidden(pool))),
-            pool.gateways,
+            pool.default_gateway_rule,
             options.domain_name_servers,
             options.domain_name,
-            tuple(rule for rule in rules if rule != pool.gateways),
+            tuple(rule for rule in rules if rule != pool.default_gateway_rule),
         )
 
 
 def _forbidden(pool: Pool) -> frozenset[IPv4Address]:
     """What no machine may have and a guest cannot tell by its own gateway."""
-    fixed = (rule for rule in pool.plan.rules if not rule.own and rule != pool.gateways)
+    fixed = (rule for rule in pool.plan.rules if not rule.own and rule != pool.default_gateway_rule)
     return pool.plan.forbidden.union(one for rule in fixed for one in rule.gateways(pool.plan.subnet))
 
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 from types import MappingProxyType
 
-from macbind.addressing import MacAddress
-from macbind.errors import InvalidRequest
+from macbind.core.errors import InvalidRequest
+from macbind.core.mac_address import MacAddress
 
 IDENTITY_LINES = 6
 """So many lines say who a machine is, at most; the others are its data."""

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
+from macbind.core.static_route import StaticRoute
 from macbind.guest.identity import Identity
-from macbind.options import StaticRoute
 
 VOLUME_ID = "CIDATA"
 """By this label cloud-init finds the disk."""

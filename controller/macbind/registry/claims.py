@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select, update
 
-from macbind.addressing import MacAddress
-from macbind.model import Claim, Domain, Phase
-from macbind.registry.extents import chunks
-from macbind.registry.schema import allocation as al
-from macbind.registry.schema import audit, pool
-from macbind.registry.transaction import Transaction
-from macbind.registry.view import HELD, View
+from macbind.core.domain import Claim, Domain, Phase
+from macbind.core.mac_address import MacAddress
+from macbind.registry.free_space import chunks
+from macbind.registry.queries import HELD
+from macbind.registry.tables import allocation as al
+from macbind.registry.tables import pool
+from macbind.registry.transaction import Transaction, View
 
 _CLAIMS = (
     select(
@@ -25,7 +25,9 @@ _CLAIMS = (
         al.c.name,
         al.c.hypervisor,
         al.c.domain_uuid,
+        al.c.domain,
         al.c.phase,
+        al.c.doubted_at,
         al.c.pinned,
         al.c.created_at,
         pool.c.name.label("pool"),
@@ -34,7 +36,7 @@ _CLAIMS = (
     .where(HELD)
     .order_by(al.c.ip)
 )
-_MOVES = select(al.c.moves_from, al.c.mac).where(al.c.moves_from.is_not(None))
+_RENUMBERINGS = select(al.c.renumbers_from, al.c.mac).where(al.c.renumbers_from.is_not(None))
 
 
 def of_hypervisor(view: View, hypervisor: str, uuid: str | None = None) -> list[Claim]:
@@ -43,21 +45,26 @@ def of_hypervisor(view: View, hypervisor: str, uuid: str | None = None) -> list[
     return _read(view, query if uuid is None else query.where(al.c.domain_uuid == uuid))
 
 
+def doubted(view: View) -> list[Claim]:
+    """Allocations whose domain is missing without an event that says why, or has stopped; hardly ever any."""
+    return _read(view, _CLAIMS.where(al.c.doubted_at.is_not(None), al.c.hypervisor.is_not(None)))
+
+
 def of_macs(view: View, macs: Sequence[MacAddress]) -> list[Claim]:
-    """The live allocations that have these MACs, or are moving to an address that has."""
+    """The live allocations that have these MACs, or are renumbered to an address that has."""
     found = [
         claim
         for some in chunks([mac.value for mac in macs])
         for claim in _read(view, _CLAIMS.where(al.c.mac.in_(some)))
     ]
     wanted, known = {mac.value for mac in macs}, {int(claim.address) for claim in found}
-    moving = [left for left, mac in _moves(view).items() if mac in wanted and left not in known]
-    return found + (_read(view, _CLAIMS.where(al.c.ip.in_(moving))) if moving else [])
+    renumbered = [left for left, mac in _targets(view).items() if mac in wanted and left not in known]
+    return found + (_read(view, _CLAIMS.where(al.c.ip.in_(renumbered))) if renumbered else [])
 
 
-def _moves(view: View) -> dict[int, int]:
-    """The MAC each address that is being left is moving to; hardly ever any."""
-    return {row.moves_from: row.mac for row in view.db.execute(_MOVES)}
+def _targets(view: View) -> dict[int, int]:
+    """The new MAC of each address whose holder is being renumbered; hardly ever any."""
+    return {row.renumbers_from: row.mac for row in view.db.execute(_RENUMBERINGS)}
 
 
 def unused_since(view: View, before: datetime) -> list[Claim]:
@@ -70,27 +77,13 @@ def unused_since(view: View, before: datetime) -> list[Claim]:
     )
 
 
-def was_last_used_by(view: View, address: IPv4Address, uuid: str) -> bool:
-    """Whether the address's previous allocation was released while this domain used it.
-
-    Such a domain may still run, with the MAC of an address that is somebody else's by now.
-    """
-    query = (
-        select(audit.c.detail)
-        .where(audit.c.ip == int(address), audit.c.action.in_(("release", "unreserve")))
-        .order_by(audit.c.id.desc())
-        .limit(1)
-    )
-    detail = view.db.scalar(query)
-    return detail is not None and detail.get("domain_uuid") == uuid
-
-
 def _read(view: View, query: Select[Any]) -> list[Claim]:
-    moves = _moves(view)
-    return [_claim(row, moves.get(row.ip)) for row in view.db.execute(query)]
+    rows = view.db.execute(query).all()
+    targets = _targets(view) if rows else {}
+    return [_claim(row, targets.get(row.ip)) for row in rows]
 
 
-def _claim(row: Row[Any], moves_to: int | None) -> Claim:
+def _claim(row: Row[Any], renumbers_to: int | None) -> Claim:
     return Claim(
         address=IPv4Address(row.ip),
         mac=MacAddress(row.mac),
@@ -102,23 +95,59 @@ def _claim(row: Row[Any], moves_to: int | None) -> Claim:
         phase=None if row.phase is None else Phase(row.phase),
         pinned=row.pinned,
         created_at=datetime.fromtimestamp(row.created_at, UTC),
-        moves_to=None if moves_to is None else MacAddress(moves_to),
+        domain=row.domain,
+        renumbers_to=None if renumbers_to is None else MacAddress(renumbers_to),
+        doubted_at=None if row.doubted_at is None else datetime.fromtimestamp(row.doubted_at, UTC),
     )
 
 
 def record(txn: Transaction, claim: Claim, domain: Domain, phase: Phase) -> bool:
     """Records that a domain uses an allocation; False if the allocation is no longer what was seen."""
     return _update(
-        txn, claim, hypervisor=domain.hypervisor, domain_uuid=domain.uuid, domain=domain.name, phase=phase
+        txn,
+        claim,
+        hypervisor=domain.hypervisor,
+        domain_uuid=domain.uuid,
+        domain=domain.name,
+        phase=phase,
+        doubted_at=None,
     )
 
 
 def note(txn: Transaction, claim: Claim, phase: Phase) -> bool:
-    """Records how far its domain has come; False if the allocation is no longer what was seen."""
-    return _update(txn, claim, phase=phase)
+    """Records how far its domain has come, without a doubt; False if the allocation is no longer what was seen."""
+    return _update(txn, claim, phase=phase, doubted_at=None)
 
 
-def _update(txn: Transaction, claim: Claim, **values: str) -> bool:
+def rename(txn: Transaction, claim: Claim, domain: str) -> bool:
+    """Records the name that its domain has by now; False if the allocation is no longer what was seen."""
+    return _update(txn, claim, domain=domain)
+
+
+def let_go(txn: Transaction, claim: Claim) -> bool:
+    """Records that nobody uses it (yet), since now; False if the allocation is no longer what was seen."""
+    return _update(
+        txn,
+        claim,
+        hypervisor=None,
+        domain_uuid=None,
+        domain=claim.domain if claim.phase is Phase.EXPECTED else None,
+        phase=None,
+        doubted_at=txn.now.timestamp(),
+    )
+
+
+def rest(txn: Transaction, claim: Claim) -> bool:
+    """Records that its domain has stopped now; False if the allocation is no longer what was seen."""
+    return _update(txn, claim, phase=Phase.STOPPED, doubted_at=txn.now.timestamp())
+
+
+def doubt(txn: Transaction, claim: Claim, phase: Phase | None) -> bool:
+    """Records that its domain is missing since now; False if the allocation is no longer what was seen."""
+    return _update(txn, claim, phase=phase, doubted_at=txn.now.timestamp())
+
+
+def _update(txn: Transaction, claim: Claim, **values: str | float | None) -> bool:
     done = txn.db.execute(update(al).where(*is_still(claim)).values(values))
     return bool(done.rowcount)
 
@@ -137,3 +166,9 @@ def is_still(claim: Claim) -> list[Any]:
 def holds(txn: Transaction, claim: Claim) -> bool:
     """Whether an allocation still has the generation and domain of ``claim``."""
     return txn.db.scalar(select(al.c.ip).where(*is_still(claim))) is not None
+
+
+def is_still_doubted(txn: Transaction, claim: Claim) -> bool:
+    """Whether nobody, in another process either, has seen its domain since it was missing."""
+    at = txn.db.scalar(select(al.c.doubted_at).where(*is_still(claim)))
+    return at is not None and datetime.fromtimestamp(at, UTC) == claim.doubted_at

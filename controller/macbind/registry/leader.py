@@ -2,7 +2,7 @@
 
 A lock, not a vote: the session that holds it writes. With PostgreSQL it is a session advisory lock on a
 connection of its own; with SQLite, whose controllers share a machine, a lock on a file. A leader that was
-stopped and continues does no harm beyond a repeated look: host reservations are named by generation, so its
+stopped and continues does no harm beyond a repeated look: bindings are named by generation, so its
 late messages cannot touch a successor's.
 """
 
@@ -18,8 +18,8 @@ from typing import Protocol
 from sqlalchemy import Connection, text
 from typing_extensions import override
 
-from macbind.errors import RegistryUnavailable
-from macbind.registry.engine import READ_ONLY, open_engine, sqlite_path, translated
+from macbind.core.errors import RegistryUnavailable
+from macbind.registry.database import READ_ONLY, open_engine, sqlite_path, translated
 
 _HEARTBEAT_S = 1.0
 _TRUSTED_S = 3.0

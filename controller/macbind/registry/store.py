@@ -2,54 +2,133 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any, Self
 
 from sqlalchemy import Engine
 
-from macbind.errors import MacbindError, RegistryUnavailable
-from macbind.model import Pool
+from macbind.core.errors import MacbindError, RegistryUnavailable
+from macbind.core.pool import Pool
+from macbind.core.sizes import Sizes
 from macbind.registry import migrations
-from macbind.registry.engine import LAZY, open_engine, reading, translated
-from macbind.registry.sync import synchronise
-from macbind.registry.transaction import Transaction
-from macbind.registry.turn import Turn
-from macbind.registry.view import View
+from macbind.registry.database import LAZY, open_engine, reading, sqlite_path, translated
+from macbind.registry.gate import Gate
+from macbind.registry.sync import Changes, synchronise
+from macbind.registry.transaction import Ids, Transaction, View
+from macbind.registry.under_way import UnderWay
 
 
 class Registry:
     """The truth: which address is held by whom, and what each dhcpd has confirmed of it.
 
-    Opening it brings the database's schema up to date and the tables in line with the configuration.
+    Making one connects to nothing. :meth:`apply` brings the database's schema up to date, and the tables in line with
+    a configuration; then the registry can be used. It can be applied again, while the registry is used.
 
     Args:
         url: SQLAlchemy URL of SQLite or PostgreSQL.
-        pools: The configured pools by name.
-        dhcpds: The names of the configured dhcpds.
         busy_timeout_s: How long a change waits for another process's lock, in seconds.
+        sizes: How much is done at a time by all who work on it.
 
     Raises:
-        ConfigError: The configuration contradicts allocations that exist.
-        RegistryUnavailable: The database cannot be opened.
+        ConfigError: The URL is of another kind of database.
     """
 
     def __init__(
-        self, url: str, pools: Mapping[str, Pool], dhcpds: Iterable[str], *, busy_timeout_s: float = 5.0
+        self,
+        url: str,
+        *,
+        busy_timeout_s: float = 5.0,
+        sizes: Sizes = Sizes(),  # noqa: B008  # it is frozen
     ) -> None:
-        self.url, self.pools = url, dict(pools)
+        self.url, self.sizes = url, sizes
+        self.under_way = UnderWay()
+        self.pools: dict[str, Pool] = {}
+        self.ids = Ids({}, {})
         self.engine: Engine = open_engine(url, busy_timeout_s=busy_timeout_s)
         self._reader = reading(self.engine)
         self._lazy = self.engine.execution_options(**{LAZY: True})
-        # Threads of this process queue here: SQLite's own waiting is polling, and unfair.
-        self._turn, self._patience_s = Turn(), busy_timeout_s
+        # Threads of this process wait here: SQLite's own waiting is polling.
+        self._turn, self._patience_s = threading.Lock(), busy_timeout_s
+        self._gate = Gate()
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        pools: Mapping[str, Pool],
+        dhcpds: Iterable[str],
+        hypervisors: Iterable[str] = (),
+        **how: Any,
+    ) -> Self:
+        """A registry to which a configuration was applied; ``how`` is as for the registry itself.
+
+        Raises:
+            ConfigError: The configuration contradicts allocations that exist.
+            RegistryUnavailable: The database cannot be opened.
+        """
+        registry = cls(url, **how)
         try:
-            with translated(url), self.engine.begin() as db:  # several controllers may start at once
-                migrations.upgrade(db)
-                self.ids = synchronise(db, self.pools, list(dhcpds))
+            registry.apply(pools, dhcpds, hypervisors)
         except MacbindError:
-            self.engine.dispose()
+            registry.close()
             raise
+        return registry
+
+    def apply(
+        self, pools: Mapping[str, Pool], dhcpds: Iterable[str], hypervisors: Iterable[str] = ()
+    ) -> Changes:
+        """Takes a configuration into use: all of it or, if it is refused, nothing.
+
+        Args:
+            pools: The configured pools by name.
+            dhcpds: The names of the configured dhcpds.
+            hypervisors: The names of the hypervisors that are watched.
+
+        Raises:
+            ConfigError: The configuration contradicts allocations that exist.
+            RegistryUnavailable: The database did not take it.
+        """
+        with self._my_turn(), translated(self.url), self.engine.connect() as db, db.begin() as change:
+            migrations.upgrade(db)  # several controllers may start at once
+            ids, changes = synchronise(db, pools, dhcpds, self.sizes, hypervisors)
+            # Nobody may see the new tables with the old pools, or the other way round.
+            with self._gate.closed(self._patience_s):
+                change.commit()
+                self.pools, self.ids = dict(pools), ids
+        return changes
+
+    def preview(self, pools: Mapping[str, Pool], dhcpds: Iterable[str]) -> Changes:
+        """What :meth:`apply` would change; nothing is changed, and no database is made where there is none.
+
+        Raises:
+            ConfigError: The configuration contradicts allocations that exist.
+            RegistryUnavailable: The database cannot be opened.
+        """
+        path = sqlite_path(self.url)
+        is_new = path is not None and not path.exists()
+        engine = open_engine("sqlite://") if is_new else self.engine
+        try:
+            with self._my_turn(), translated(self.url), engine.connect() as db, db.begin() as change:
+                migrations.upgrade(db)
+                _, changes = synchronise(db, pools, dhcpds, self.sizes)
+                change.rollback()
+        finally:
+            if is_new:
+                engine.dispose()
+        return changes
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=self._patience_s):
+            raise RegistryUnavailable("The registry is busy with another change.", hint="Ask again.")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Closes every connection."""
@@ -66,18 +145,25 @@ class Registry:
                 next change that is not. For what can be found out anew, as what a dhcpd holds.
 
         Raises:
-            RegistryUnavailable: The database did not take it; nothing happened.
+            RegistryUnavailable: The database did not take it; nothing happened, unless the error says that it is
+                unknown.
         """
-        if not self._turn.take(self._patience_s):
-            raise RegistryUnavailable("The registry is busy with another change.", hint="Ask again.")
-        try:
-            with translated(self.url), (self._lazy if lazy else self.engine).begin() as db:
-                yield Transaction(db, self.pools, self.ids, now or datetime.now(UTC), actor)
-        finally:
-            self._turn.give()
+        engine = self._lazy if lazy else self.engine
+        with self._my_turn(), translated(self.url) as phase, engine.begin() as db:
+            yield Transaction(
+                db,
+                self.pools,
+                self.ids,
+                self.sizes,
+                now or datetime.now(UTC),
+                actor,
+                under_way=self.under_way,
+                asked_at=time.monotonic(),
+            )
+            phase.is_committing = True
 
     @contextmanager
     def read(self) -> Iterator[View]:
         """One transaction that only looks, at a single state of the registry."""
-        with translated(self.url), self._reader.begin() as db:
-            yield View(db, self.pools, self.ids)
+        with self._gate.passing(), translated(self.url), self._reader.begin() as db:
+            yield View(db, self.pools, self.ids, self.sizes)

@@ -1,25 +1,23 @@
-"""Bringing the tables in line with the configuration when a registry is opened.
+"""Bringing the tables in line with a configuration, and saying what that changes.
 
 What the configuration cannot simply overrule, because machines live by it, is refused with a sentence; all
-else (new ranges, other options, another set of dhcpds) is carried out in one transaction.
+else (new ranges, other options, another set of dhcpds) is carried out in the caller's transaction.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
     Select,
     Table,
     Text,
     and_,
-    case,
     cast,
     exists,
     func,
@@ -30,62 +28,147 @@ from sqlalchemy import (
     update,
 )
 
-from macbind.addressing import AddressRange, MacAddress, merge, subtract
-from macbind.errors import ConfigError
-from macbind.model import Pool, PoolMode
-from macbind.registry import extents
-from macbind.registry.due import Ids
-from macbind.registry.schema import allocation as al
-from macbind.registry.schema import dhcpd as dhcpd_table
-from macbind.registry.schema import dirty, told
-from macbind.registry.schema import pool as pool_table
+from macbind.core.address_range import AddressRange, subtract
+from macbind.core.evidence import Source
+from macbind.core.pool import Pool, PoolMode
+from macbind.core.sizes import Sizes
+from macbind.registry import evidence
+from macbind.registry.layout import (
+    CLOSED,
+    LIVE,
+    adopt_allocations,
+    check_rows,
+    close_pool,
+    give_back,
+    lay_out,
+    layout,
+    ranges_of,
+    refuse_gateways,
+    refuse_swaps,
+    space,
+)
+from macbind.registry.tables import allocation as al
+from macbind.registry.tables import confirmed as co
+from macbind.registry.tables import dhcpd as dhcpd_table
+from macbind.registry.tables import pending as pe
+from macbind.registry.tables import pool as pool_table
+from macbind.registry.transaction import Ids
 
-_CLOSED = "{}"
-"""The layout of a pool that is not configured; its row is kept for when it comes back."""
-_LIVE = al.c.free_at.is_(None)
-_UNDO = "Undo the change, release them, and change it again."
+
+@dataclass(frozen=True, slots=True)
+class PoolChange:
+    """What a configuration changes of one pool; nothing if everything is empty.
+
+    Attributes:
+        pool: Its name.
+        state: ``new``, ``kept`` or ``gone``.
+        added: Ranges it hands out from now on.
+        removed: Ranges it handed out until now.
+        renewed: How many bindings are made anew, because their options have changed or came from another pool.
+    """
+
+    pool: str
+    state: str
+    added: tuple[AddressRange, ...] = ()
+    removed: tuple[AddressRange, ...] = ()
+    renewed: int = 0
 
 
-def synchronise(db: Connection, pools: Mapping[str, Pool], dhcpds: Iterable[str]) -> Ids:
-    """Makes the registry know exactly these pools and dhcpds; returns their numbers.
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a configuration changes in the registry.
+
+    Attributes:
+        pools: Every pool that changes.
+        dhcpds_added: The dhcpds that are told everything.
+        dhcpds_removed: The dhcpds that are no longer waited for.
+        generation: The generation of every renewed binding.
+    """
+
+    pools: tuple[PoolChange, ...]
+    dhcpds_added: tuple[str, ...]
+    dhcpds_removed: tuple[str, ...]
+    generation: int
+
+
+def synchronise(
+    db: Connection,
+    pools: Mapping[str, Pool],
+    dhcpds: Iterable[str],
+    sizes: Sizes,
+    hypervisors: Iterable[str] = (),
+) -> tuple[Ids, Changes]:
+    """Makes the registry know exactly these pools, dhcpds and hypervisors.
+
+    Returns:
+        Their numbers, and those of all dhcpds that were ever known; and what has changed.
 
     Raises:
-        ConfigError: A pool with allocations is missing, or changed in a way its allocations cannot follow.
+        ConfigError: A pool with allocations is missing, or changed in a way its allocations cannot follow. Its
+            details name the ``pool``, and the ``key`` if one is at fault.
     """
-    dhcpd_ids = {name: _number(db, dhcpd_table, name, {}) for name in dhcpds}
-    _forget_dhcpds(db, dhcpd_ids)
     known = {row.name: row for row in db.execute(select(pool_table))}
-    _refuse_swaps(db, known.values(), pools.values())
+    layouts = {name: json.loads(row.layout) for name, row in known.items()}
+    wanted = list(dhcpds)
+    for name in wanted:
+        _number(db, dhcpd_table, name, {})
+    dhcpd_ids = {row.name: row.id for row in db.execute(select(dhcpd_table))}
+    _forget_dhcpds(db, wanted)
+    refuse_swaps(db, layouts.values(), pools.values())
     pool_ids = {
         name: known[name].id
         if name in known
-        else _number(db, pool_table, name, {"layout": _CLOSED, "extra": _CLOSED})
+        else _number(db, pool_table, name, {"layout": CLOSED, "extra": CLOSED})
         for name in sorted(pools)
     }
     # Above every number any pool ever gave: an address may have been another pool's before.
     fresh = int(db.scalar(select(func.coalesce(func.max(pool_table.c.rev), 0))) or 0) + 1
     db.execute(update(pool_table).values(rev=fresh))
-    changed = [
-        pool for name, pool in pools.items() if name not in known or known[name].layout != _layout(pool)
-    ]
+    changed = [pool for name, pool in pools.items() if space(layouts.get(name, {})) != space(layout(pool))]
+    watched = frozenset(hypervisors)
+    unused = evidence.forget_origins(db, _origins(pools.values(), wanted, watched))
+    renewed = {pool.name: adopt_allocations(db, pool, pool_ids[pool.name], fresh, sizes) for pool in changed}
     for pool in changed:
-        _move(db, pool, pool_ids[pool.name], fresh)
-    for pool in changed:
-        _check_rows(db, pool, pool_ids[pool.name])
-        ranges = [(int(item.lo), int(item.hi)) for item in pool.plan.assignable]
-        occupied = db.scalars(select(al.c.ip).where(_within_hull(pool)).order_by(al.c.ip))
-        extents.rebuild(db, pool_ids[pool.name], ranges, occupied)
+        check_rows(db, pool, pool_ids[pool.name])
+        lay_out(db, pool, pool_ids[pool.name], sizes)
+    give_back(db, (pool for pool in pools.values() if pool not in changed), pool_ids, unused, sizes)
     for pool in pools.values():
-        _refuse_gateways(db, pool)
+        refuse_gateways(db, pool)
     for name, row in known.items():
         if name not in pools:
-            _close(db, row, pools)
+            close_pool(db, row, pools)
     for name, pool in pools.items():
-        _renew_generations(db, pool_ids[name], known[name].extra if name in known else _CLOSED, pool, fresh)
-        values = {"layout": _layout(pool), "extra": _extra(pool)}
+        before = known[name].extra if name in known else CLOSED
+        renewed[name] = renewed.get(name, 0) + _renew_generations(db, pool_ids[name], before, pool, fresh)
+        values = {"layout": json.dumps(layout(pool), sort_keys=True), "extra": _extra(pool)}
         db.execute(update(pool_table).where(pool_table.c.id == pool_ids[name]).values(values))
-    _mark_differences(db, pools, pool_ids, dhcpd_ids, fresh)
-    return Ids(pool_ids, dhcpd_ids)
+    _mark_differences(db, pools, pool_ids, {name: dhcpd_ids[name] for name in wanted}, fresh)
+    return Ids(pool_ids, dhcpd_ids, watched), _changes(layouts, pools, wanted, renewed, fresh)
+
+
+def _changes(
+    before: Mapping[str, Mapping[str, Any]],
+    pools: Mapping[str, Pool],
+    dhcpds: Iterable[str],
+    renewed: Mapping[str, int],
+    generation: int,
+) -> Changes:
+    after = {name: layout(pool) for name, pool in pools.items()}
+    found = []
+    for name in sorted({*before, *after}):
+        was, shall = (ranges_of(layouts.get(name, {})) for layouts in (before, after))
+        state = "kept" if was and shall else "new" if shall else "gone"
+        found.append(
+            PoolChange(name, state, subtract(shall, was), subtract(was, shall), renewed.get(name, 0))
+        )
+    # Of a registry that an older version wrote it is not known which dhcpds it was made for.
+    served = {name for layout in before.values() for name in layout.get("dhcpds", dhcpds if layout else ())}
+    return Changes(
+        tuple(one for one in found if one.added or one.removed or one.renewed),
+        tuple(name for name in dhcpds if name not in served),
+        tuple(sorted(served.difference(dhcpds))),
+        generation,
+    )
 
 
 def _number(db: Connection, table: Table, name: str, values: Mapping[str, str]) -> int:
@@ -96,161 +179,51 @@ def _number(db: Connection, table: Table, name: str, values: Mapping[str, str]) 
     return int(found)
 
 
-def _forget_dhcpds(db: Connection, wanted: Mapping[str, int]) -> None:
+def _forget_dhcpds(db: Connection, wanted: Iterable[str]) -> None:
     """A dhcpd that left the configuration is no longer waited for; its row keeps its number."""
     gone = select(dhcpd_table.c.id).where(dhcpd_table.c.name.not_in(list(wanted)))
-    for table in (told, dirty):
+    for table in (co, pe):
         db.execute(table.delete().where(table.c.dhcpd_id.in_(gone)))
 
 
-# -- ranges --------------------------------------------------------------------------------------------
-
-
-def _layout(pool: Pool) -> str:
-    """What the pool hands out. Its row is written with every change, so ten thousands of gaps do not stand in it."""
-    plan = pool.plan
-    layout: dict[str, Any] = {
-        "subnet": str(plan.subnet),
-        "prefix": plan.scheme.text,
-        "mode": pool.mode,
-        "ranges": [str(item) for item in plan.joined(plan.rules)],
+def _origins(
+    pools: Iterable[Pool], dhcpds: Iterable[str], hypervisors: Iterable[str]
+) -> dict[Source, set[str]]:
+    """Who may have evidence from each source that the configuration names."""
+    others = {
+        Source.DOMAIN: set(hypervisors),
+        Source.AWAY: set(hypervisors),
+        Source.ANSWER: {pool.arp_probe for pool in pools if pool.arp_probe is not None},
     }
-    if plan.rules:  # without any the text is what it was before there were rules
-        layout["rules"] = [str(rule) for rule in plan.rules]
-    return json.dumps(layout, sort_keys=True)
-
-
-def _refuse_swaps(db: Connection, before: Iterable[Row[Any]], after: Iterable[Pool]) -> None:
-    """Refuses that an address in use moves into dhcpd's configuration file (static mode), or out of it."""
-    # A layout's ranges go across gateways by rule, which nobody holds.
-    layouts = [json.loads(row.layout) for row in before]
-    was = merge(
-        AddressRange.parse(text)
-        for layout in layouts
-        if layout.get("mode") == PoolMode.STATIC
-        for text in layout["ranges"]
-    )
-    shall = merge(item for pool in after if pool.mode is PoolMode.STATIC for item in pool.plan.assignable)
-    for way, swapped in (("into", subtract(shall, was)), ("out of", subtract(was, shall))):
-        for item in swapped:
-            row = db.execute(_within(item).with_only_columns(al.c.ip, al.c.name).limit(1)).first()
-            if row is not None:
-                raise ConfigError(
-                    f"The change of pools or modes moves {IPv4Address(row.ip)} {way} dhcpd's configuration "
-                    f"file (static mode), but '{row.name}' has it.",
-                    hint="Undo the change, release it, and change it again: dhcpd would hold its "
-                    "reservation twice.",
-                )
-
-
-def _within(item: AddressRange) -> Select[Any]:
-    return select(al.c.ip).where(al.c.ip.between(int(item.lo), int(item.hi))).order_by(al.c.ip)
-
-
-def _move(db: Connection, pool: Pool, pool_id: int, fresh: int) -> None:
-    """Addresses that another pool handed out before belong to this one now, with its options."""
-    generation = case((_LIVE, fresh), else_=al.c.gen)
-    # A pool with gateways by rule may have ten thousands of ranges: one question, not one for each.
-    theirs = select(al.c.ip).where(_within_hull(pool), al.c.pool_id != pool_id)
-    moved = [ip for ip in db.scalars(theirs) if IPv4Address(ip) in pool.plan]
-    for some in extents.chunks(moved):
-        db.execute(update(al).where(al.c.ip.in_(some)).values(pool_id=pool_id, gen=generation))
-
-
-def _within_hull(pool: Pool) -> ColumnElement[bool]:
-    """Whether an address lies between the first and the last that the pool hands out."""
-    return al.c.ip.between(int(pool.plan.assignable[0].lo), int(pool.plan.assignable[-1].hi))
-
-
-def _check_rows(db: Connection, pool: Pool, pool_id: int) -> None:
-    """Refuses a change of subnet, ranges or MAC prefix that would contradict existing allocations."""
-    subnet, scheme = pool.plan.subnet, pool.plan.scheme
-    image = al.c.ip + scheme.offset
-    outside = ~al.c.ip.between(int(subnet[0]), int(subnet[-1]))
-    wrong = select(al.c.name).where(
-        al.c.pool_id == pool_id, or_(outside, and_(al.c.mac != image, al.c.pinned.is_(False)))
-    )
-    name = db.scalar(wrong.limit(1))
-    if name is not None:
-        raise ConfigError(
-            f"The pool '{pool.name}' has allocations made under another subnet or mac_prefix, e.g. '{name}'.",
-            hint=_UNDO,
-        )
-    first, last = scheme.encode(subnet[0]), scheme.encode(subnet[-1])
-    foreign = select(al.c.name, al.c.mac).where(al.c.mac.between(first.value, last.value), al.c.mac != image)
-    row = db.execute(foreign.limit(1)).first()
-    if row is not None:
-        mac = MacAddress(row.mac)
-        raise ConfigError(
-            f"The pool '{pool.name}' would give {scheme.decode(mac)} the MAC {mac}, which '{row.name}' has.",
-            hint="Choose another mac_prefix, or end that reservation first.",
-        )
-
-
-def _refuse_gateways(db: Connection, pool: Pool) -> None:
-    """Refuses that a machine's address becomes a gateway's, which would then exist twice on the network."""
-    plan = pool.plan
-    subnet = al.c.ip.between(int(plan.subnet[0]), int(plan.subnet[-1]))
-    by_rule = (al.c.ip.bitwise_and(~rule.own & 0xFFFFFFFF) == rule.fixed_bits for rule in plan.rules)
-    taken = or_(al.c.ip.in_([int(one) for one in plan.forbidden]), *by_rule)
-    row = db.execute(
-        select(al.c.ip, al.c.name).where(subnet, taken, _LIVE).order_by(al.c.ip).limit(1)
-    ).first()
-    if row is not None:
-        raise ConfigError(
-            f"The configuration makes {IPv4Address(row.ip)} a gateway of {plan.subnet}, but '{row.name}' has it.",
-            hint=_UNDO,
-        )
-
-
-def _close(db: Connection, row: Row[Any], pools: Mapping[str, Pool]) -> None:
-    """A pool that left the configuration: nothing of it may be in use, or waited for, any more."""
-    mine = al.c.pool_id == row.id
-    count, name = db.execute(select(func.count(), func.min(al.c.name)).where(mine, _LIVE)).one()
-    back = f"Put [pool.{row.name}] back and"
-    if count:
-        raise ConfigError(
-            f"The pool '{row.name}' is no longer configured but still has {count} allocations, e.g. '{name}'.",
-            hint=f"{back} release them first (pools now: {', '.join(sorted(pools))}).",
-        )
-    waits = or_(*(exists().where(table.c.ip == al.c.ip) for table in (told, dirty)))
-    waiting = db.scalar(select(func.count()).select_from(al).where(mine, waits))
-    if waiting:
-        raise ConfigError(
-            f"The pool '{row.name}' is no longer configured but {waiting} of its released addresses wait for "
-            "dhcpd's confirmation.",
-            hint=f"{back} run macbind until `macbind status` shows no backlog, or remove that dhcpd too.",
-        )
-    db.execute(al.delete().where(mine))
-    extents.rebuild(db, row.id, [], [])
-    db.execute(update(pool_table).where(pool_table.c.id == row.id).values(layout=_CLOSED))
+    by_dhcpds = {source: set(dhcpds) for source in Source if source is not Source.INTERFACE}
+    return by_dhcpds | others
 
 
 # -- options -------------------------------------------------------------------------------------------
 
 
 def _extra(pool: Pool) -> str:
-    """What the statements of the pool's host reservations depend on beside the allocation's address and options."""
+    """What the options of the pool's bindings depend on beside the allocation's address and options."""
     subnet = pool.subnet.options
     extra: dict[str, Any] = {
-        "all": pool.options.over(subnet).beyond(subnet).statements(),
+        "all": pool.options.over(subnet).beyond(subnet).to_dict(),
         "base": [pool.options.to_dict(), subnet.to_dict()],
     }
-    if pool.rule is not None:  # without one the text is what it was before there were rules
-        extra["rule"] = str(pool.rule)
+    if pool.gateway_rule is not None:  # without one the text is what it was before there were rules
+        extra["rule"] = str(pool.gateway_rule)
     return json.dumps(extra, sort_keys=True)
 
 
-def _renew_generations(db: Connection, pool_id: int, before: str, pool: Pool, fresh: int) -> None:
-    """Where options have changed, every reservation that may read differently must be made anew."""
+def _renew_generations(db: Connection, pool_id: int, before: str, pool: Pool, fresh: int) -> int:
+    """Has every binding made anew that may read differently, where options have changed; returns how many."""
     was, now = json.loads(before), json.loads(_extra(pool))
     if was == now:
-        return
-    mine = [al.c.pool_id == pool_id, _LIVE]
+        return 0
+    mine = [al.c.pool_id == pool_id, LIVE, al.c.gen != fresh]
     if was.get("all") == now["all"] and was.get("rule") == now.get("rule"):
         # What all of them carry is the same: only own options may differ.
         mine.append(cast(al.c.options, Text) != "{}")
-    db.execute(update(al).where(*mine).values(gen=fresh))
+    return db.execute(update(al).where(*mine).values(gen=fresh)).rowcount
 
 
 # -- dhcpds --------------------------------------------------------------------------------------------
@@ -263,7 +236,7 @@ def _mark_differences(
     dhcpd_ids: Mapping[str, int],
     fresh: int,
 ) -> None:
-    """Marks dirty whatever a dhcpd should hold and was not told, and the other way round."""
+    """Makes pending whatever a dhcpd should hold and has not confirmed, and the other way round."""
     for name, number in dhcpd_ids.items():
         served: dict[PoolMode, list[int]] = {mode: [] for mode in PoolMode}
         for pool in pools.values():
@@ -271,16 +244,20 @@ def _mark_differences(
                 served[pool.mode].append(pool_ids[pool.name])
         live, static = served[PoolMode.LIVE], served[PoolMode.STATIC]
         # Only pinned addresses of a static pool can have a reservation outside of the configuration file.
-        hosts = or_(al.c.pool_id.in_(live), and_(al.c.pool_id.in_(static), al.c.pinned))
-        current = and_(told.c.dhcpd_id == number, told.c.ip == al.c.ip, told.c.gen == al.c.gen)
-        _mark(db, number, select(al.c.ip).where(_LIVE, hosts, ~exists().where(current)), fresh)
-        unknown: ColumnElement[bool] = or_(al.c.ip.is_(None), ~_LIVE, al.c.pool_id.not_in(live + static))
-        surplus = select(told.c.ip).join(al, al.c.ip == told.c.ip, isouter=True)
-        _mark(db, number, surplus.where(told.c.dhcpd_id == number, unknown), fresh)
+        bound = or_(al.c.pool_id.in_(live), and_(al.c.pool_id.in_(static), al.c.pinned))
+        current = and_(
+            co.c.dhcpd_id == number,
+            co.c.ip == al.c.ip,
+            co.c.gen == al.c.gen,
+        )
+        _mark(db, number, select(al.c.ip).where(LIVE, bound, ~exists().where(current)), fresh)
+        unknown: ColumnElement[bool] = or_(al.c.ip.is_(None), ~LIVE, al.c.pool_id.not_in(live + static))
+        surplus = select(co.c.ip).join(al, al.c.ip == co.c.ip, isouter=True)
+        _mark(db, number, surplus.where(co.c.dhcpd_id == number, unknown), fresh)
 
 
 def _mark(db: Connection, dhcpd_id: int, ips: Select[tuple[int]], seq: int) -> None:
     """Renews marks, so that a look that began before this change does not remove them."""
-    db.execute(dirty.delete().where(dirty.c.dhcpd_id == dhcpd_id, dirty.c.ip.in_(ips)))
+    db.execute(pe.delete().where(pe.c.dhcpd_id == dhcpd_id, pe.c.ip.in_(ips)))
     marks = ips.add_columns(literal(dhcpd_id), literal(seq))
-    db.execute(insert(dirty).from_select(["ip", "dhcpd_id", "seq"], marks))
+    db.execute(insert(pe).from_select(["ip", "dhcpd_id", "seq"], marks))

@@ -1,92 +1,199 @@
-"""Changing the registry: allocate, reserve, move, release, expire, confirm.
-
-Each method is one step of a transaction that the caller opened, and of which there is only one at a time. The
-order inside is always the same: look, change, mark the addresses dirty for every dhcpd concerned, write the
-audit log. Nothing here asks a clock, a dhcpd or libvirt.
-"""
+"""One transaction of the registry, and what every change is made of: generations, marks, the audit log."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address
+from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select
-
-from macbind.registry.changes import DELETE_DIRTY
-from macbind.registry.due import Dirty
-from macbind.registry.extents import chunks
-from macbind.registry.moving import Moving
-from macbind.registry.schema import allocation as al
-from macbind.registry.schema import audit, dirty, told
-from macbind.registry.statement import Statement
-from macbind.registry.taking import Wanted
-from macbind.registry.view import NO_QUESTION, TOLD_NOBODY
-
-__all__ = ["Transaction", "Wanted"]
-
-_MARKS = Statement(
-    select(dirty.c.ip, dirty.c.seq).where(
-        dirty.c.dhcpd_id == bindparam("d"), dirty.c.ip.in_(bindparam("ips", expanding=True))
-    )
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    delete,
+    insert,
+    update,
 )
-_IN_POOLS = select(al.c.ip, al.c.pool_id).where(al.c.ip.in_(bindparam("ips", expanding=True)))
-_POOLS = Statement(_IN_POOLS)
-_GONE = Statement(_IN_POOLS.where(al.c.free_at <= bindparam("now"), TOLD_NOBODY, NO_QUESTION))
-_DELETE_TOLD = Statement(delete(told).where(told.c.dhcpd_id == bindparam("d"), told.c.ip == bindparam("a")))
-_INSERT_TOLD = Statement(insert(told), keys=("dhcpd_id", "ip", "gen"))
+
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import (
+    InvariantViolation,
+    NotFound,
+    RequestError,
+)
+from macbind.core.origin import Origin
+from macbind.core.pool import Pool
+from macbind.core.sizes import Sizes
+from macbind.registry.fast_sql import Statement, execute
+from macbind.registry.tables import audit
+from macbind.registry.tables import pending as pe
+from macbind.registry.tables import pool as pool_table
+from macbind.registry.under_way import UnderWay
+
+_COUNT_UP = Statement(
+    update(pool_table)
+    .where(pool_table.c.id == bindparam("p"))
+    .values(rev=pool_table.c.rev + 1)
+    .returning(pool_table.c.rev)
+)
 
 
-class Transaction(Moving):
-    """Changes to the registry within one write transaction."""
+DELETE_PENDING = Statement(delete(pe).where(pe.c.dhcpd_id == bindparam("d"), pe.c.ip == bindparam("a")))
+_INSERT_PENDING = Statement(insert(pe), keys=("dhcpd_id", "ip", "seq"))
+_INSERT_AUDIT = Statement(
+    insert(audit).inline(), keys=("at", "actor", "action", "ip", "gen", "name", "detail", "request")
+)
 
-    def doubt(self, dhcpd: str, addresses: Iterable[IPv4Address]) -> None:
-        """Forgets that a dhcpd confirmed these addresses, and has it look at them again."""
-        ips = sorted({int(address) for address in addresses})
-        number = self.ids.dhcpds[dhcpd]
-        _DELETE_TOLD.run_each(self.db, [{"d": number, "a": ip} for ip in ips])
-        for pool_id, mine in self._by_pool(ips).items():
-            self._mark([dhcpd], mine, self.lock_pool(self._pool_of[pool_id]))
 
-    def confirm(self, dhcpd: str, done: Sequence[Dirty]) -> None:
-        """Records that dhcpd is as it should be for these addresses, and frees those that are now gone.
+ASKED = "asked"
+"""The reason of a change by command."""
 
-        Only an answer to the question that is still asked counts: of an address that was marked again, or that
-        another controller has confirmed meanwhile, this one knows nothing certain.
+Entry = tuple[str, int | None, int | None, str | None, dict[str, Any]]
+"""What the audit log says of one change: action, address, generation, name, detail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """What is configured, with the database's numbers.
+
+    Attributes:
+        pools: The number of each pool.
+        dhcpds: The number of each dhcpd that was ever known.
+        hypervisors: Those that are watched; they have no numbers.
+    """
+
+    pools: Mapping[str, int]
+    dhcpds: Mapping[str, int]
+    hypervisors: frozenset[str] = frozenset()
+
+
+class View:
+    """One transaction that only looks, at a single state of the registry.
+
+    Args:
+        db: A connection with an open transaction.
+        pools: The configured pools by name.
+        ids: The numbers the database has for pools and dhcpds.
+        sizes: How much is asked at a time.
+    """
+
+    def __init__(self, db: Connection, pools: Mapping[str, Pool], ids: Ids, sizes: Sizes) -> None:
+        self.db, self.pools, self.ids, self.sizes = db, pools, ids, sizes
+        self.pool_of = {ids.pools[name]: pool for name, pool in pools.items()}
+        # What bindings say of machines without options of their own, by pool and gateway: nothing else differs.
+        self.plain_options: dict[tuple[int, IPv4Address | None], DhcpOptions] = {}
+
+    def pool(self, name: str) -> Pool:
+        """The configured pool of that name.
+
+        Raises:
+            NotFound: There is none; the hint names those there are.
         """
-        number = self.ids.dhcpds[dhcpd]
-        asked = {
-            row.ip: row.seq
-            for some in chunks([int(item.address) for item in done])
-            for row in _MARKS.all(self.db, {"d": number, "ips": some})
-        }
-        valid = [item for item in done if asked.get(int(item.address)) == item.seq]
-        if not valid:
-            return
-        keys = [{"d": number, "a": int(item.address)} for item in valid]
-        DELETE_DIRTY.run_each(self.db, keys)
-        _DELETE_TOLD.run_each(self.db, keys)
-        held = [
-            {"dhcpd_id": number, "ip": int(item.address), "gen": item.confirms}
-            for item in valid
-            if item.confirms is not None
+        try:
+            return self.pools[name]
+        except KeyError:
+            raise NotFound(
+                f"There is no pool '{name}'.", hint=f"Pools are: {', '.join(sorted(self.pools))}.", pool=name
+            ) from None
+
+
+class Transaction(View):
+    """One transaction that changes things: all of it happens, durably, or nothing.
+
+    The use cases are functions on it. Each looks first, then changes rows, then marks the addresses for every DHCP
+    server concerned, and then writes the audit log. Nothing in a transaction asks a clock, a DHCP server or libvirt.
+
+    Args:
+        db, pools, ids, sizes: As in :class:`View`.
+        now: The time of every change in it (UTC).
+        actor: Who asked, for the audit log.
+        under_way: Takes note of releases.
+        asked_at: When its change was asked for (monotonic, in seconds).
+
+    Attributes:
+        has_news: Whether a DHCP server has something to do after it, or the audit log says something new.
+    """
+
+    def __init__(
+        self,
+        db: Connection,
+        pools: Mapping[str, Pool],
+        ids: Ids,
+        sizes: Sizes,
+        now: datetime,
+        actor: str,
+        *,
+        under_way: UnderWay,
+        asked_at: float,
+    ) -> None:
+        super().__init__(db, pools, ids, sizes)
+        self.now, self.actor = now, actor
+        self.has_news = False
+        self.under_way, self.asked_at = under_way, asked_at
+
+    @contextmanager
+    def undone_if_refused(self) -> Iterator[None]:
+        """A part of the transaction; a RequestError in it undoes only this part."""
+        execute(self.db, "SAVEPOINT part")
+        try:
+            yield
+        except RequestError:
+            execute(self.db, "ROLLBACK TO SAVEPOINT part")
+            execute(self.db, "RELEASE SAVEPOINT part")  # else the next part would be within this one
+            raise
+        execute(self.db, "RELEASE SAVEPOINT part")
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """A part of the transaction that leaves nothing behind: what it finds out is what a change would do."""
+        execute(self.db, "SAVEPOINT rehearsal")
+        try:
+            yield
+        finally:
+            execute(self.db, "ROLLBACK TO SAVEPOINT rehearsal")
+            execute(self.db, "RELEASE SAVEPOINT rehearsal")
+
+    def next_generation(self, pool: Pool) -> int:
+        """Begins a change of a pool; returns a generation that no address of it ever had."""
+        row = _COUNT_UP.first(self.db, {"p": self.ids.pools[pool.name]})
+        if row is None:
+            raise InvariantViolation(f"The registry has no row for the pool '{pool.name}'.")
+        return int(row.rev)
+
+    def mark(self, dhcpds: Iterable[str], ips: Sequence[int], seq: int, *, unmarked: bool = False) -> None:
+        """Makes changes of these addresses pending, with a number that no earlier mark of theirs had.
+
+        Args:
+            dhcpds: Who has to look at them.
+            ips: The addresses; each has an allocation.
+            seq: A generation from :meth:`next_generation`.
+            unmarked: Whether none of them can have a mark yet.
+        """
+        self.has_news = True
+        for name in dhcpds:
+            number = self.ids.dhcpds[name]
+            if not unmarked:
+                DELETE_PENDING.run_each(self.db, [{"d": number, "a": ip} for ip in ips])
+            _INSERT_PENDING.run_each(self.db, [{"dhcpd_id": number, "ip": ip, "seq": seq} for ip in ips])
+
+    def log(self, entries: Iterable[Entry]) -> None:
+        """Writes the audit log. What the caller gave as his reason stands where nothing else is the reason."""
+        origin = self.actor if isinstance(self.actor, Origin) else Origin(self.actor)
+        said = {} if origin.reason is None else {"reason": origin.reason}
+        rows = [
+            {
+                "at": self.now.timestamp(),
+                "actor": self.actor,
+                "action": action,
+                "ip": ip,
+                "gen": gen,
+                "name": name,
+                "detail": detail | said if detail.get("reason", ASKED) == ASKED else detail,
+                "request": origin.request,
+            }
+            for action, ip, gen, name, detail in entries
         ]
-        _INSERT_TOLD.run_each(self.db, held)
-        gone = [int(item.address) for item in valid if item.confirms is None]
-        for pool_id, ips in self._by_pool(gone, gone=True).items():
-            self._free(self._pool_of[pool_id], ips)
-
-    def _by_pool(self, ips: Sequence[int], *, gone: bool = False) -> dict[int, list[int]]:
-        """Those of the addresses that have an allocation (one that is ``gone`` and has rested), by pool."""
-        found: dict[int, list[int]] = defaultdict(list)
-        for some in chunks(ips):
-            parameters = {"ips": some, "now": self.now.timestamp()} if gone else {"ips": some}
-            for row in (_GONE if gone else _POOLS).all(self.db, parameters):
-                found[row.pool_id].append(row.ip)
-        return found
-
-    def trim_audit(self, before: datetime, limit: int = 10_000) -> int:
-        """Forgets the oldest audit entries from before a time, at most ``limit``; returns how many."""
-        old = select(audit.c.id).where(audit.c.at < before.timestamp()).order_by(audit.c.id).limit(limit)
-        return int(self.db.execute(delete(audit).where(audit.c.id.in_(old))).rowcount)
+        self.has_news |= bool(rows)
+        _INSERT_AUDIT.run_each(self.db, rows)

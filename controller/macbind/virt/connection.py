@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from macbind.errors import (
+from macbind.core.errors import (
     ConfigError,
     HypervisorUnavailable,
     InvalidRequest,
@@ -20,6 +21,7 @@ from macbind.errors import (
     MachineFailed,
     NotPermitted,
 )
+from macbind.virt.next_step import next_step
 
 try:
     import libvirt
@@ -48,6 +50,9 @@ _BAD_XML = {
     libvirt.VIR_ERR_XML_ERROR,
     libvirt.VIR_ERR_XML_INVALID_SCHEMA,
 }
+
+_LOG_FOLDERS = {"QEMU": "qemu", "Xen": "libxl", "LXC": "lxc", "CH": "ch"}
+"""Below /var/log/libvirt, by driver."""
 
 _loop_lock = threading.Lock()
 _loop_runs = False
@@ -97,6 +102,7 @@ class Hypervisor:
         self.uri = uri
         self._lock = threading.Lock()
         self._connection: Any = None
+        self._driver: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -169,9 +175,25 @@ class Hypervisor:
             )
         return HypervisorUnavailable(
             f"libvirt at {self.uri} does not answer: {error}.",
-            hint="Check that libvirtd runs, and the URI.",
+            hint=next_step(self.uri, str(error)) or "Check that libvirtd runs, and the URI.",
             uri=self.uri,
         )
+
+    def log_of(self, domain: str) -> str | None:
+        """The file on the hypervisor in which its driver logs what becomes of a domain; None if it keeps none."""
+        folder = _LOG_FOLDERS.get(self.driver)
+        if folder is None or urlsplit(self.uri).path == "/session":
+            return None
+        return f"/var/log/libvirt/{folder}/{domain}.log"
+
+    @property
+    def driver(self) -> str:
+        """The hypervisor's driver in libvirt's spelling, such as ``QEMU``, ``Xen``, ``LXC`` or ``TEST``."""
+        if self._driver is None:
+            connection = self.connection
+            with self.doing("libvirt could not say which driver it is"):
+                self._driver = str(connection.getType())
+        return self._driver
 
     # -- errors ----------------------------------------------------------------------------------------
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from macbind.errors import Conflict, InvalidRequest, MachineFailed, NotFound
+from macbind.core.errors import Conflict, InvalidRequest, MachineFailed, NotFound
+from macbind.core.mac_address import MacAddress
 from macbind.virt.connection import Hypervisor, is_missing, libvirt
-from macbind.virt.domain import nvram_in
+from macbind.virt.domain_xml import Mark, domain_name, macs_in, mark_in, nvram_in
 
 _EVERYTHING = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -29,6 +31,39 @@ _STATES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ReadDomain:
+    """A domain whose XML was read.
+
+    Attributes:
+        domain: libvirt's own.
+        uuid: Its UUID.
+        name: Its name.
+        xml: Its XML.
+        macs: Its MACs.
+        mark: macbind's mark, if it is this domain's own: who may write metadata may have copied one.
+    """
+
+    domain: Any
+    uuid: UUID
+    name: str
+    xml: str
+    macs: frozenset[MacAddress]
+    mark: Mark | None
+
+
+def readable(hypervisor: Hypervisor) -> Iterator[ReadDomain]:
+    """All domains whose XML can be read: one that cannot hides no other."""
+    for domain, xml in hypervisor.described():
+        try:
+            mark, macs = mark_in(xml), macs_in(xml)
+        except InvalidRequest:
+            continue
+        name = domain.name()
+        own = mark if mark is not None and domain_name(mark.name) == name else None
+        yield ReadDomain(domain, UUID(domain.UUIDString()), name, xml, macs, own)
+
+
 def definition_of(hypervisor: Hypervisor, name: str) -> tuple[str, bool]:
     """The definition of an existing domain, as a template, and whether it runs.
 
@@ -39,7 +74,7 @@ def definition_of(hypervisor: Hypervisor, name: str) -> tuple[str, bool]:
     if domain is None:
         raise NotFound(
             f"There is no domain '{name}' at {hypervisor.uri}.",
-            hint=f"`virsh -c '{hypervisor.uri}' list --all` shows those there are; a file is given by its path.",
+            hint=f"`virsh -c '{hypervisor.uri}' list --all` shows those there are; a file is named './{name}'.",
             domain=name,
         )
     with hypervisor.doing(f"The domain '{name}' could not be read", step="template"):
@@ -57,23 +92,6 @@ def refuse_taken(hypervisor: Hypervisor, domain: str) -> None:
             f"There is a domain '{domain}' at {hypervisor.uri} already.",
             hint="Use another name; or, if it is a machine of macbind's, `macbind vm destroy` it first.",
             domain=domain,
-        )
-
-
-def require_filter(hypervisor: Hypervisor, name: str) -> None:
-    """Checks that a network filter exists.
-
-    Raises:
-        InvalidRequest: It does not.
-    """
-    connection = hypervisor.connection
-    with hypervisor.doing("The network filters could not be listed"):
-        known = [one.name() for one in connection.listAllNWFilters()]
-    if name not in known:
-        raise InvalidRequest(
-            f"Anti-spoofing needs the network filter '{name}', which {hypervisor.uri} does not have.",
-            hint="Install libvirt-daemon-config-nwfilter there and restart libvirtd, or launch without it.",
-            filter=name,
         )
 
 
@@ -108,14 +126,14 @@ def start(
             made.resume()
 
 
-def is_running(hypervisor: Hypervisor, uuid: UUID) -> bool:
-    """Whether a domain exists and has not stopped."""
+def lives(hypervisor: Hypervisor, uuid: UUID) -> bool | None:
+    """Whether a domain runs; None if it is a transient one that is listed and does not: on Xen, it reboots."""
     domain = hypervisor.find_uuid(uuid)
     if domain is None:
         return False
     with hypervisor.doing(f"The domain {uuid} could not be looked at"):
         try:
-            return bool(domain.isActive())
+            return True if domain.isActive() else False if domain.isPersistent() else None
         except libvirt.libvirtError as error:
             if is_missing(error):
                 return False

@@ -1,73 +1,56 @@
 """Watching a hypervisor: which domains exist, told again whenever something may have changed.
 
-One thread per connection does all the talking. libvirt's callbacks run in its event loop's thread, where they
+One thread per hypervisor does all the talking. libvirt's callbacks run in its event loop's thread, where they
 may only enqueue: a call back into libvirt from there would wait for itself. An event says which domain to look
 at again; a full scan follows every (re)connection and every ``resync_s`` seconds, so a missed event costs time
-and nothing else. A lost connection says nothing about any domain.
+and nothing else. Events are handled before the next domain of a scan is read. A lost connection says nothing about
+any domain. A domain that is to be looked at again later is looked at when that moment has come and all is handled
+that libvirt has said until then.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import CancelledError
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
-import libvirt
 import structlog
 import tenacity
 
-from macbind.errors import HypervisorUnavailable, MacbindError, PeerError
-from macbind.model import Domain, DomainState, HypervisorStatus, StopCause
-from macbind.virt.connection import KEEPALIVE_COUNT, KEEPALIVE_S, run_event_loop
-from macbind.virt.domain import macs_in
-from macbind.virt.interface import unplugged_macs
+from macbind.core.domain import NOTHING_SAID, Domain, DomainEvent
+from macbind.core.errors import HypervisorUnavailable, PeerError
+from macbind.core.findings import HypervisorStatus
+from macbind.virt.agenda import Agenda, Closed, Look, Question, Stop, left_over
+from macbind.virt.connection import run_event_loop
+from macbind.virt.session import Session
 
 _log = structlog.get_logger()
 
 _BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0, 0.1)
-
-_CAUSES = {
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: StopCause.MIGRATED,
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: StopCause.SAVED,
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT: StopCause.REVERTED,
-}
-_HELD_REASONS = {libvirt.VIR_DOMAIN_SHUTOFF_SAVED, libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT}
-_UNSUPPORTED = {
-    libvirt.VIR_ERR_NO_SUPPORT,
-    libvirt.VIR_ERR_INVALID_ARG,
-    libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
-}
+_LOOK_S = 3.0
+"""How long another thread waits for a look."""
+_SLOW_S = 5.0
+"""When a domain is asked for again for which libvirt does not answer."""
+CLOSE_S = 2.0
+"""How long the end of a watcher is waited for. It may be waiting for the registry."""
 
 
 class Observer(Protocol):
     """Who is told. Called by the watcher's own thread, one call at a time."""
 
-    def scanned(self, hypervisor: str, domains: Mapping[str, Domain]) -> None:
-        """All domains of a hypervisor by UUID, as just listed."""
+    def connected(self, hypervisor: str) -> None:
+        """There is a new connection: what happened before it, nobody has seen."""
 
-    def changed(self, hypervisor: str, uuid: str, domain: Domain | None, cause: StopCause | None) -> None:
-        """One domain as just looked up; None if libvirt says that there is none."""
+    def scanned(self, hypervisor: str, domains: Mapping[str, Domain], began_at: float) -> None:
+        """All domains of a hypervisor by UUID, in a list that was begun at this moment (monotonic)."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """Look at this domain again."""
-
-    uuid: str
-    cause: StopCause | None = None
-
-
-class _Closed:
-    """The connection ended."""
-
-
-class _Stop:
-    """The watcher is to end."""
+    def changed(self, hypervisor: str, uuid: str, domain: Domain | None, event: DomainEvent) -> None:
+        """One domain as just looked up, and why it was; None if libvirt says that there is none."""
 
 
 class Watcher:
@@ -79,6 +62,9 @@ class Watcher:
         observer: Who is told.
         resync_s: How often everything is listed even without a reason, in seconds.
         on_defect: Called with a defect of ours; the watcher has stopped.
+
+    Attributes:
+        tried: Set when the first scan is told of, or when it has failed.
     """
 
     def __init__(
@@ -92,9 +78,12 @@ class Watcher:
     ) -> None:
         self.name, self.uri = name, uri
         self._observer, self._resync_s, self._on_defect = observer, resync_s, on_defect
-        self._todo: queue.SimpleQueue[_Look | _Closed | _Stop] = queue.SimpleQueue()
+        self._agenda = Agenda()
         self._stop = threading.Event()
-        self._connection: Any = None
+        self._session = Session(name, uri, self._stop)
+        self._handling: Look | None = None
+        self._left: list[Look] = []
+        self.tried = threading.Event()
         self._status = HypervisorStatus(name, uri, connected=False, since=datetime.now(UTC))
         self._thread = threading.Thread(target=self._run, name=f"watcher-{name}", daemon=True)
 
@@ -105,35 +94,39 @@ class Watcher:
         run_event_loop()
         self._thread.start()
 
-    def close(self) -> None:
-        """Ends the thread and the connection."""
+    def stop(self) -> None:
+        """Has the thread end soon."""
         self._stop.set()
-        self._todo.put(_Stop())
-        self._thread.join()
+        self._agenda.put(Stop())
+
+    def close(self, within_s: float = CLOSE_S) -> None:
+        """Ends the thread and the connection, or leaves them behind."""
+        self.stop()
+        self._thread.join(within_s)
 
     @property
     def status(self) -> HypervisorStatus:
         """How things stand."""
         return self._status
 
-    def has(self, uuid: str) -> bool | None:
-        """Asks libvirt now whether the domain exists and is not off; None if it cannot be asked."""
-        try:
-            domain = self.look(uuid)
-        except PeerError:
-            return None
-        return domain is not None and domain.state is not DomainState.OFF
+    def ask_again(self, uuid: str, at: float) -> None:
+        """Has a domain looked at again at a moment (monotonic), once all is handled that was said before."""
+        self._agenda.put(Look(uuid, at=at))
 
     def look(self, uuid: str) -> Domain | None:
-        """Asks libvirt now for the domain.
+        """Asks libvirt now for the domain. For other threads.
 
         Raises:
-            HypervisorUnavailable: It cannot be asked.
+            HypervisorUnavailable: It cannot be asked, or has no time.
         """
-        connection = self._connection
-        if connection is None or not self._status.connected:
-            raise HypervisorUnavailable(f"The hypervisor '{self.name}' ({self.uri}) is not connected.")
-        return self._look_up(connection, uuid)
+        question = Question(uuid)
+        if self._status.connected:
+            self._agenda.put(question)
+            try:
+                return question.answer.result(_LOOK_S)
+            except (TimeoutError, CancelledError):
+                question.answer.cancel()
+        raise HypervisorUnavailable(f"The hypervisor '{self.name}' ({self.uri}) is not connected.")
 
     def _run(self) -> None:
         retrying = tenacity.Retrying(
@@ -148,24 +141,27 @@ class Watcher:
         except tenacity.RetryError:
             pass  # asked to stop while waiting for the next try
         except BaseException as error:  # noqa: BLE001  # a defect: loud, and the end of this watcher
+            if self._stop.is_set():
+                return  # it was left behind, and what it reports to is closed
             _log.critical("watcher stopped", hypervisor=self.name, exc_info=error)
             self._enter(connected=False, problem=f"The watcher stopped because of a defect: {error}")
             self._on_defect(error)
+        finally:
+            self._session.end()
+            self.tried.set()
 
-    def _enter(self, *, connected: bool, problem: str = "", domains: int | None = None) -> None:
+    def _enter(self, *, connected: bool, problem: str = "") -> None:
         before = self._status
-        changed = (before.connected, before.problem) != (connected, problem)
-        since = datetime.now(UTC) if changed else before.since
-        count = before.domains if domains is None else domains
-        self._status = HypervisorStatus(self.name, self.uri, connected, since, count, problem)
-        if changed:
-            log = _log.warning if problem else _log.info
-            log(
-                "hypervisor",
-                hypervisor=self.name,
-                connected=connected,
-                **({"problem": problem} if problem else {}),
-            )
+        if (before.connected, before.problem) == (connected, problem):
+            return
+        self._status = replace(before, connected=connected, problem=problem, since=datetime.now(UTC))
+        log = _log.warning if problem else _log.info
+        log(
+            "hypervisor",
+            hypervisor=self.name,
+            connected=connected,
+            **({"problem": problem} if problem else {}),
+        )
 
     # -- one connection --------------------------------------------------------------------------------
 
@@ -176,96 +172,82 @@ class Watcher:
             PeerError: It did not get as far as the first scan.
         """
         scanned = False
-        connection = None
+        # A new agenda for each connection: what an old one still has to say is of no interest.
+        self._agenda = Agenda()
+        if self._stop.is_set():
+            self._agenda.put(Stop())
         try:
-            connection = self._open()
-            self._connection = connection
-            while not self._stop.is_set():
-                self._scan(connection)
+            self._session.open(self._agenda)
+            self._tell(lambda: self._observer.connected(self.name))
+            while self._left:
+                self._look_again(self._left[0])
+                del self._left[0]
+            while not self._stop.is_set() and self._scan():
                 scanned = True
-                if not self._follow(connection, time.monotonic() + self._resync_s):
+                if not self._follow(time.monotonic() + self._resync_s):
                     return
         except PeerError as error:
+            if self._stop.is_set():
+                return
             self._enter(connected=False, problem=str(error))
             if not scanned:
                 raise
         finally:
-            self._connection = None
-            if connection is not None:
-                self._discard(connection)
+            self.tried.set()
+            unhandled, self._handling = ([] if self._handling is None else [self._handling]), None
+            self._left = left_over([*self._left, *unhandled, *self._agenda.clear()])
+            self._session.close()
 
-    def _open(self) -> Any:
-        try:
-            connection = libvirt.openReadOnly(self.uri)
-            # A new queue for each connection: what an old one still has to say is of no interest.
-            self._todo = queue.SimpleQueue()
-            if self._stop.is_set():
-                self._todo.put(_Stop())
-            todo = self._todo
-            connection.registerCloseCallback(lambda *_: todo.put(_Closed()), None)
-            self._optional(lambda: connection.setKeepAlive(KEEPALIVE_S, KEEPALIVE_COUNT))
-            connection.domainEventRegisterAny(
-                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, _on_lifecycle, todo
-            )
-            register = connection.domainEventRegisterAny
-            for event in (
-                libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
-                libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-            ):
-                self._optional(partial(register, None, event, _on_device, todo))
-        except libvirt.libvirtError as error:
-            raise self._unavailable(error) from error
-        return connection
+    def _follow(self, until: float) -> bool:
+        """Handles what comes until then; False if asked to stop."""
+        while (item := self._agenda.next(until)) is not None:
+            match item:
+                case Stop():
+                    return False
+                case Closed():
+                    raise HypervisorUnavailable(
+                        f"The hypervisor '{self.name}' ({self.uri}) closed the connection.",
+                        hint="Check that libvirtd runs; running machines and their addresses are not touched.",
+                    )
+                case Question():
+                    self._answer(item)
+                case Look():
+                    self._handling = item
+                    self._look_again(item)
+                    self._handling = None
+        return not self._stop.is_set()
 
-    @staticmethod
-    def _optional(call: Callable[[], object]) -> None:
-        """Makes a call that not every driver supports; the periodic scan covers what is missing."""
-        try:
-            call()
-        except libvirt.libvirtError as error:
-            if error.get_error_code() not in _UNSUPPORTED:
+    def _answer(self, question: Question) -> None:
+        if question.answer.set_running_or_notify_cancel():
+            try:
+                question.answer.set_result(self._session.look_up(question.uuid))
+            except PeerError as error:
+                question.answer.set_exception(error)
                 raise
 
-    @staticmethod
-    def _discard(connection: Any) -> None:
-        try:
-            connection.unregisterCloseCallback()
-            connection.close()
-        except libvirt.libvirtError:
-            return  # it was broken already
+    def _look_again(self, item: Look) -> None:
+        domain = self._session.look_up(item.uuid)
+        if domain is not None and domain.is_slow:
+            # What the event says is for when it can be read.
+            self._agenda.put(replace(item, at=time.monotonic() + _SLOW_S))
+            self._tell(partial(self._observer.changed, self.name, item.uuid, domain, NOTHING_SAID))
+        else:
+            self._tell(partial(self._observer.changed, self.name, item.uuid, domain, item.event))
 
-    def _follow(self, connection: Any, until: float) -> bool:
-        """Handles what comes until the next scan is due; False if asked to stop."""
-        while (left_s := until - time.monotonic()) > 0:
-            try:
-                item = self._todo.get(timeout=left_s)
-            except queue.Empty:
-                return True
-            if isinstance(item, _Stop):
-                return False
-            if isinstance(item, _Closed):
-                raise HypervisorUnavailable(
-                    f"The hypervisor '{self.name}' ({self.uri}) closed the connection.",
-                    hint="Check that libvirtd runs; running machines and their addresses are not touched.",
-                )
-            self._tell(partial(self._look_again, connection, item))
-        return True
-
-    def _look_again(self, connection: Any, item: _Look) -> None:
-        self._observer.changed(self.name, item.uuid, self._look_up(connection, item.uuid), item.cause)
-
-    def _scan(self, connection: Any) -> None:
-        try:
-            found = connection.listAllDomains()
-        except libvirt.libvirtError as error:
-            raise self._unavailable(error) from error
+    def _scan(self) -> bool:
+        """Lists all domains; False if asked to stop. What libvirt says meanwhile is handled first."""
+        began_at = time.monotonic()
         domains = {}
-        for handle in found:
-            domain = self._describe(handle)
+        for handle in self._session.handles():
+            if not self._follow(0.0):
+                return False
+            domain = self._session.describe(handle)
             if domain is not None:
                 domains[domain.uuid] = domain
-        self._enter(connected=True, domains=len(domains))
-        self._tell(lambda: self._observer.scanned(self.name, domains))
+        self._tell(partial(self._observer.scanned, self.name, domains, began_at))
+        self._enter(connected=True)
+        self.tried.set()
+        return True
 
     def _tell(self, report: Callable[[], None]) -> None:
         """Reports; a registry that is away for a moment is no reason to drop the hypervisor."""
@@ -280,66 +262,3 @@ class Watcher:
         ):
             with attempt:
                 report()
-
-    def _look_up(self, connection: Any, uuid: str) -> Domain | None:
-        try:
-            return self._describe(connection.lookupByUUIDString(uuid))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                return None
-            raise self._unavailable(error) from error
-
-    def _describe(self, handle: Any) -> Domain | None:
-        """The domain as it is now; None if it vanished meanwhile."""
-        try:
-            xml = handle.XMLDesc(0)
-            macs = live = macs_in(xml)
-            active = bool(handle.isActive())
-            if active and handle.isPersistent():
-                macs |= macs_in(handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-            state = DomainState.ACTIVE if active else self._inactive_state(handle)
-            return Domain(
-                handle.UUIDString(), handle.name(), self.name, state, macs, live, unplugged_macs(xml)
-            )
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                return None
-            raise self._unavailable(error) from error
-        except MacbindError as error:
-            raise HypervisorUnavailable(
-                f"The hypervisor '{self.name}' described a domain in a way that cannot be read: {error.message}"
-            ) from error
-
-    def _inactive_state(self, handle: Any) -> DomainState:
-        _, reason = handle.state()
-        if reason == libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED:
-            return DomainState.MOVED
-        if reason in _HELD_REASONS:
-            return DomainState.HELD
-        try:
-            saved = bool(handle.hasManagedSaveImage())
-        except libvirt.libvirtError as error:
-            if error.get_error_code() not in _UNSUPPORTED:
-                raise
-            saved = False
-        return DomainState.HELD if saved else DomainState.OFF
-
-    def _unavailable(self, error: libvirt.libvirtError) -> HypervisorUnavailable:
-        return HypervisorUnavailable(
-            f"The hypervisor '{self.name}' ({self.uri}) does not answer: {error}.",
-            hint="Check that libvirtd runs and that macbind's user may connect; no address is released meanwhile.",
-            hypervisor=self.name,
-        )
-
-
-def _on_lifecycle(_: Any, domain: Any, event: int, detail: int, todo: queue.SimpleQueue[Any]) -> None:
-    cause = None
-    if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-        cause = _CAUSES.get(detail, StopCause.ENDED)
-    elif event == libvirt.VIR_DOMAIN_EVENT_UNDEFINED:
-        cause = StopCause.UNDEFINED
-    todo.put(_Look(domain.UUIDString(), cause))
-
-
-def _on_device(_: Any, domain: Any, _alias: str, todo: queue.SimpleQueue[Any]) -> None:
-    todo.put(_Look(domain.UUIDString()))

@@ -1,105 +1,59 @@
 
-# -- what was asked for -------------------------------------------------------------------------------------------
-
-dry=no persist=none naming=auto probes=2 wait=0 channels='fw_cfg smbios xenstore' show=no
-begun='' copies=0 changed=no manager=none
-
-misused() {
-  say "$*"
-  usage >&2
-  exit 2
-}
-
-announce() { say "NetworkManager configures $interface when it starts."; }
-
 report() {
   printf 'mac2ip: %s %s %s/%s gateway %s (%s)\n' "$interface" "$mac" "$address" "$length" "${gateway:-none}" "$source"
 }
 
-while [ $# -gt 0 ]; do
-  case $1 in
-    --*=*) # --option=value as --option value
-      both=$1
-      shift
-      set -- "${both%%=*}" "${both#*=}" ${1+"$@"} # bash 4.0 takes none at all for an unset variable
-      ;;
-  esac
-  case $1 in
-    -n | --dry-run | --print) dry=yes ;;
-    --identity) show=yes ;;
-    --decode)
-      shift
-      [ $# -gt 0 ] || misused '--decode needs a MAC, or - to read them from standard input.'
-      decode_all "$@"
-      exit
-      ;;
-    --persist | --hostname | --probes | --wait | --channels)
-      [ $# -gt 1 ] || misused "$1 needs a value."
-      case $1=$2 in
-        --persist=networkd | --persist=networkmanager | --persist=netplan | --persist=ifupdown) persist=$2 ;;
-        --persist=ifcfg | --persist=auto | --persist=none) persist=$2 ;;
-        --hostname=auto | --hostname=keep) naming=$2 ;;
-        --hostname=-* | --hostname=*[!A-Za-z0-9%-]* | --hostname=*%*%* | --hostname=*-)
-          misused "'$2' is no pattern for host names: use letters, digits and -, and one %."
-          ;;
-        --hostname=?????????????????????????????????????????????????*)
-          misused "'$2' makes names longer than a host name can be: use 48 characters at the most."
-          ;;
-        --hostname=*%*) naming=$2 ;;
-        --probes=[0-9] | --wait=[0-9] | --wait=[1-9][0-9] | --wait=[1-9][0-9][0-9])
-          case $1 in --probes) probes=$2 ;; *) wait=$2 ;; esac
-          ;;
-        --channels=none) channels='' ;;
-        --channels=?*)
-          IFS=,
-          # shellcheck disable=SC2086
-          channels=$(printf '%s ' $2)
-          IFS=$plain_ifs
-          for one in $channels; do
-            case $one in fw_cfg | smbios | xenstore) ;; *) misused "'$one' is no channel." ;; esac
-          done
-          ;;
-        *) misused "'$2' is no value for $1." ;;
-      esac
-      shift
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    --version)
-      echo 'mac2ip (macbind @VERSION@)'
-      exit 0
-      ;;
-    *) misused "'$1' is not understood." ;;
-  esac
+dry=no probes=2 wait=0 begun=: rank=0 stopped=no
+#:hostname naming=auto
+#:files state=/run/macbind copies=0
+#:channels show=no channels='@CHANNELS@'
+#:manager manager=@MANAGER@ managers='@MANAGERS@'
+if [ "${1-}" = --decode ] && [ $# -gt 1 ]; then
   shift
+  decode_all "$@"
+fi
+for option; do
+  case $option in
+    -n | --dry-run) dry=yes ;;
+    --probes=[0-9]) probes=${option#*=} ;;
+    --wait=[0-9] | --wait=[1-9][0-9] | --wait=[1-9][0-9][0-9]) wait=${option#*=} ;;
+#:channels     --identity) show=yes ;;
+#:hostname     --hostname=auto | --hostname=keep) naming=${option#*=} ;;
+#:hostname     --hostname=*%*)
+#:hostname       naming=${option#*=}
+#:hostname       case $naming in # a host name has at most 63 characters, an address 15
+#:hostname         -* | *[!A-Za-z0-9%-]* | *%*%* | *- | ?????????????????????????????????????????????????*)
+#:hostname           fail 2 "'$naming' is no pattern for host names; see --help."
+#:hostname           ;;
+#:hostname       esac
+#:hostname       ;;
+    -h | --help) usage && exit ;;
+    --version) echo 'mac2ip (macbind @VERSION@)' && exit ;;
+    *) say "'$option' is not understood." && usage >&2 && exit 2 ;;
+  esac
 done
 
 [ "$dry" = yes ] || [ "$(id -u 2>/dev/null || echo 0)" = 0 ] || fail 6 'Run it as root.'
-settle
-[ -n "$plan" ] || fail "$problem" "$why"
-name_it
-if [ "$show" = yes ]; then
-  identity_lines
-  exit 0
-fi
-choose_manager
-command -v ip >/dev/null 2>&1 || fail 1 'There is no ip on this machine; install iproute2, or busybox with ip.'
-trap 'undo; exit 1' HUP INT TERM
-settled
-probe_all
-if comes; then
-  each announce
-else
-  configure_all
-fi
-rename
-persist_all
-remember
-if [ "$manager" != networkmanager ] || ! enabled NetworkManager.service; then # which does that, too
-  resolve_all
-fi
-settled
+left=$((wait * 10))
+until survey && [ "$plan" != ' ' ] || [ "$left" -le 0 ]; do pause; done
+[ "$left" = $((wait * 10)) ] || survey # A NIC that has come meanwhile may have another name now.
+#:channels [ -z "$refusals" ] || say "$refusals"
+[ "$plan" != ' ' ] || [ -z "$refused" ] || fail 4 "No NIC is configured.$refused"
+[ "$plan" != ' ' ] || fail 3 "No NIC has a MAC of the pools, which begin with @PREFIXES@. The NICs are:${seen:- none}."
+#:hostname name_it
+#:channels [ "$show" = no ] || { identity_lines && exit; }
+#:auto choose_manager
+command -v ip >/dev/null 2>&1 || fail 1 'This machine has no ip; install iproute2, or busybox with ip.'
+trap 'stopped=yes' HUP INT TERM # between a change and its `later` it must not end
+#:files clear_copies
+each probe
+#:networkmanager if comes; then each announce; else each configure; fi
+#:plain each configure
+#:hostname rename
+#:manager persist_all
+#:channels remember
+#:networkmanager sets_dns || resolve
+#:plain resolve
+begun=:
+#:files clear_copies
 each report
-exit 0

@@ -1,97 +1,53 @@
 
-# -- does somebody else have the address? -------------------------------------------------------------------------
-
-# raise INTERFACE: switches it on and waits until it has a carrier, which a virtual card has at once. Fails if it gets
-# none in 2 seconds.
-raise() {
-  read -r flags <"/sys/class/net/$1/flags" || give_up "$1 is gone."
-  if [ $((flags & 1)) = 0 ]; then
-    run ip link set "$1" up
-    later ip link set "$1" down
-  fi
-  [ "$dry" = no ] || return 0
-  left=20
-  while [ "$left" -gt 0 ]; do
-    { read -r carrier <"/sys/class/net/$1/carrier"; } 2>/dev/null && [ "$carrier" = 1 ] && return 0
-    pause
-    left=$((left - passed))
-  done
-  return 1
-}
-
-# has INTERFACE ADDRESS/LENGTH: whether it is configured there.
-has() {
-  case $(ip -4 addr show dev "$1" 2>/dev/null) in *" $2 "*) return 0 ;; esac
-  return 1
-}
-
-# stranger INTERFACE ADDRESS: whether a machine answers for the address; $answer is what it said. The question comes
-# from 0.0.0.0, so nobody's memory changes by it.
-stranger() {
-  answer=
-  if ! command -v arping >/dev/null 2>&1; then
-    ask_kernel "$1" "$2"
-    return
-  fi
-  case $(arping --help 2>&1) in
-    *Habets*) answer=$(arping -0 -c "$probes" -w "$probes" -i "$1" "$2" 2>&1 </dev/null) ;;
-    # Of iputils and of busybox: their status says whether all is well, not whether there was an answer.
-    *) answer=$(arping -D -c "$probes" -w "$probes" -I "$1" "$2" 2>&1 </dev/null) ;;
-  esac
-  case $answer in
-    *[Rr]eply\ from*[0-9a-fA-F]:[0-9a-fA-F]* | *bytes\ from*[0-9a-f]:[0-9a-f]*) return 0 ;;
-    *[Ss]ent* | *packets\ transmitted*) return 1 ;;
-  esac
-  say "Whether somebody else has $2 could not be asked: arping says: ${answer:-nothing}"
-  return 1
-}
-
-# ask_kernel INTERFACE ADDRESS: the same by the kernel's own ARP, where `ip` can tell it to ask. It names an address of
-# this machine as the asker's if there is one.
-ask_kernel() {
-  ip neigh flush to "$2" dev "$1" 2>/dev/null
-  if ! ip neigh replace "$2" dev "$1" use 2>/dev/null; then
-    say "Whether somebody else has $2 was not asked: there is no arping on this machine."
-    return 1
-  fi
-  left=$((probes * 10))
-  while [ "$left" -gt 0 ]; do
-    answer=$(ip neigh show "$2" dev "$1")
-    case $answer in
-      *lladdr*) break ;;
-      *FAILED*) left=0 ;;
-    esac
-    pause
-    left=$((left - passed))
-  done
-  ip neigh del "$2" dev "$1" 2>/dev/null
-  case $answer in *lladdr*) return 0 ;; esac
-  return 1
-}
-
-# probe_all: ends the script if one of the plan's addresses is somebody else's.
-probe_all() { each probe; }
-
+# probe: switches the NIC on, and ends the script if another machine has the address.
 probe() {
-  raise "$interface" || {
-    say "$interface has no carrier; whether somebody else has $address could not be asked."
-    return 0
-  }
-  if [ "$probes" = 0 ] || has "$interface" "$address/$length"; then
-    return 0
+  read -r flags <"/sys/class/net/$interface/flags" || fail 1 "$interface is gone."
+  if [ $((flags & 1)) = 0 ]; then
+    run ip link set "$interface" up
+    later ip link set "$interface" down
   fi
+  [ "$probes" != 0 ] && ! has "$address/$length" || return 0
   if [ "$dry" = yes ]; then
-    echo "would ask on $interface whether somebody else has $address"
-  elif stranger "$interface" "$address"; then
-    undo
-    by=
-    set -f # an answer has its MAC in brackets
-    for word in $answer; do
-      case $word in *:*:*:*:*:*) by=${word#[} && by=${by%]} && break ;; esac
+    echo "would ask on $interface whether another machine has $address"
+  elif ! carrier; then
+    say "$interface has no carrier; the network could not be asked whether another machine has $address."
+  elif taken; then
+#:manager     undo
+#:manager     withdraw
+    fail 5 "$interface is not configured: another machine ($by) has $address, the address of $mac."
+  fi
+}
+
+# has ADDRESS/LENGTH: whether the NIC has this address.
+has() { ip -4 addr show dev "$interface" 2>/dev/null | grep -q " $1 "; }
+
+# carrier: waits up to 2 seconds for the NIC's carrier. A virtual NIC has it at once.
+carrier() {
+  left=20
+  until { read -r up <"/sys/class/net/$interface/carrier"; } 2>/dev/null && [ "$up" = 1 ]; do
+    [ "$left" -gt 0 ] || return 1
+    pause
+  done
+}
+
+# taken: asks by ARP; $by is the MAC of the machine that answers. Fails if no machine answers.
+taken() {
+  ip neigh flush to "$address" dev "$interface" >/dev/null 2>&1
+  if ip neigh replace "$address" dev "$interface" use 2>/dev/null; then # the kernel asks
+    left=$((probes * 10)) by=
+    while [ "$left" -gt 0 ]; do
+      by=$(ip neigh show "$address" dev "$interface")
+      case $by in *lladdr* | *FAILED*) break ;; esac
+      pause
     done
-    set +f
-    refusal="$interface is not configured: another machine${by:+ ($by)} has $address, the address of $mac."
-    withdraw
-    fail 5 "$refusal"
+    ip neigh del "$address" dev "$interface" 2>/dev/null
+    case $by in *lladdr*) by=${by#*lladdr } by=${by%% *} ;; *) return 1 ;; esac
+  else # The ip of busybox cannot do that, but busybox has arping.
+    by=$(arping -D -c "$probes" -w "$probes" -I "$interface" "$address" 2>&1 </dev/null)
+    case $by in
+      *eply\ from*\[*:*\]*) by=${by#*\[} by=${by%%\]*} ;;
+      *[Ss]ent*) return 1 ;;
+      *) say "The network could not be asked whether another machine has $address: $by" && return 1 ;;
+    esac
   fi
 }

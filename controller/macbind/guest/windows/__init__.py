@@ -1,50 +1,63 @@
-"""The scripts that give a Windows machine the address its MAC stands for: `mac2ip.ps1` and `mac2ip.bat`.
+"""The scripts for Windows machines without DHCP: `mac2ip.ps1` and `mac2ip.bat`.
 
-Each is one file of plain ASCII with CRLF at the ends of lines, put together from the parts in a folder beside this
-module, so that each can be read by itself. What it knows of the pools is a table in it; everything else is the same
-for every site.
+Each is one file of ASCII with CRLF at the ends of lines, put together from the parts beside this module. Both decide
+by the same lines, which `macbind.guest.windows.decisions` renders in either language.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Collection, Mapping, Sequence
 
-from macbind.errors import InvalidRequest
+from macbind.core.errors import InvalidRequest
 from macbind.guest.facts import GuestPool
-from macbind.guest.windows import batchfile, table
+from macbind.guest.template import check, fill
+from macbind.guest.windows import decisions
+
+CHANNELS = ("smbios", "xenstore")
+"""The channels that the PowerShell script can read, in the order in which it asks them."""
 
 _DOMAIN = re.compile(r"[A-Za-z0-9._-]+")
-_ODD = re.compile(r"[^A-Za-z0-9._-]")  # not in a comment, whatever a pool is called
 
 
-def powershell(pools: Sequence[GuestPool]) -> str:
-    """The script for Windows 8, Server 2012 and up, as text with CRLF.
+def powershell(pools: Sequence[GuestPool], *, channels: Collection[str] = ()) -> str:
+    """The script for Windows 8, Server 2012 and later, as text with CRLF.
 
     Args:
-        pools: At least one, in the order in which they are asked for an address.
+        pools: At least one. The first pool that has an address for a MAC counts.
+        channels: Some of `CHANNELS`.
 
     Raises:
-        InvalidRequest: There is no pool, or one has facts that a script cannot carry.
+        InvalidRequest: There is no pool or no such channel, or a script cannot contain the domain of a pool.
     """
-    parts = ("decode.ps1", "channels.ps1", "adapters.ps1", "configure.ps1", "main.ps1")
-    return _render("ps1", parts, pools, {"@TABLE@": table.rows(_checked(pools))})
+    check(channels, CHANNELS, "channel that this script can read")
+    read = [name for name in CHANNELS if name in channels]
+    parts = ["decode", *(["channels", *read] if read else []), "adapters", "configure", "main"]
+    marks = {
+        "@SUMS@": decisions.powershell_sums(" " * 4),
+        "@HANDED@": decisions.powershell(decisions.handed(pools), " " * 4),
+        "@SUBNETS@": decisions.powershell(decisions.subnets(pools), " " * 8),
+        "@FACTS@": decisions.powershell(decisions.facts(pools), " " * 4),
+        "@CHANNELS@": ", ".join(f"'{name.title()}'" for name in read),
+    }
+    return _render([f"ps1/{part}.ps1" for part in parts], pools, marks, ["channels"] if read else [])
 
 
 def batch(pools: Sequence[GuestPool]) -> str:
-    """The script for `cmd`, Windows XP and up, as text with CRLF; arguments and errors as of `powershell`."""
-    checked = _checked(pools)
+    """The script for `cmd`, Windows XP and later, as text with CRLF; arguments and errors as of `powershell`."""
+    parts = ("decode", "adapters", "configure", "main")
     marks = {
-        "@HANDED@": batchfile.handed(checked),
-        "@SUBNETS@": batchfile.subnets(checked),
-        "@TAKEN@": batchfile.taken(checked),
+        "@SUMS@": decisions.batch_sums(),
+        "@HANDED@": decisions.batch(decisions.handed(pools)),
+        "@SUBNETS@": decisions.batch(decisions.subnets(pools)),
+        "@FACTS@": decisions.batch(decisions.facts(pools)),
     }
-    return _render("cmd", ("decode.bat", "adapters.bat", "configure.bat", "main.bat"), pools, marks)
+    return _render([f"cmd/{part}.bat" for part in parts], pools, marks, ())
 
 
-def _checked(pools: Sequence[GuestPool]) -> Sequence[GuestPool]:
-    """The pools, if a script can carry their facts without any quoting."""
+def _render(
+    parts: Sequence[str], pools: Sequence[GuestPool], marks: Mapping[str, str], features: Collection[str]
+) -> str:
     if not pools:
         raise InvalidRequest("A guest script needs a pool.", hint="Name at least one.")
     for pool in pools:
@@ -54,20 +67,4 @@ def _checked(pools: Sequence[GuestPool]) -> Sequence[GuestPool]:
                 hint="Use letters, digits, dots and -.",
                 pool=pool.name,
             )
-    return pools
-
-
-def _render(folder: str, parts: Sequence[str], pools: Sequence[GuestPool], values: Mapping[str, str]) -> str:
-    """The parts, one after the other, with the values in place of their marks."""
-    from macbind import __version__
-
-    names = ", ".join(_ODD.sub("_", pool.name) for pool in pools)
-    common = {
-        "@PREFIXES@": ", ".join(dict.fromkeys(pool.scheme.text for pool in pools)),
-        "@POOLS@": f"the pool {names}" if len(pools) == 1 else f"the pools {names}",
-        "@VERSION@": __version__,
-    }
-    text = "".join(files(__package__).joinpath(folder, part).read_text(encoding="ascii") for part in parts)
-    for mark, value in {**values, **common}.items():
-        text = text.replace(mark, value)
-    return text.replace("\n", "\r\n")
+    return fill(__package__, parts, pools, marks, features).replace("\n", "\r\n")

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from macbind.errors import ConfigError
+from macbind.core.errors import ConfigError
 
 
 def _config(db: Connection) -> Config:
@@ -20,8 +20,12 @@ def _config(db: Connection) -> Config:
     return config
 
 
-def upgrade(db: Connection) -> None:
+def upgrade(db: Connection, to: str = "head") -> None:
     """Upgrades the schema within the caller's transaction; does nothing if it is current.
+
+    Args:
+        db: The registry.
+        to: The version to stop at; by default the newest.
 
     Raises:
         ConfigError: A newer macbind wrote this registry.
@@ -36,4 +40,4 @@ def upgrade(db: Connection) -> None:
             f"The registry's schema '{current}' is unknown to this version of macbind.",
             hint="Install the version that wrote it, or a newer one.",
         )
-    command.upgrade(config, "head")
+    command.upgrade(config, to)

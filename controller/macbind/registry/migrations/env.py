@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from macbind.registry.schema import metadata
+from macbind.registry.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True

@@ -47,13 +47,14 @@ for /f "delims=0123456789abcdefABCDEF" %%x in ("0%A1%%A2%%A3%%A4%%A5%%A6%") do s
 if defined LEFT exit /b 0
 set "BAD="
 set /a "B1=0x%A1%,B2=0x%A2%,B3=0x%A3%,B4=0x%A4%,B5=0x%A5%,B6=0x%A6%"
-set /a "P3=B1*65536+B2*256+B3,P2=B1*256+B2,N=B4*65536+B5*256+B6"
+@SUMS@
 set "HIT="
+set "WHY=%MAC% does not belong to a pool: their MACs begin with @PREFIXES@."
 @HANDED@
 if not defined HIT goto subnets
 :taken
 set "STATUS=0"
-@TAKEN@
+@FACTS@
 for /f "tokens=1-5,*" %%a in ("%FACTS%") do (
   set "ADDRESS=%%a"
   set "LENGTH=%%b"
@@ -67,15 +68,13 @@ rem No pool hands it out. An admin may have reserved an address of a subnet by h
 :subnets
 @SUBNETS@
 if defined HIT goto taken
-if defined WHY set "STATUS=4"
-if not defined WHY set "WHY=%MAC% does not belong to a pool: their MACs begin with @PREFIXES@."
 exit /b 0
 rem Without separators, or with dots after two bytes each.
 :bare
 if defined A2 exit /b 0
 if "%A1:~4,1%%A1:~9,1%"==".." set "A1=%A1:~0,4%%A1:~5,4%%A1:~10%"
-if not "%A1:~12%"=="" exit /b 0
-if "%A1:~11%"=="" exit /b 0
+if not "%A1:~0,12%"=="%A1%" exit /b 0
+if "%A1:~0,11%"=="%A1%" exit /b 0
 set "A2=%A1:~2,2%"
 set "A3=%A1:~4,2%"
 set "A4=%A1:~6,2%"

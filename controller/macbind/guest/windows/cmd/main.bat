@@ -96,6 +96,7 @@ rem What this takes for granted of cmd, from Windows XP on:
 rem  - "set /a" computes with 32 bits and a sign. No number here is above 16777215: an address is compared as its
 rem    first octet and the other 24 bits.
 rem  - A number with a leading 0 is octal, with 0x hexadecimal: bytes of a MAC always get their 0x.
+rem  - A substring that begins at the end of its text is empty on Windows, but not in every cmd: none begins there.
 rem  - "for /f" finds no word in a text of delimiters only. So a MAC is looked at for anything but digits.
 rem  - Delayed expansion is off, so an exclamation mark in the name of a connection stays. Names stand in quotes, so
 rem    ampersands and brackets do too.

@@ -1,39 +1,12 @@
-# -- what the host says ---------------------------------------------------------------------------------------------
-
-# Lines key=value. SMBIOS carries them as OEM strings (type 11), which this class shows.
-function Read-Smbios {
-    foreach ($line in (Get-CimInstance -ClassName Win32_ComputerSystem).OEMStringArray) {
-        if ($line -like 'macbind:*') { $line.Substring(8) }
-    }
-}
-
-# The Windows drivers of Xen show Xenstore as WMI objects, one class name per maker.
-function Read-Xenstore {
-    if (-not (Get-Command -Name Get-WmiObject -ErrorAction SilentlyContinue)) { return }
-    foreach ($maker in 'XenProject', 'Citrix') {
-        $base = Get-WmiObject -Namespace root\wmi -Class "${maker}XenStoreBase" -ErrorAction SilentlyContinue
-        if (-not $base) { continue }
-        $id = $base.AddSession('macbind').SessionId
-        $query = "select * from ${maker}XenStoreSession where SessionId=$id"
-        $session = Get-WmiObject -Namespace root\wmi -Query $query
-        foreach ($key in 'mac', 'address', 'gateway', 'dns', 'search', 'hostname') {
-            # A key that is not there is an error of WMI, and the usual case.
-            try { "$key=" + $session.GetValue("vm-data/macbind/$key").value } catch { continue }
-        }
-        $null = $session.EndSession()
-        return
-    }
-}
 
 function Test-Address([string]$Text) {
     $parsed = $null
     return $Text -match '^(\d{1,3}\.){3}\d{1,3}$' -and [Net.IPAddress]::TryParse($Text, [ref]$parsed)
 }
 
-# What each channel says, as a hash table with a MAC in it, if it is well formed.
+# A plan for each channel that has well-formed lines key=value, with the digits of its MAC in Hex.
 function Read-Channels {
-    if ($MacOnly) { return }
-    foreach ($channel in 'Smbios', 'Xenstore') {
+    foreach ($channel in @CHANNELS@) {
         $said = @{}
         try {
             foreach ($line in & "Read-$channel") {
@@ -48,15 +21,33 @@ function Read-Channels {
         $address, $length = "$($said.address)" -split '/', 2
         $dns = @("$($said.dns)" -split ' ' | Where-Object { $_ })
         $bad = @(@($address) + $dns + @($said.gateway | Where-Object { $_ }) | Where-Object { -not (Test-Address $_) })
-        $number = ConvertFrom-Mac "$($said.mac)"
-        if ($number -lt 0 -or $bad.Count -or $length -notmatch '^([1-9]|[12]\d|3[0-2])$') {
-            Write-Warning "What $channel says is not used: '$($said.mac)', '$($said.address)' or another value is none."
+        $hex = ConvertFrom-Mac "$($said.mac)"
+        if (-not $hex -or $bad.Count -or $length -notmatch '^([1-9]|[12]\d|3[0-2])$') {
+            Write-Warning "What $channel says is not used: '$($said.mac)', '$($said.address)' or another value is wrong."
             continue
         }
+        $bits = ('1' * $length).PadRight(32, '0')
         @{
-            Number = $number; Mac = $said.mac; Source = $channel; Name = $said.hostname
-            Address = $address; Length = [int]$length; Gateway = "$($said.gateway)"; Dns = $dns; Search = $said.search
+            Status = 0; Address = $address; Length = [int]$length; Gateway = "$($said.gateway)"; Search = $said.search
+            Mask = (0, 8, 16, 24 | ForEach-Object { [Convert]::ToInt32($bits.Substring($_, 8), 2) }) -join '.'
+            Dns = $dns; Source = $channel; Hex = $hex; Name = $said.hostname
         }
     }
 }
 
+# The plan of a channel for one of these adapters; nothing if there is none.
+function Find-Said($Said, $Adapters) {
+    foreach ($plan in $Said) {
+        foreach ($adapter in $Adapters) {
+            if ("$($adapter.GetPhysicalAddress())" -ne $plan.Hex) { continue }
+            $plan.Adapter = $adapter
+            return $plan
+        }
+    }
+}
+
+function Set-Name($Plan) {
+    if (-not $HostName) { return }
+    if (-not $Plan.Name) { Write-Warning 'The host gives no name.'; return }
+    if ($Plan.Name -ne [Net.Dns]::GetHostName()) { Rename-Computer -NewName $Plan.Name -Force }
+}

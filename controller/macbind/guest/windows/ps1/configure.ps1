@@ -1,4 +1,3 @@
-# -- what is done ---------------------------------------------------------------------------------------------------
 
 # Whether the adapter has all of the plan already, and not from DHCP.
 function Test-Plan($Plan) {
@@ -16,10 +15,9 @@ function Test-Plan($Plan) {
 # netsh takes an adapter by its number, so no name needs quotes. One call ends DHCP and replaces address and gateway.
 function Set-Plan($Plan) {
     $name = "name=$(Get-Index $Plan.Adapter)"
-    $mask = Format-Address (Get-Mask $Plan.Length)
     $way = @('gateway=none')
     if ($Plan.Gateway) { $way = "gateway=$($Plan.Gateway)", 'gwmetric=1' }
-    Invoke-Netsh set address $name source=static "address=$($Plan.Address)" "mask=$mask" @way
+    Invoke-Netsh set address $name source=static "address=$($Plan.Address)" "mask=$($Plan.Mask)" @way
     if ($Plan.Search) {
         $key = 'HKLM:\SYSTEM\CurrentControlSet\Services\Tcpip\Parameters\Interfaces\' + $Plan.Adapter.Id
         Set-ItemProperty -LiteralPath $key -Name Domain -Value $Plan.Search
@@ -36,7 +34,7 @@ function Invoke-Netsh {
     if ($LASTEXITCODE -ne 0) { throw ('netsh could not {0}: {1}' -f "$args", "$said".Trim()) }
 }
 
-# Windows itself asks the network whether somebody has the address; this is its answer.
+# Windows itself asks the network whether another machine has the address; this is the answer.
 function Get-State($Plan) {
     $one = Get-Adapters | Where-Object { $_.Id -eq $Plan.Adapter.Id } |
         ForEach-Object { $_.GetIPProperties().UnicastAddresses } | Where-Object { "$($_.Address)" -eq $Plan.Address }
@@ -48,7 +46,7 @@ function Invoke-Plan($Plan) {
     if ($Plan.Gateway) { $way = $Plan.Gateway }
     $text = '{0} {1}/{2} gateway {3} ({4})' -f $Plan.Adapter.Name, $Plan.Address, $Plan.Length, $way, $Plan.Source
     $already = Test-Plan $Plan
-    if ($already) { $text += ' was so already' }
+    if ($already) { $text += ', unchanged' }
     if ($DryRun -and -not $already) { $text = "would set $text" }
     if ($DryRun) { "mac2ip: $text"; return }
     if (-not $already) { Set-Plan $Plan }
@@ -56,32 +54,25 @@ function Invoke-Plan($Plan) {
     if ($state -eq 'Duplicate') {
         Invoke-Netsh set address "name=$(Get-Index $Plan.Adapter)" source=dhcp
         Undo-Enable
-        Stop-With 5 "Somebody else has $($Plan.Address); it was given up."
+        Stop-With 5 "Another machine has $($Plan.Address); it was given up."
     }
     $script:Woken = $null
     "mac2ip: $text"
-    if (-not $state) { Write-Warning 'Windows has not yet seen whether somebody else has the address.' }
-    Set-Name $Plan
-}
-
-function Set-Name($Plan) {
-    if (-not $HostName) { return }
-    if (-not $Plan.Name) { Write-Warning 'The host gives no name.'; return }
-    if ($Plan.Name -ne [Net.Dns]::GetHostName()) { Rename-Computer -NewName $Plan.Name -Force }
+    if (-not $state) { Write-Warning 'Windows has not found out yet whether another machine has the address.' }
+#:channels     Set-Name $Plan
 }
 
 function Invoke-Configure {
-    $said = @(Read-Channels)
-    $plan = Find-Plan $said
-    if (-not $plan) { $plan = Find-Asleep $said }
-    if (-not $plan -and $Wait -and -not $DryRun) { $plan = Wait-Network { Find-Plan $said } 60 }
-    foreach ($one in $said) {
-        if ($plan.Number) { continue }
-        Write-Warning "What $($one.Source) says is not used: '$($one.Mac)' is no adapter of this machine."
-    }
+#:channels     $script:Said = @(Read-Channels)
+    $plan = Find-Plan
+    if (-not $plan) { $plan = Find-Asleep }
+    if (-not $plan -and $Wait -and -not $DryRun) { $plan = Wait-Network { Find-Plan } 60 }
+#:channels     foreach ($one in $script:Said) {
+#:channels         if ($plan.Hex) { continue }
+#:channels         Write-Warning "What $($one.Source) says is not used: '$($one.Hex)' is no adapter of this machine."
+#:channels     }
     if ($plan) { Invoke-Plan $plan; return }
     if ($script:Unread) { return }
-    if ($script:Problem -eq 4) { Stop-With 4 "A MAC of this machine $($Sentences[4])" }
+    if ($script:Problem) { Stop-With 4 $script:Problem }
     Stop-With 3 'No adapter of this machine has a MAC of the pools; these begin with @PREFIXES@.'
 }
-

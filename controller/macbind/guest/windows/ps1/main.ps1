@@ -1,10 +1,8 @@
-# -- at every start -------------------------------------------------------------------------------------------------
 
-# A task would otherwise wait for mains power, and be one of the last to get the processor.
+# By default a task waits for mains power and has a low priority.
 function Register-Me {
     $command = "-NoProfile -NonInteractive -ExecutionPolicy Bypass -File `"$PSCommandPath`" -Wait"
-    if ($HostName) { $command += ' -HostName' }
-    if ($MacOnly) { $command += ' -MacOnly' }
+#:channels     if ($HostName) { $command += ' -HostName' }
     $how = @{
         Action = New-ScheduledTaskAction -Execute powershell.exe -Argument $command
         Trigger = New-ScheduledTaskTrigger -AtStartup
@@ -19,13 +17,11 @@ function Unregister-Me {
     Get-ScheduledTask -TaskName $Task -ErrorAction SilentlyContinue | Unregister-ScheduledTask -Confirm:$false
 }
 
-# -- what was asked for ---------------------------------------------------------------------------------------------
-
 if ($Decode) {
-    if ($Mac.Count -eq 0) { Stop-With 2 '-Decode needs a MAC.' }
+    if ($Macs.Count -eq 0) { Stop-With 2 '-Decode needs a MAC.' }
     Write-Decoded
 }
-if ($Mac.Count) { Stop-With 2 "'$($Mac[0])' is not understood; the beginning of this file says what is." }
+if ($Macs.Count) { Stop-With 2 "'$($Macs[0])' is not understood; the beginning of this file says what is." }
 $me = New-Object Security.Principal.WindowsPrincipal ([Security.Principal.WindowsIdentity]::GetCurrent())
 if (-not $DryRun -and -not $me.IsInRole([Security.Principal.WindowsBuiltInRole]::Administrator)) {
     Stop-With 6 'Run it as an administrator.'

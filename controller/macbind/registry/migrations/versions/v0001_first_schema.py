@@ -40,7 +40,7 @@ def upgrade() -> None:
             "extra",
             sa.Text(),
             nullable=False,
-            comment="options of pool and subnet that the host reservations were made with",
+            comment="options of pool and subnet that the bindings were made with",
         ),
         sa.Column("rev", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pool")),

@@ -1,0 +1,67 @@
+"""What the commands show that ask about the service and macbind itself: status, wait, explain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from macbind.cli.columns import Column, Table
+from macbind.cli.tables import schema_of
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A row of `macbind status`: a DHCP server, a pool, a hypervisor or a finding."""
+
+    kind: str
+    name: str
+    state: str
+    since: object = None
+    about: str | None = None
+
+
+def _status() -> Any:
+    from macbind.core.findings import Status
+
+    return Status
+
+
+STATUS = Table(
+    columns=(
+        Column("kind", attrgetter("kind"), "dhcpd, pool, hypervisor or finding"),
+        Column("name", attrgetter("name"), "its name; of a finding its code"),
+        Column("state", attrgetter("state"), "how it is"),
+        Column("since", attrgetter("since"), "since when"),
+        Column("about", attrgetter("about"), "what is to be said of it"),
+    ),
+    key=attrgetter("name"),
+    empty="Nothing.",
+    schema=schema_of(_status),
+)
+
+NAMES = Table(
+    columns=(Column("name", lambda name: name, "the name"),),
+    key=lambda name: name,
+    empty="None.",
+    schema=schema_of(lambda: list[str]),
+)
+
+
+def _entries() -> Any:
+    from macbind.cli.explained import Entry
+
+    return list[Entry]
+
+
+ENTRIES = Table(
+    columns=(
+        Column("kind", attrgetter("kind"), "key, error, finding or reason"),
+        Column("name", attrgetter("name"), "its name"),
+        Column("example", attrgetter("example"), "a key's example or default", "wide"),
+        Column("meaning", attrgetter("meaning"), "what it means"),
+    ),
+    key=attrgetter("name"),
+    empty="Nothing.",
+    schema=schema_of(_entries),
+)

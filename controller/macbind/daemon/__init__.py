@@ -1,0 +1,1 @@
+"""The service: start, listen, watch over itself, stop."""

@@ -1,0 +1,144 @@
+"""The page's server: beside the service in one process and event loop, on a TCP port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import structlog
+import uvicorn
+from typing_extensions import override
+
+from macbind.config import Settings
+from macbind.config.page import is_open_to_read
+from macbind.daemon.controller import Controller
+from macbind.http import events
+from macbind.http.operation import Operation
+from macbind.http.page import LIMITS, Page, about
+from macbind.http.page_access import PageAccess, Tokens, names_here
+from macbind.http.page_listener import PageListener
+from macbind.http.patience import Patience
+from macbind.service.activity import ActivityReport
+
+_log = structlog.get_logger()
+_BACKLOG = 64
+_LAST_WORDS_S = 3
+"""How long answers may take when the service ends, in seconds."""
+
+
+@contextlib.contextmanager
+def listening_page(settings: Settings) -> Iterator[socket.socket | None]:
+    """The page's socket; None if there is no page.
+
+    Raises:
+        ConfigError: The address or the port cannot be used.
+    """
+    listen = settings.page.listen
+    if listen is None:
+        yield None
+        return
+    family = socket.AF_INET6 if listen.address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((str(listen.address), listen.port))
+            made.listen(_BACKLOG)
+        except OSError as error:
+            raise settings.document.error(
+                ("page", "listen"),
+                f"[page] listen: {listen} cannot be used: {error.strerror}.",
+                "Choose another port, or an address of this machine.",
+            ) from error
+        yield made
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, without signals: these are the service's."""
+
+    @contextlib.contextmanager
+    @override
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class PageServer:
+    """Serves the page while it is entered; without a socket there is none.
+
+    Args:
+        made: The socket.
+        controller: Everything that runs.
+        operations: What can be asked for over the service's socket.
+        patience: Who waits.
+
+    Raises:
+        ConfigError: The tokens cannot be read.
+    """
+
+    def __init__(
+        self,
+        made: socket.socket | None,
+        controller: Controller,
+        operations: Sequence[Operation],
+        patience: Patience,
+    ) -> None:
+        self._listener = None if made is None else PageListener(made)
+        if self._listener is None:
+            return
+        page = controller.settings.page
+        activity = ActivityReport(controller.registry, controller.report.pools, lambda: patience.waiting)
+        controller.confirmations.on_gone = activity.gone
+        mine = [one for one in operations if one.path != "/v1/events"]
+        mine += [
+            about(activity),
+            *events.operations(controller.events, patience, self._listener.cut_one, LIMITS),
+        ]
+        app = Page(
+            mine,
+            timeout_s=lambda: controller.settings.service.timeout_s,
+            patience=patience,
+            meters=controller.meters,
+        )
+        assert page.listen is not None
+        guarded = PageAccess(
+            app,
+            is_ours=names_here(str(page.listen.address), page.names),
+            tokens=None if page.tokens is None else Tokens(page.tokens),
+            open_to_read=lambda: is_open_to_read(page, controller.settings.service),
+            is_public=app.is_public,
+            asked=self._listener.asked,
+        )
+        self._where = str(page.listen)
+        self._server = _Server(
+            uvicorn.Config(
+                guarded,
+                http="httptools",
+                loop="asyncio",
+                ws="none",
+                lifespan="off",
+                proxy_headers=False,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=LIMITS.idle_s,
+                timeout_graceful_shutdown=_LAST_WORDS_S,
+                backlog=_BACKLOG,
+            )
+        )
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serves inside, in the event loop of the caller."""
+        if self._listener is None:
+            yield
+            return
+        task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        _log.info("page", listen=self._where)
+        try:
+            yield
+        finally:
+            self._server.should_exit = True
+            last = asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._listener.cut)
+            await task
+            last.cancel()

@@ -1,0 +1,1 @@
+"""ISC dhcpd: OMAPI, configuration, lease file and log."""

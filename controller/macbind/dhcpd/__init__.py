@@ -1,1 +1,0 @@
-"""ISC dhcpd: its configuration, its lease file and its OMAPI port."""

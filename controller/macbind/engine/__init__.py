@@ -1,0 +1,1 @@
+"""What keeps DHCP servers and domains in step with the registry."""

@@ -1,0 +1,208 @@
+"""What one client may ask of the service before others would feel it, and who is connected.
+
+The kernel says which user a connection belongs to, so every limit counts by user. A program that goes wild takes
+from its own user's share, and the programs of others do not notice.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+
+import structlog
+from typing_extensions import override
+
+from macbind.core.errors import MacbindError, ServiceUnavailable
+from macbind.http.access import NO_ACCOUNT, Peer, has_account
+from macbind.http.errors import last_answer
+
+_log = structlog.get_logger()
+
+BACKLOG = 512
+"""Connections that may wait to be accepted."""
+RESERVED_FILES = 256
+"""Files kept for the registry's connections (three files each in SQLite), DHCP servers and libvirt."""
+_LOG_EVERY_S = 10.0
+"""A wild client is refused a thousand times a second; the log has one line for all that in so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of the service; the defaults are right for every farm, other values are for tests."""
+
+    connections: int = 4096
+    """Of all users together. One costs some 20 KiB, so this is 80 MiB. A user may have as many as are left
+    free: one alone gets half of them, two a third each, and there is always room for another."""
+
+    idle_s: int = 60
+    """Without a request a connection is closed after so many seconds. A client that asks every few seconds keeps
+    its connection; one that has forgotten it gives its place back."""
+
+    receive_s: float = 30.0
+    """How long a body may take. The largest takes well below a second over a Unix socket, so this is a client that
+    trickles or was stopped."""
+
+    body_bytes: int = 10 << 20
+    """Of a request's body. 65,536 names of the greatest length take 8.7 MB. Reading JSON of this size stops
+    everything else for up to 0.3 s."""
+
+    heartbeat_s: float = 15.0
+    """So often a reader of events is sent something, whether or not anything has happened."""
+
+    slow_s: float = 10.0
+    """A reader of events that takes nothing for so long is cut. It may come back, and has missed nothing."""
+
+    readers: int = 8
+    """Threads that answer questions. More do not answer faster: Python runs one at a time."""
+
+
+OURS_SHARE = 16
+"""One of so many places is kept for root and for the user that the service runs as."""
+
+
+class Places:
+    """Who is connected. Used in the event loop only.
+
+    Users without an account here count as one: whoever has an account may have thousands of such user ids.
+
+    Args:
+        connections: Of all users together.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self._all = connections
+        self._taken: Counter[int] = Counter()
+        self._refusals: Counter[int] = Counter()
+        self._logged_at: dict[int, float] = {}
+
+    def enter(self, uid: int) -> None:
+        """Counts one more connection of a user; :meth:`leave` must follow.
+
+        Raises:
+            ServiceUnavailable: The user has as many as there are places left.
+        """
+        who = _who(uid)
+        mine, free = self._taken[who], self._all - self._taken.total()
+        if who not in (0, os.geteuid()):
+            free -= self._all // OURS_SHARE
+        if mine >= free:
+            raise ServiceUnavailable(
+                f"Your user (uid {uid}) has {mine} connections to the service, and the {max(free, 0)} places left of "
+                f"{self._all} are for others.",
+                hint="Close connections that are not needed, and ask again.",
+            )
+        self._taken[who] += 1
+
+    def leave(self, uid: int) -> None:
+        """One connection less."""
+        self._taken[_who(uid)] -= 1
+
+    def refused(self, uid: int, error: MacbindError) -> None:
+        """Puts a refusal into the log; those of a user within some seconds are one line, which shows the last."""
+        self._refusals[uid] += 1
+        now = time.monotonic()
+        if now - self._logged_at.get(uid, float("-inf")) >= _LOG_EVERY_S:
+            self._logged_at[uid] = now
+            _log.warning("refused", uid=uid, problem=error.message, times=self._refusals.pop(uid))
+
+
+def _who(uid: int) -> int:
+    """The user whose share a connection takes."""
+    return uid if has_account(uid) else NO_ACCOUNT
+
+
+_NUMBERS = count(1)
+
+
+class Connection(socket.socket):
+    """An accepted connection: its peer's name is what the kernel says about the caller.
+
+    An HTTP server puts a peer's name into ``scope["client"]``, where :func:`~macbind.http.access.peer_from` reads it.
+    """
+
+    def __init__(self, accepted: socket.socket) -> None:
+        super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
+        self.peer = Peer.of(self, next(_NUMBERS))
+        self.on_close: Callable[[], object] = lambda: None
+
+    @override
+    def getpeername(self) -> tuple[str, int]:
+        return self.peer.client
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self.on_close()
+
+
+class Listener(socket.socket):
+    """A listening socket that accepts a connection only if its user has a place left.
+
+    Args:
+        listening: The socket that listens; it is taken over.
+        places: Who is connected.
+    """
+
+    def __init__(self, listening: socket.socket, places: Places) -> None:
+        super().__init__(listening.family, listening.type, listening.proto, fileno=listening.detach())
+        self._places, self._connected = places, set[Connection]()
+
+    @override
+    def accept(self) -> tuple[Connection, tuple[str, int]]:
+        """One connection, and its peer's name.
+
+        Raises:
+            ConnectionAbortedError: A connection was refused; there may be others.
+        """
+        connection = Connection(super().accept()[0])
+        try:
+            self._places.enter(connection.peer.uid)
+        except ServiceUnavailable as error:
+            self._places.refused(connection.peer.uid, error)
+            connection.setblocking(False)
+            with connection, suppress(OSError):  # it may have gone
+                connection.send(last_answer(error))
+            raise ConnectionAbortedError(error.message) from error
+        self._connected.add(connection)
+        connection.on_close = lambda: self._left(connection)
+        return connection, connection.getpeername()
+
+    def _left(self, connection: Connection) -> None:
+        if connection in self._connected:
+            self._connected.remove(connection)
+            self._places.leave(connection.peer.uid)
+
+    def cut(self) -> None:
+        """Cuts every connection, whatever is on its way there."""
+        for connection in self._connected:
+            _cut(connection)
+
+    def cut_one(self, number: int) -> None:
+        """Cuts the connection of this number, if it is still there."""
+        for connection in self._connected:
+            if connection.peer.connection == number:
+                _cut(connection)
+
+
+def _cut(connection: Connection) -> None:
+    with suppress(OSError):  # the client was faster
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def connections_within(limits: Limits) -> int:
+    """How many connections the open-file limit leaves room for, after raising it as far as is needed and allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.connections + RESERVED_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        soft = allowed
+    usable = allowed if soft == resource.RLIM_INFINITY else min(allowed, soft)
+    return min(limits.connections, max(usable - RESERVED_FILES, usable // 2))

@@ -1,0 +1,1 @@
+"""Questions to the network: ARP, ping and DHCP."""

@@ -1,0 +1,162 @@
+"""The service at a glance: DHCP servers, pools, hypervisors, and what an admin should look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+
+from macbind import __version__
+from macbind.core.allocation import Renumbering
+from macbind.core.errors import HypervisorUnavailable
+from macbind.core.findings import Finding, Rates, Status, worst_first
+from macbind.core.free_range import FreePage
+from macbind.core.pool import PoolStates, PoolUsage
+from macbind.registry.database import place
+from macbind.registry.lookups import free_ranges
+from macbind.registry.muted import all_muted, marked
+from macbind.registry.pool_states import pool_states
+from macbind.registry.queries import renumberings, usage
+from macbind.registry.store import Registry
+from macbind.service.finding_log import FindingLog
+from macbind.service.peers import CurrentPeers
+from macbind.service.used_addresses import completed, used_addresses
+
+
+class StatusReport:
+    """What the service knows of itself and its peers.
+
+    Args:
+        registry: The truth.
+        peers: The DHCP servers and hypervisors now.
+        around: What the machine around the service says, as findings.
+        machines: What is found of machines, beside what libvirt shows.
+        rates: How fast things go.
+
+    Attributes:
+        refused_configuration: Why the configuration file is not in force; None if it is.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        peers: CurrentPeers,
+        around: Callable[[], Iterable[Finding]] = tuple,
+        machines: Callable[[], Iterable[Finding]] = tuple,
+        rates: Callable[[], Rates | None] = lambda: None,
+    ) -> None:
+        self._registry, self._peers, self._around = registry, peers, around
+        self._machines, self._rates = machines, rates
+        self.refused_configuration: Finding | None = None
+        self._account = FindingLog()
+        self._started_at = datetime.now(UTC)
+
+    def status(self) -> Status:
+        """The service at a glance."""
+        now = datetime.now(UTC)
+        peers = self._peers()
+        dhcpds = tuple(peers.status(name) for name in sorted(peers.writers))
+        with self._registry.read() as view:
+            pools = [usage(view, name) for name in sorted(view.pools)]
+            under_way = renumberings(view)
+            used = used_addresses(view)
+            silent = all_muted(view, now)
+        dhcpds = tuple(completed(one, used.pop(one.name, ())) for one in dhcpds)
+        findings = [] if self.refused_configuration is None else [self.refused_configuration]
+        findings += [finding for one in dhcpds for finding in one.findings]
+        findings += [finding for found in used.values() for finding in found]
+        findings += [*self._around(), *_exhausted(pools), *_unfinished(under_way)]
+        hypervisors = peers.machines.status() if peers.machines else ()
+        findings += [
+            Finding(HypervisorUnavailable.code, one.problem, subject=one.name)
+            for one in hypervisors
+            if one.problem
+        ]
+        findings += peers.machines.findings() if peers.machines else []
+        findings += self._machines()
+        known = dict(zip(findings, marked(self._account.note(findings, now), silent, now), strict=True))
+        return Status(
+            version=__version__,
+            started_at=self._started_at,
+            registry=place(self._registry.url),
+            dhcpds=tuple(
+                replace(one, findings=tuple(known[finding] for finding in one.findings)) for one in dhcpds
+            ),
+            pools=tuple(pools),
+            findings=tuple(worst_first(known.values())),
+            hypervisors=hypervisors,
+            rates=self._rates(),
+        )
+
+    def keep_account(self) -> None:
+        """Looks at the findings although nobody asks, so that it is known when each has come and gone.
+
+        Raises:
+            RegistryUnavailable: The registry cannot be used now.
+        """
+        self.status()
+
+    def pools(self) -> list[PoolUsage]:
+        """All pools in numbers, by name."""
+        with self._registry.read() as view:
+            return [usage(view, name) for name in sorted(view.pools)]
+
+    def pool_states(self) -> list[PoolStates]:
+        """What the addresses of all pools are, by name."""
+        with self._registry.read() as view:
+            return [pool_states(view, name) for name in sorted(view.pools)]
+
+    @property
+    def leads(self) -> set[str]:
+        """The DHCP servers that this controller writes to."""
+        return {name for name, one in self._peers().writers.items() if one.leads}
+
+    def free(self, pool: str, *, after: IPv4Address | None = None, limit: int = 500) -> FreePage:
+        """The free space of a pool in the order of its addresses, so many ranges at a time.
+
+        Raises:
+            NotFound: There is no such pool.
+        """
+        with self._registry.read() as view:
+            found = free_ranges(view, pool, after=after, limit=limit)
+        return FreePage(found, found[-1].hi if len(found) == limit else None)
+
+    @property
+    def summary(self) -> str:
+        """One line for the service manager: how each DHCP server is, and what is wrong with the configuration."""
+        peers = self._peers()
+        found = ", ".join(f"dhcpd {name}: {peers.state(name)}" for name in sorted(peers.writers))
+        refused = self.refused_configuration
+        return found if refused is None else f"{refused.message} ({found})"
+
+
+def _exhausted(pools: Iterable[PoolUsage]) -> list[Finding]:
+    return [
+        Finding(
+            "pool_exhausted",
+            f"The pool '{one.pool}' has no unoccupied address left."
+            + (f" {one.used_by_others} are passed over, because others use them." * bool(one.used_by_others)),
+            "Release what is not needed, or widen its ranges.",
+            one.pool,
+        )
+        for one in pools
+        if not one.free
+    ]
+
+
+def _unfinished(renumberings: Iterable[Renumbering]) -> list[Finding]:
+    """Findings about renumberings whose time is over, and which nobody can settle."""
+    now = datetime.now(UTC)
+    return [
+        Finding(
+            "renumbering_unfinished",
+            f"'{one.old.name}' was to be renumbered from {one.old.address} to {one.new.address}, and nobody can "
+            "say whether it has been: both are kept.",
+            f"Repeat `macbind renumber {one.old.name} --to {one.new.address}` as it was, or take it back with "
+            "--abort.",
+            one.old.name,
+        )
+        for one in renumberings
+        if one.new.expires_at is not None and one.new.expires_at <= now
+    ]

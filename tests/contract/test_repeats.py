@@ -1,0 +1,94 @@
+"""Calls that are repeated wait only for those DHCP servers that have not confirmed yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from contract.book import Book, make_pool
+from labkit.wait import until
+from macbind.core.allocation import Allocation, State
+from macbind.core.errors import DhcpdUnavailable
+from macbind.engine.confirmations import Confirmations
+from macbind.engine.group_commit import GroupCommitter
+from macbind.engine.last_seen import LastSeen
+from macbind.registry.allocate import Wanted
+from macbind.registry.pending_changes import PendingChange
+from macbind.service.addresses import Addresses
+from macbind.service.changes import Changes
+from macbind.service.machines_seen import MachinesSeen
+from macbind.service.peers import Peers
+from macbind.service.waiting import Deadline
+
+TWO = ("d1", "d2")
+LATE_S, SOON_S = 0.05, 10.0
+"""A deadline that ends before anybody confirms, and one that is only met if nobody else is waited for."""
+
+
+@dataclass
+class Desk:
+    """The use cases on a registry with a pool of two DHCP servers, the first of which is quick."""
+
+    book: Book
+    confirmations: Confirmations
+    addresses: Addresses
+
+    async def while_the_second_confirms(
+        self, call: Coroutine[Any, Any, Any], one: Allocation, generation: int | None
+    ) -> Any:
+        """Makes a call; the second DHCP server confirms and reports when the call has begun to wait."""
+        calling = asyncio.create_task(call)
+        await asyncio.to_thread(until, self._waits_or_is(calling), SOON_S, "the call to wait")
+        self.book.confirm("d2")
+        self.confirmations.confirmed("d2", [PendingChange(one.address, 1, None, generation)])
+        return await calling
+
+    def _waits_or_is(self, calling: asyncio.Task[Any]) -> Callable[[], bool]:
+        return lambda: bool(self.confirmations._waiting) or calling.done()
+
+
+@pytest.fixture
+def desk(book: Book) -> Iterator[Desk]:
+    """A desk; released addresses rest, so their rows stay."""
+    book.open(make_pool(dhcpds=TWO, cooldown_s=600), dhcpds=TWO)
+    committer, confirmations = GroupCommitter(book.registry, lambda: None), Confirmations()
+    committer.start()
+    changes = Changes(committer, confirmations, Peers)
+    machines = MachinesSeen(book.registry, Peers, LastSeen())
+    yield Desk(book, confirmations, Addresses(book.registry, changes, machines))
+    committer.close()
+
+
+def test_a_repeated_allocation_waits_for_the_slow_server_only(desk: Desk) -> None:
+    """The quick one has confirmed long ago and does not report again."""
+
+    async def ask(within_s: float) -> Allocation:
+        wanted = Wanted("farm", ("vm",))
+        (made,) = await desk.addresses.allocate(wanted, "test", Deadline(within_s))
+        return made
+
+    with pytest.raises(DhcpdUnavailable):
+        asyncio.run(ask(LATE_S))
+    desk.book.confirm("d1")
+    (one,) = desk.book.find(names=["vm"])
+    made = asyncio.run(desk.while_the_second_confirms(ask(SOON_S), one, one.generation))
+    assert (made.state, made.generation) == (State.BOUND, one.generation)
+
+
+def test_a_repeated_release_waits_for_the_slow_server_only(desk: Desk) -> None:
+    """The same for a release."""
+    one = desk.book.one("vm")
+    desk.book.confirm(*TWO)
+
+    async def ask(within_s: float) -> list[str]:
+        released = await desk.addresses.release("test", Deadline(within_s), name="vm")
+        return [one.name for one in released.allocations]
+
+    with pytest.raises(DhcpdUnavailable):
+        asyncio.run(ask(LATE_S))
+    desk.book.confirm("d1")
+    assert asyncio.run(desk.while_the_second_confirms(ask(SOON_S), one, None)) == ["vm"]

@@ -1,0 +1,99 @@
+"""`macbind serve` alone: a registry and its API, and no DHCP server that could confirm anything.
+
+Its pool is static, so that an allocation needs no confirmation. A release stays unconfirmed.
+"""
+
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from labkit import bounded
+from labkit.wait import until
+from macbind.client.client import Client
+from macbind.core.errors import DhcpdUnavailable, ServiceUnavailable
+
+POOLS = """
+[subnet."10.0.0.0/8"]
+
+[pool.farm]
+subnet = "10.0.0.0/8"
+ranges = ["10.1.0.0/16"]
+mode = "static"
+
+[pool.other]
+subnet = "10.0.0.0/8"
+ranges = ["10.2.0.0/24"]
+mode = "static"
+"""
+
+
+class Lone:
+    """The service. A context manager: it answers inside.
+
+    Args:
+        registry: The registry's URL; a SQLite file by default.
+        **limits: Other limits for its clients.
+    """
+
+    def __init__(self, registry: str | None = None, **limits: float) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="macbind-")
+        here = self.directory = Path(self._directory.name)
+        self.socket, self.log_file, self._config = here / "s", here / "log", here / "macbind.toml"
+        self._command = [*bounded.command({}, **limits), "serve", "--config", str(self._config)]
+        self._config.write_text(
+            f'[registry]\nurl = "{registry or f"sqlite:///{here}/registry.db"}"\n\n'
+            f'[service]\nsocket = "{self.socket}"\nlog_format = "json"\n\n'
+            f'[dhcpd.main]\nport = 1\nkey_file = "{here}/key"\nconfig_file = "{here}/dhcpd.conf"\n{POOLS}'
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
+        self._directory.cleanup()
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        until(self._answers, 30, "macbind to answer")
+
+    def kill(self) -> None:
+        """Kills it without a warning."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(20)
+
+    def log(self) -> str:
+        """What it has logged."""
+        return self.log_file.read_text()
+
+    def client(self, timeout_s: float = 10.0) -> Client:
+        """The Python API."""
+        return Client(self.socket, timeout_s=timeout_s)
+
+    def release_group(self, group: str) -> None:
+        """Releases a group; nobody waits for the confirmation that never comes."""
+        with self.client(timeout_s=0.001) as client, suppress(DhcpdUnavailable):
+            client.release_group(group)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"macbind serve ended:\n{self.log()}")
+        try:
+            with self.client() as client:
+                client.pools()
+        except ServiceUnavailable:
+            return False
+        return True

@@ -1,0 +1,144 @@
+"""The page's application by itself: who passes its access control, and what every answer says. No port is open."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from macbind.client import codec
+from macbind.config.token_file import change_tokens
+from macbind.core.page_token import May, Token, hashed
+from macbind.http.operation import Change, Operation, Question
+from macbind.http.page import Page
+from macbind.http.page_access import PageAccess, Tokens, names_here
+from macbind.http.patience import Patience
+from macbind.http.schemas import Nothing, ReleaseBody
+from macbind.service.meters import Meters
+from macbind.service.waiting import Deadline
+
+SALT = "0" * 32
+
+
+def ask(
+    tokens: Path | None, method: str, path: str, *, is_open: bool = True, **how: object
+) -> httpx.Response:
+    """What the page answers."""
+
+    async def release(asked: object, _: Deadline) -> list[str]:
+        return [str(asked.peer)]  # type: ignore[attr-defined]
+
+    operations: list[Operation] = [
+        Question("/v1/pools", "Who asks", Nothing, codec.NAMES, lambda asked: [str(asked.peer)]),
+        Question("/metrics", "Not of the page", Nothing, codec.NAMES, lambda _: []),
+        Change("POST", "/v1/release", "Who releases", ReleaseBody, codec.NAMES, release),
+        Change("POST", "/v1/allocations", "Not of the page", ReleaseBody, codec.NAMES, release),
+    ]
+
+    async def run() -> httpx.Response:
+        page = Page(operations, timeout_s=lambda: 5.0, patience=Patience(5.0), meters=Meters())
+        app = PageAccess(
+            page,
+            is_ours=names_here("127.0.0.1", ()),
+            tokens=None if tokens is None else Tokens(tokens),
+            open_to_read=lambda: is_open,
+            is_public=page.is_public,
+        )
+        transport = httpx.ASGITransport(app=app, client=("page", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8067") as client:
+            return await client.request(method, path, **how)  # type: ignore[arg-type]
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    """A file with a token for reading, one for writing, and one whose time is over."""
+    path = tmp_path / "tokens"
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    made = [
+        Token("reader", hashed("r", SALT), May.READ),
+        Token("writer", hashed("w", SALT), May.WRITE),
+        Token("former", hashed("f", SALT), May.WRITE, long_ago),
+    ]
+    change_tokens(path, lambda known: known.update({one.id: one for one in made}))
+    return path
+
+
+def bearer(secret: str) -> dict[str, str]:
+    """The header of a token."""
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def test_reading_is_open_or_needs_a_token(tokens: Path) -> None:
+    """Files are for everybody; data is, where everybody here may read."""
+    assert ask(None, "GET", "/v1/pools").json() == ["page"]
+    assert ask(tokens, "GET", "/", is_open=False).headers["content-type"] == "text/html; charset=utf-8"
+    refused = ask(tokens, "GET", "/v1/pools", is_open=False)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "token_invalid")
+    assert ask(tokens, "GET", "/v1/pools", is_open=False, headers=bearer("reader.r")).json() == [
+        "page:reader"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("secret", "status", "code"),
+    [
+        (None, 401, "token_invalid"),
+        ("writer.x", 401, "token_invalid"),
+        ("former.f", 401, "token_expired"),
+        ("reader.r", 403, "not_permitted"),
+    ],
+)
+def test_only_a_token_that_may_write_releases(
+    tokens: Path, secret: str | None, status: int, code: str
+) -> None:
+    """Each of the others has its own error; the right one is the actor."""
+    body = {"name": "vm"}
+    headers = {} if secret is None else bearer(secret)
+    refused = ask(tokens, "POST", "/v1/release", json=body, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
+    assert ask(tokens, "POST", "/v1/release", json=body, headers=bearer("writer.w")).json() == ["page:writer"]
+
+
+def test_what_the_page_does_not_need_is_not_there(tokens: Path) -> None:
+    """Neither metrics nor allocating, whatever the token may."""
+    for method, path in (("GET", "/metrics"), ("GET", "/v1/nothing"), ("GET", "/page/")):
+        assert ask(tokens, method, path, headers=bearer("writer.w")).status_code == 404, path
+    refused = ask(tokens, "POST", "/v1/allocations", json={"name": "vm"}, headers=bearer("writer.w"))
+    assert refused.status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/", "/page/main.js", "/v1/pools", "/nothing"])
+def test_every_answer_has_its_headers_and_every_name_is_looked_at(path: str) -> None:
+    """A refusal, too; a name of somebody else gets nothing."""
+    for answer in (ask(None, "GET", path), ask(None, "GET", path, headers={"Host": "evil.example"})):
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] in ("no-store", "no-cache")
+    assert answer.status_code == 421
+    assert answer.json()["error"]["code"] == "invalid_request"
+
+
+def test_nothing_comes_from_elsewhere_and_no_text_becomes_markup() -> None:
+    """The files name no other host, and use neither inline scripts or styles nor anything that parses markup."""
+    page = Path(__file__).parents[2] / "controller" / "macbind" / "page"
+    for file in page.iterdir():
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http:" not in text, file
+        assert "https:" not in text, file
+        for never in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+        ):
+            assert never not in text, file
+        if file.suffix == ".html":
+            assert "style=" not in text
+            assert not any(f" on{one}=" in text for one in ("click", "load", "error", "submit", "input"))

@@ -1,0 +1,67 @@
+"""What is told of the registry: where it is, and none of its secrets; and whose file it is."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from contract.book import make_pool
+from macbind.core.errors import RegistryUnavailable
+from macbind.registry.database import place
+from macbind.registry.store import Registry
+
+SECRET = "s3cr3t-Pa55"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:////var/lib/macbind/registry.db", "/var/lib/macbind/registry.db"),
+        (f"postgresql+psycopg://me:{SECRET}@db/farm", "postgresql+psycopg://db/farm"),
+        (f"postgresql+psycopg://me@db:5433/farm?password={SECRET}", "postgresql+psycopg://db:5433/farm"),
+        (
+            f"postgresql+psycopg://me@/farm?host=/run/postgresql&password={SECRET}&passfile={SECRET}",
+            "postgresql+psycopg:///run/postgresql/farm",
+        ),
+        (
+            f"postgresql+psycopg:///?dbname=farm&host=a&host=b&sslpassword={SECRET}",
+            "postgresql+psycopg://a/farm",
+        ),
+    ],
+)
+def test_the_place_has_driver_host_and_database_only(url: str, shown: str) -> None:
+    """Neither user nor password, wherever in the URL it stands."""
+    assert place(url) == shown
+
+
+@pytest.mark.parametrize(
+    "where", [f"me:{SECRET}@", f"?password={SECRET}", f"?options={SECRET}&nonsense={SECRET}"]
+)
+def test_no_error_tells_the_password(where: str) -> None:
+    """A database that cannot be reached, or an option that its driver refuses, is told without the secret."""
+    url = "postgresql+psycopg://" + (where if where.endswith("@") else "") + "127.0.0.1:1/farm"
+    registry = Registry(url + (where if where.startswith("?") else ""))
+    try:
+        with pytest.raises(RegistryUnavailable) as refused:
+            registry.apply({"farm": make_pool()}, ["main"])
+    finally:
+        registry.close()
+    assert SECRET not in str(refused.value.to_dict())
+    assert "postgresql+psycopg://127.0.0.1:1/farm" in refused.value.message
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, 0o600), (0o644, 0o640), (0o640, 0o640)])
+def test_nobody_else_reads_the_registry(tmp_path: Path, before: int | None, after: int) -> None:
+    """Whatever the umask is, a new file is its user's alone; one that was open to all is closed to others."""
+    path = tmp_path / "registry.db"
+    if before is not None:
+        path.touch()
+        path.chmod(before)
+    mask = os.umask(0)
+    try:
+        registry = Registry.open(f"sqlite:///{path}", {"farm": make_pool()}, ["main"])
+        modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
+        registry.close()
+    finally:
+        os.umask(mask)
+    assert modes == dict.fromkeys(("registry.db", "registry.db-wal", "registry.db-shm"), after)

@@ -31,7 +31,7 @@ from macbind.registry.tables import allocation
 @pytest.fixture
 def hasty(tmp_path: Path) -> Iterator[Bench]:
     """A warden that gives machines that stop by themselves hardly any time."""
-    bench = Bench(tmp_path, grace_s=0.5)
+    bench = Bench(tmp_path, grace_s=2)
     yield bench
     bench.close()
 

@@ -122,7 +122,7 @@ def test_a_launched_machine_reads_in_xenstore_who_it_is(
     awkward = 'a,b="c" \\ %'
     launch = ["vm", "launch", str(file), "farm", "clerk", "--uri", "xen:///system", "--channel", "xenstore"]
     data = ["--data", "role=worker", "--data", f"role.of.it={awkward}"]
-    farm.macbind(*launch, *data, "--timeout", "240", deadline_s=300)
+    farm.macbind(*launch, *data, "--timeout", "480", deadline_s=540)
     address = farm.addresses()["clerk"]
     wait_up(farm.xen, address, "clerk")
     lines = greeting(farm.xen.lab, address).splitlines()
@@ -132,5 +132,5 @@ def test_a_launched_machine_reads_in_xenstore_who_it_is(
     nodes = farm.xen.run(f"xenstore-ls -f -p /local/domain/{number}/vm-data/macbind").splitlines()
     assert nodes
     assert all(node.endswith(f"(n0,r{number})") for node in nodes)
-    farm.macbind("vm", "destroy", "clerk", "--uri", "xen:///system", deadline_s=120)
+    farm.macbind("vm", "destroy", "clerk", "--uri", "xen:///system", deadline_s=300)
     assert "clerk" not in farm.addresses()

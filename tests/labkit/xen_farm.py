@@ -10,7 +10,7 @@ from labkit.farm import MACBIND, defects_in
 from labkit.wait import until
 from labkit.xen import COMMAND_S, LOOK_S, ROOT, Xen
 
-SERVING_S = 180.0  # 30 s on a processor of its own: emulated, Python starts slowly
+SERVING_S = 600.0  # 30 s on a processor of its own: emulated, Python starts slowly
 _SOCKET = "/run/macbind/macbind.sock"
 _CURL = ("curl", "--silent", "--show-error", "--fail-with-body", "--unix-socket", _SOCKET)
 _TOML = """\

@@ -11,8 +11,8 @@ from labkit.wait import until
 from labkit.xen import LOOK_S, Xen, guest, template
 from labkit.xen_farm import XenFarm
 
-BOOT_S = 120.0
-SAID_S = 60.0
+BOOT_S = 400.0
+SAID_S = 180.0
 # Reboots a domain, and defines it again while it is off, which has macbind look at it just then.
 REBOOT = """
 import json, libvirt, subprocess, sys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -10,6 +11,7 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from contract.book import Book, ip, make_pool
 from macbind.core.allocation import Allocation, State
@@ -165,6 +167,78 @@ def test_a_job_that_runs_again_waits_anew(pending: Allocation) -> None:
     assert not waiter.future.done()
     confirmations.confirmed("d2", _bound(pending))
     assert waiter.future.result(0) is None
+
+
+class Held(Future[None]):
+    """A future whose writer is interrupted at the moment in which it resolves it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    @override
+    def set_result(self, result: None) -> None:
+        self.reached.set()
+        assert self.go_on.wait(10)
+        super().set_result(result)
+
+    @override
+    def set_exception(self, exception: BaseException | None) -> None:
+        self.reached.set()
+        assert self.go_on.wait(10)
+        super().set_exception(exception)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_report_on_its_way_says_nothing_of_what_is_awaited_next(
+    pending: Allocation, *, is_refused: bool
+) -> None:
+    """A caller takes another address while the first one is confirmed: only the other one counts."""
+    confirmations, waiter, held = Confirmations(), Waiter(), Held()
+    waiter.future = held
+    other = replace(pending, address=ip("10.1.1.9"))
+    confirmations.expect_bound(waiter, pending, ["d1"])
+
+    def report() -> None:
+        if is_refused:
+            confirmations.refused("d1", pending.address, pending.generation, DhcpdRefused("no"))
+        else:
+            confirmations.confirmed("d1", _bound(pending))
+
+    writer = threading.Thread(target=report)
+    writer.start()
+    assert held.reached.wait(10)
+    confirmations.forget(waiter)
+    confirmations.expect_bound(waiter, other, ["d1"])
+    held.go_on.set()
+    writer.join()
+    assert not waiter.future.done()
+    confirmations.confirmed("d1", _bound(other))
+    assert waiter.future.result(0) is None
+
+
+def test_what_is_missing_can_be_asked_while_writers_report(pending: Allocation) -> None:
+    """A caller whose time is over says what was not confirmed, while more of it is."""
+    confirmations, waiter = Confirmations(), Waiter()
+    many = [replace(pending, address=pending.address + number) for number in range(3000)]
+    for one in many:
+        confirmations.expect_bound(waiter, one, ["d1"])
+
+    def report() -> None:
+        for one in many:
+            confirmations.confirmed("d1", _bound(one))
+
+    writer = threading.Thread(target=report)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        writer.start()
+        while not waiter.future.done():
+            assert waiter.dhcpds <= {"d1"}
+            assert len(waiter.addresses) <= len(many)
+    finally:
+        sys.setswitchinterval(before)
+        writer.join()
 
 
 def test_every_order_of_two_waiters_and_their_ends(pending: Allocation) -> None:

@@ -36,12 +36,12 @@ class Waiter:
     @property
     def addresses(self) -> set[IPv4Address]:
         """The addresses that some DHCP server has yet to confirm."""
-        return {address for _, address, _ in self.missing}
+        return {address for _, address, _ in tuple(self.missing)}  # writers go on meanwhile
 
     @property
     def dhcpds(self) -> set[str]:
         """The DHCP servers that have yet to confirm something."""
-        return {dhcpd for dhcpd, _, _ in self.missing}
+        return {dhcpd for dhcpd, _, _ in tuple(self.missing)}
 
 
 class Confirmations:
@@ -104,9 +104,9 @@ class Confirmations:
         """Ends the waiting of a caller that gave up, or whose transaction was rolled back. It may begin anew."""
         with self._lock:
             self._leave(waiter)
-            waiter.has_to_wait = False
-            if waiter.future.done():
-                waiter.future = Future()
+            if waiter.has_to_wait:
+                # A report may be about to resolve the old one: that says nothing of what is awaited next.
+                waiter.has_to_wait, waiter.future = False, Future()
 
     def _leave(self, waiter: Waiter) -> None:
         for key in waiter.missing:
@@ -124,26 +124,27 @@ class Confirmations:
         self._after_report()
 
     def _resolve(self, keys: Iterable[_Key]) -> None:
-        complete: list[Waiter] = []
-        with self._lock:  # a waiter leaves the table once, so only one thread ever resolves it
+        complete: list[Future[None]] = []
+        with self._lock:  # a waiter leaves the table once, so only one thread ever resolves its future
             for key in keys:
                 self._released.pop(key, None)
                 for waiter in self._waiting.pop(key, ()):
                     waiter.missing.discard(key)
                     if not waiter.missing:
-                        complete.append(waiter)
-        for waiter in complete:
-            waiter.future.set_result(None)
+                        complete.append(waiter.future)
+        for future in complete:
+            future.set_result(None)
 
     def refused(self, dhcpd: str, address: IPv4Address, confirms: int | None, error: MacbindError) -> None:
         """A writer reports a refusal; those who wait for exactly this fail now."""
         key = (dhcpd, address, confirms)
         with self._lock:
-            failed = list(self._waiting.get(key, ()))
-            for waiter in failed:
+            waiters = list(self._waiting.get(key, ()))
+            failed = [waiter.future for waiter in waiters]
+            for waiter in waiters:
                 self._leave(waiter)  # it still has to look at its future: the refusal is in there
-        for waiter in failed:
-            waiter.future.set_exception(error)
+        for future in failed:
+            future.set_exception(error)
 
     def in_doubt(self, dhcpd: str) -> None:
         """What this DHCP server holds is unknown until :meth:`trusted`."""

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 
+from labkit.postgres import Postgres
 from macbind.core.errors import ConfigError
 from macbind.registry import migrations
 from macbind.registry.database import open_engine
@@ -41,6 +42,21 @@ def test_upgrading_makes_the_schema_the_code_expects(engine: Engine) -> None:
     with engine.connect() as db:
         context = MigrationContext.configure(db, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_a_slow_machine_may_take_its_time(postgres: Postgres) -> None:
+    """PostgreSQL ends a change that rests for seconds, but not that of the schema, which reads scripts meanwhile."""
+    rests: list[str] = []
+
+    def ask(db: Connection) -> None:
+        rests.append(str(db.scalar(text("SHOW idle_in_transaction_session_timeout"))))
+
+    with closing(Registry(postgres.emptied())) as registry:
+        event.listen(registry.engine, "commit", ask)
+        registry.apply({}, [])
+        with registry.write("test"):
+            pass
+    assert rests == ["1min", "4s"]
 
 
 def test_sqlites_tables_are_made_alike(tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from macbind.core.errors import ConfigError
+
+# A slow machine reads the scripts for longer than a transaction may rest otherwise.
+_MAY_REST = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 
 
 def _config(db: Connection) -> Config:
@@ -30,6 +33,8 @@ def upgrade(db: Connection, to: str = "head") -> None:
     Raises:
         ConfigError: A newer macbind wrote this registry.
     """
+    if db.dialect.name == "postgresql":
+        db.execute(_MAY_REST)
     config = _config(db)
     scripts = ScriptDirectory.from_config(config)
     current = MigrationContext.configure(db).get_current_revision()

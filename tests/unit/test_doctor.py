@@ -170,6 +170,18 @@ def test_the_account_of_a_finding() -> None:
     assert second.message == "It is slower."
 
 
+def test_looks_that_overlap_count_nothing_twice() -> None:
+    """Several ask for the status at once, and the one that ends last may have looked first."""
+    log, later = FindingLog(), NOW + timedelta(seconds=9)
+    old = log.begin()
+    (first,) = log.note([SLOW], NOW, log.begin())
+    assert log.note([DEAF], NOW, old)[0].since == NOW  # it had looked before the bridge was slow
+    (again,) = log.note([SLOW], later, log.begin())
+    assert (first.count, again.count, again.since, again.last_seen) == (1, 1, NOW, later)
+    log.note([], later, log.begin())
+    assert log.note([SLOW], later, log.begin())[0].count == 2
+
+
 def test_what_was_gone_for_long_is_new() -> None:
     """A flood of findings does not fill the memory."""
     log = FindingLog()

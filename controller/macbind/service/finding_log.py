@@ -29,19 +29,35 @@ class FindingLog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._accounts: dict[tuple[str, str], _Account] = {}
+        self._looks = 0
 
-    def note(self, found: Iterable[Finding], now: datetime) -> list[Finding]:
+    def begin(self) -> int:
+        """The number of a look that begins now."""
+        return self._looks
+
+    def note(self, found: Iterable[Finding], now: datetime, look: int | None = None) -> list[Finding]:
         """Takes all findings of a moment (UTC), and returns them with what is known of each.
 
-        A finding that is not among them has gone. It counts once more when it comes again.
+        A finding that is not among them has gone. It counts once more when it comes again. Several may look at once.
+        What a look has found that began before the last one ended may be older: nothing has come or gone by it.
+
+        Args:
+            found: The findings.
+            now: The moment.
+            look: The number of the look; None if nobody else looks.
         """
         there = list(found)
         with self._lock:
             keys = {one.key for one in there}
-            for key in keys:
-                self._see(key, now)
-            for key, account in self._accounts.items():
-                account.is_there = key in keys
+            if look is None or look == self._looks:
+                self._looks += 1
+                for key in keys:
+                    self._see(key, now)
+                for key, account in self._accounts.items():
+                    account.is_there = key in keys
+            else:
+                for key in keys - self._accounts.keys():
+                    self._see(key, now)
             self._forget(now)
             return [self._with_account(one) for one in there]
 

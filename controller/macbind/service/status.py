@@ -54,7 +54,7 @@ class StatusReport:
 
     def status(self) -> Status:
         """The service at a glance."""
-        now = datetime.now(UTC)
+        now, look = datetime.now(UTC), self._account.begin()
         peers = self._peers()
         dhcpds = tuple(peers.status(name) for name in sorted(peers.writers))
         with self._registry.read() as view:
@@ -75,7 +75,8 @@ class StatusReport:
         ]
         findings += peers.machines.findings() if peers.machines else []
         findings += self._machines()
-        known = dict(zip(findings, marked(self._account.note(findings, now), silent, now), strict=True))
+        noted = self._account.note(findings, now, look)
+        known = dict(zip(findings, marked(noted, silent, now), strict=True))
         return Status(
             version=__version__,
             started_at=self._started_at,

@@ -26,7 +26,7 @@ def control_group(name: str) -> Iterator[list[Path]]:
         yield [group / "cgroup.procs" for group in groups]
     finally:
         for group in groups:
-            until(partial(_is_gone, group), 5, f"the processes in {group} to end")
+            until(partial(_is_gone, group), 60, f"the processes in {group} to end")
 
 
 def _places() -> Iterator[Path]:

@@ -21,7 +21,7 @@ from time import monotonic
 from labkit.net import Port
 from labkit.wait import until
 
-DEFAULT_DEADLINE_S = 15.0
+DEFAULT_DEADLINE_S = 60.0
 
 _UDHCPC_SCRIPT = """#!/bin/sh
 case "$1" in bound | renew) ;; *) exit 0 ;; esac

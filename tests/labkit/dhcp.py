@@ -37,7 +37,7 @@ __all__ = [
     "Ack", "Answer", "DhcpClient", "Garbage", "Lease", "Nak", "Offer", "Route", "Silence", "expect_silence",
 ]  # fmt: skip
 
-DEFAULT_TIMEOUT_S = 3.0
+DEFAULT_TIMEOUT_S = 15.0
 _WANTED = (1, 3, 6, 12, 15, 28, 51, 54, 119, 121)  # mask, routers, dns, names, times, routes
 
 

@@ -40,7 +40,7 @@ class Dhcpd:
         key: OmapiKey | None = None,
         omapi_port: int | None = None,
         options: Sequence[str] = (),
-        deadline_s: float = 10.0,
+        deadline_s: float = 60.0,
     ) -> None:
         self.lab = lab
         self.leases = leases
@@ -165,7 +165,7 @@ class Dhcpd:
 
     def _accepts(self) -> bool:
         try:
-            self.lab.open_socket("127.0.0.1", self._port(), timeout_s=1.0).close()
+            self.lab.open_socket("127.0.0.1", self._port(), timeout_s=10.0).close()
         except OSError:
             return False
         return True
@@ -178,7 +178,7 @@ class Dhcpd:
         return "\n".join(said.splitlines()[-_TAIL_LINES:]) or "(empty)"
 
 
-def check_config(lab: Lab, config: Path, *, deadline_s: float = 10.0) -> "subprocess.CompletedProcess[str]":
+def check_config(lab: Lab, config: Path, *, deadline_s: float = 60.0) -> "subprocess.CompletedProcess[str]":
     """What `dhcpd -t` says of a configuration file; its status is 0 when the file is good."""
     return lab.run(["dhcpd", "-4", "-t", "-cf", str(config)], deadline_s=deadline_s, check=False)
 

@@ -64,7 +64,7 @@ class Farm:
         dhcpd: str = "",
         command: Sequence[str] = MACBIND,
         leases: Path | None = None,
-        deadline_s: float = 15.0,
+        deadline_s: float = 60.0,
     ) -> None:
         self.deadline_s = deadline_s
         self.lab, self.directory, self.command = lab, directory, list(command)
@@ -130,7 +130,7 @@ class Farm:
         """Makes a process this farm's service."""
         self._process = process
 
-    def wait_serving(self, deadline_s: float = 15.0) -> None:
+    def wait_serving(self, deadline_s: float = 60.0) -> None:
         """Waits until the service answers and every dhcpd is served."""
         until(
             lambda: (now := self.status()) and all(one.state == "serving" for one in now.dhcpds),
@@ -138,7 +138,7 @@ class Farm:
             "macbind to serve",
         )
 
-    def wait_answering(self, deadline_s: float = 15.0) -> None:
+    def wait_answering(self, deadline_s: float = 60.0) -> None:
         """Waits until the service answers, however it gets on with dhcpd."""
         until(self.status, deadline_s, "macbind to answer")
 
@@ -159,14 +159,14 @@ class Farm:
         process, self._process = self._process, None
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        return process.wait(15)
+        return process.wait(60)
 
     def reload(self, **tables: str) -> None:
         """Has the service load its configuration again, after :meth:`configure` with these tables."""
         self.configure(**tables)
         os.kill(self.pid, signal.SIGHUP)
 
-    def wait_loaded(self, loads: int, deadline_s: float = 15.0) -> None:
+    def wait_loaded(self, loads: int, deadline_s: float = 60.0) -> None:
         """Waits until the service has loaded a configuration so many times since its log began."""
         until(lambda: self.log().count('"configuration loaded"') >= loads, deadline_s, "the configuration")
 
@@ -179,7 +179,7 @@ class Farm:
         """Kills the service without a warning."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(15)
+        self._process.wait(60)
         self._process = None
 
     @property
@@ -203,7 +203,7 @@ class Farm:
 
     # -- its users -------------------------------------------------------------------------------------
 
-    def client(self, timeout_s: float = 10.0) -> Client:
+    def client(self, timeout_s: float = 30.0) -> Client:
         """The Python API; works from outside the namespace, because the socket is a file."""
         return Client(self.socket, timeout_s=timeout_s)
 

@@ -212,13 +212,13 @@ def wait_ping(
         raise TimeoutError(f"gave up after {deadline_s:g} s waiting for {address} to answer a ping{seen}")
 
 
-def greeting(lab: Lab, address: IPv4Address | str, port: int = GREETING_PORT, timeout_s: float = 5.0) -> str:
+def greeting(lab: Lab, address: IPv4Address | str, port: int = GREETING_PORT, timeout_s: float = 20.0) -> str:
     """What the service on a TCP port says before it closes the connection; OSError when it cannot be had."""
     with lab.open_socket(str(address), port, timeout_s) as sock, sock.makefile() as stream:
         return stream.read()
 
 
-def shown(lab: Lab, address: IPv4Address | str, path: str, timeout_s: float = 30.0) -> bytes:
+def shown(lab: Lab, address: IPv4Address | str, path: str, timeout_s: float = 60.0) -> bytes:
     """The content of a file in the guest, empty if it cannot be read; seed disks are mounted below /seed."""
     with lab.open_socket(str(address), SHOW_PORT, timeout_s) as sock, sock.makefile("rwb") as stream:
         stream.write(f"{path}\n".encode())
@@ -227,7 +227,7 @@ def shown(lab: Lab, address: IPv4Address | str, path: str, timeout_s: float = 30
 
 
 def tcp_answers(
-    lab: Lab, address: IPv4Address | str, port: int = GREETING_PORT, timeout_s: float = 5.0
+    lab: Lab, address: IPv4Address | str, port: int = GREETING_PORT, timeout_s: float = 20.0
 ) -> bool:
     """Whether something listens on a TCP port and says anything."""
     try:

@@ -101,7 +101,7 @@ class Installed(Machine):
                 self.run(*command.split())
         self.wait_serving()
 
-    def client(self, timeout_s: float = 10.0) -> Client:
+    def client(self, timeout_s: float = 30.0) -> Client:
         """The Python API, from outside of the machine: its socket is a file."""
         return Client(self.root / "run/macbind/macbind.sock", timeout_s=timeout_s)
 
@@ -117,7 +117,7 @@ class Installed(Machine):
         except ServiceUnavailable:
             return None
 
-    def wait_serving(self, deadline_s: float = 30.0) -> None:
+    def wait_serving(self, deadline_s: float = 60.0) -> None:
         """Waits until the service answers and its dhcpd is served."""
         try:
             until(

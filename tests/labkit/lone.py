@@ -5,7 +5,6 @@ Its pool is static, so that an allocation needs no confirmation. A release stays
 
 import subprocess
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,7 +12,7 @@ from typing import Self
 from labkit import bounded
 from labkit.wait import until
 from macbind.client.client import Client
-from macbind.core.errors import DhcpdUnavailable, ServiceUnavailable
+from macbind.core.errors import DhcpdUnavailable, RegistryUnavailable, ServiceUnavailable
 
 POOLS = """
 [subnet."10.0.0.0/8"]
@@ -51,41 +50,58 @@ class Lone:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(60)
         self._directory.cleanup()
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        until(self._answers, 30, "macbind to answer")
+        until(self._answers, 60, "macbind to answer")
 
     def kill(self) -> None:
         """Kills it without a warning."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(60)
 
     def log(self) -> str:
         """What it has logged."""
         return self.log_file.read_text()
 
-    def client(self, timeout_s: float = 10.0) -> Client:
+    def client(self, timeout_s: float = 30.0) -> Client:
         """The Python API."""
         return Client(self.socket, timeout_s=timeout_s)
 
     def release_group(self, group: str) -> None:
         """Releases a group; nobody waits for the confirmation that never comes."""
-        with self.client(timeout_s=0.001) as client, suppress(DhcpdUnavailable):
-            client.release_group(group)
+
+        def is_recorded() -> bool:
+            with self.client(timeout_s=0.001) as client:
+                try:
+                    client.release_group(group)
+                except RegistryUnavailable:
+                    return False  # a slow machine: the release was not committed yet
+                except DhcpdUnavailable:
+                    return True
+            return True
+
+        until(is_recorded, 60, f"the release of {group}")
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -39,6 +39,7 @@ _PORT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,11}")  # "to-" + 12 = 15, the long
 _BRIDGE_MAC = "02:6c:61:62:00:01"
 _MOST_FRAMES = 1000  # more than a socket's receive buffer holds
 _TERM_GRACE_S = 3.0
+_GONE_S = 60.0
 
 
 class Port:
@@ -82,7 +83,7 @@ class Port:
         """Take all addresses, routes and neighbours away, as if the machine had just been switched on."""
         self.namespace.ip(f"addr flush dev {self.interface}", f"neigh flush dev {self.interface}")
 
-    def ping(self, address: IPv4Address | str, deadline_s: float = 2.0) -> bool:
+    def ping(self, address: IPv4Address | str, deadline_s: float = 15.0) -> bool:
         """Whether `address` answers a ping from here within `deadline_s` seconds."""
         return ping(self.namespace, address, deadline_s)
 
@@ -164,7 +165,7 @@ class Lab:
             f"link set {outer} master {self.bridge} up",
         )
         port.namespace.ip(f"link set {port.interface} up")
-        until(lambda: self._forwards(outer), 5, f"the bridge to forward frames of port {name}")
+        until(lambda: self._forwards(outer), 30, f"the bridge to forward frames of port {name}")
         self.ports[name] = port
         return port
 
@@ -174,7 +175,7 @@ class Lab:
         port: Port | None = None,
         *,
         stdin: str | None = None,
-        deadline_s: float = 10.0,
+        deadline_s: float = 30.0,
         check: bool = True,
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command in the server's or the port's namespace to its end, at most `deadline_s` seconds."""
@@ -193,11 +194,11 @@ class Lab:
         self._teardown.callback(process.end)
         return process
 
-    def open_socket(self, host: str, port: int, timeout_s: float = 5.0) -> socket.socket:
+    def open_socket(self, host: str, port: int, timeout_s: float = 20.0) -> socket.socket:
         """A TCP socket connected from inside the server namespace, for use anywhere in this process."""
         return self.server.open_tcp(host, port, timeout_s)
 
-    def ping(self, address: IPv4Address | str, deadline_s: float = 2.0) -> bool:
+    def ping(self, address: IPv4Address | str, deadline_s: float = 15.0) -> bool:
         """Whether `address` answers a ping from the server within `deadline_s` seconds."""
         return ping(self.server, address, deadline_s)
 
@@ -246,7 +247,7 @@ class Process(subprocess.Popen[bytes]):
     def kill_now(self) -> None:
         """End the group as a power cut would: it can clean nothing up and say nothing to anyone."""
         self.signal_group(signal.SIGKILL)
-        self.wait(_TERM_GRACE_S)
+        self.wait(_GONE_S)
 
     def end(self) -> None:
         """End the group: politely, and by force after 3 seconds. A stopped one is woken for it."""

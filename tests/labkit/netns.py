@@ -53,7 +53,7 @@ class Namespace:
         """End every process that still lives inside, then remove the namespace. Harmless when it is gone."""
         if not (_RUN / self.name).exists():
             return
-        until(self._is_empty_after_kill, 5, f"the processes in {self.name} to end")
+        until(self._is_empty_after_kill, 60, f"the processes in {self.name} to end")
         run_command(["ip", "netns", "del", self.name])
 
     def pids(self) -> frozenset[int]:
@@ -72,7 +72,7 @@ class Namespace:
         return ["ip", "netns", "exec", self.name, *command]
 
     def run(
-        self, argv: Sequence[str], *, stdin: str | None = None, deadline_s: float = 10.0, check: bool = True
+        self, argv: Sequence[str], *, stdin: str | None = None, deadline_s: float = 30.0, check: bool = True
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command inside to its end, at most `deadline_s` seconds."""
         return run_command(self.argv(argv), stdin=stdin, deadline_s=deadline_s, check=check)
@@ -122,7 +122,7 @@ class Namespace:
 
 
 def run_command(
-    argv: Sequence[str], *, stdin: str | None = None, deadline_s: float = 10.0, check: bool = True
+    argv: Sequence[str], *, stdin: str | None = None, deadline_s: float = 30.0, check: bool = True
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, at most `deadline_s` seconds, and capture what it writes."""
     done = subprocess.run(

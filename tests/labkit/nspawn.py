@@ -151,7 +151,7 @@ class Machine:
         """The process id of a service in the machine; 0 while it has none."""
         return int(self.unit(unit, "MainPID"))
 
-    def wait_restarted(self, unit: str, old_pid: int, deadline_s: float = 30.0) -> int:
+    def wait_restarted(self, unit: str, old_pid: int, deadline_s: float = 60.0) -> int:
         """Waits until a service runs again with another process, and returns its id."""
 
         def restarted() -> int:

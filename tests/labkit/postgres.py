@@ -75,7 +75,7 @@ class Postgres:
                 stdout=log,
                 stderr=log,
             )
-        until(self._answers, 20, "PostgreSQL to answer")
+        until(self._answers, 60, "PostgreSQL to answer")
 
     @property
     def alive(self) -> bool:
@@ -95,7 +95,7 @@ class Postgres:
         """Ends every session and the server: SIGINT is ``pg_ctl stop -m fast``, SIGQUIT a crash."""
         if self._server is not None:
             self._server.send_signal(how)
-            self._server.wait(20)
+            self._server.wait(60)
             self._server = None
 
     def run(self, *statements: str) -> None:
@@ -106,7 +106,7 @@ class Postgres:
             password=self.password,
             dbname="postgres",
             autocommit=True,
-            connect_timeout=3,
+            connect_timeout=30,
         ) as connection:
             for statement in statements:
                 connection.execute(statement.encode())

@@ -13,6 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from labkit.wait import until
+
+PATIENCE_S = 60.0
+"""How long an answer is waited for."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -47,7 +52,7 @@ class Rude:
             self.socket.connect(
                 str(path)
             )  # waits while the backlog is full, which it would not with a timeout
-        self.socket.settimeout(20)
+        self.socket.settimeout(PATIENCE_S)
         self._in = b""
         self._poll = select.poll()
         self._poll.register(self.socket, select.POLLIN)
@@ -117,6 +122,10 @@ class Rude:
             except ConnectionResetError:
                 return True
         return False
+
+    def until_closed(self) -> None:
+        """Waits until the service has closed the connection; it answers first, and closes a moment later."""
+        until(lambda: self.is_closed, PATIENCE_S, "the service to close the connection")
 
 
 def request(method: str = "GET", path: str = "/v1/pools", body: bytes = b"", **headers: str) -> bytes:

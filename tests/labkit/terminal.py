@@ -48,7 +48,7 @@ class Terminal:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         os.close(self._ours)
 
     @property
@@ -65,14 +65,14 @@ class Terminal:
         """Types a text."""
         os.write(self._ours, text.encode())
 
-    def wait_for(self, text: str, deadline_s: float = 30.0, *, on_screen: bool = False) -> None:
+    def wait_for(self, text: str, deadline_s: float = 60.0, *, on_screen: bool = False) -> None:
         """Waits until a text is seen; fails with what is seen instead."""
         ends_at = time.monotonic() + deadline_s
         while text not in (self.screen if on_screen else self.text):
             if not self._read(ends_at):
                 raise AssertionError(f"{text!r} did not appear in:\n{self.text}")
 
-    def exit_status(self, deadline_s: float = 30.0) -> int:
+    def exit_status(self, deadline_s: float = 60.0) -> int:
         """Reads to the end, and returns the command's exit status."""
         ends_at = time.monotonic() + deadline_s
         while self._read(ends_at):

@@ -100,7 +100,7 @@ class Libvirtd:
     of a Unix socket has at most 107 bytes. Several can run at once, in one lab or in many.
     """
 
-    def __init__(self, lab: Lab, directory: Path, *, deadline_s: float = 20.0) -> None:
+    def __init__(self, lab: Lab, directory: Path, *, deadline_s: float = 60.0) -> None:
         self.lab = lab
         self.directory = directory
         self.socket = directory / "run" / "libvirt-sock"

@@ -17,7 +17,7 @@ from labkit.wait import until
 
 _SOURCE = Path(__file__).with_name("hypercalls.c")
 _PLACES = "/usr/lib/xen-*/bin/xenstored"
-_DEADLINE_S = 10.0
+_DEADLINE_S = 30.0
 
 
 class Xenstored:

@@ -51,3 +51,11 @@ def lasting(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path, ReleasePolicy.UNDEFINE)
     yield bench
     bench.close()
+
+
+@pytest.fixture
+def doubting(tmp_path: Path) -> Iterator[Bench]:
+    """A warden that looks again after an hour only."""
+    bench = Bench(tmp_path, transition_s=3600)
+    yield bench
+    bench.close()

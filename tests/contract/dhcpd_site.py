@@ -61,7 +61,7 @@ class Site:
         algorithm: str | None = None,
         secret: bytes = SECRET,
         port: int = PORT,
-        timeout_s: float = 5.0,
+        timeout_s: float = 30.0,
         window: int | None = None,
     ) -> OmapiClient:
         """An OMAPI connection as macbind makes it."""
@@ -75,7 +75,7 @@ class Site:
         )
 
     def server(
-        self, *, sees_leases: bool = True, timeout_s: float = 5.0, window: int | None = None
+        self, *, sees_leases: bool = True, timeout_s: float = 30.0, window: int | None = None
     ) -> IscDhcpd:
         """The dhcpd as the writer sees it."""
         server = IscDhcpd(

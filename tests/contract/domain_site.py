@@ -37,7 +37,8 @@ from macbind.registry.transaction import Transaction
 
 URI = "test:///default"
 NETWORK = IPv4Network("10.77.0.0/16")
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
+"""Less than the grace of a machine that has stopped by itself."""
 TRANSITION_S = 0.3
 """Nothing takes so long on the test driver."""
 OVER_S = -SETTLE_AFTER_S - 1

@@ -20,7 +20,7 @@ from macbind.registry.store import Registry
 from macbind.service.events import Changed, EventFeed, Pace, Reader
 
 _T = TypeVar("_T")
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 PACE = Pace()
 
 
@@ -139,27 +139,21 @@ def test_a_number_that_was_not_given_yet_is_refused(book: Book) -> None:
     assert run(feed.start(0)) == 0
 
 
-def test_a_commit_wakes_a_reader_at_once(book: Book) -> None:
-    """Long before the registry is looked at without a reason."""
+def test_a_commit_wakes_a_reader(book: Book) -> None:
+    """Though nobody looks at the registry without a reason."""
     book.open(make_pool())
 
-    async def follow() -> float:
+    async def follow() -> None:
         changed = Changed()
-        feed = EventFeed(book.registry, tuple, changed)
-        loop = asyncio.get_running_loop()
+        feed = EventFeed(book.registry, tuple, changed, Pace(look_s=3600))
         with feed.reader(0, findings=False) as reader:
-            await reader.next(2.0)
-            fastest = 10.0
             for number in range(5):
-                waiting = asyncio.ensure_future(reader.next(10))
+                waiting = asyncio.ensure_future(reader.next(DEADLINE_S))
                 await asyncio.to_thread(book.one, f"vm-{number}")
-                began = loop.time()
                 changed.notify()
                 assert (await waiting).changes
-                fastest = min(fastest, loop.time() - began)
-            return fastest
 
-    assert run(follow()) < PACE.look_s / 2
+    run(follow())
 
 
 def test_findings_come_at_first_and_whenever_they_change(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -420,9 +420,9 @@ def test_sixty_thousand_addresses_of_others_are_taken_at_once(book: Book) -> Non
         ]
 
     for found, lowest in ((ranged(1), 60_000), (ranged(2), 1), ([], 0)):
-        began = time.monotonic()
+        began = time.process_time()  # whatever else the machine does
         book.show(*found, source=Source.RANGE)
-        assert time.monotonic() - began < 20
+        assert time.process_time() - began < 20
         book.check()
         assert int(book.one("vm").address) - first == lowest
         book.release("vm")

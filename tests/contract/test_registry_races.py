@@ -78,7 +78,7 @@ def test_batches_that_cross_pools_do_not_lock_each_other_out(book: Book) -> None
                     ]  # type: ignore[misc]
                 )
                 mine += allocate(txn, Wanted("b", (f"mine-b{turn}",)))
-            assert not {one.address for one in theirs.result(10)} & {one.address for one in mine}
+            assert not {one.address for one in theirs.result(60)} & {one.address for one in mine}
             book.confirm()
             for name in (f"mine-a{turn}", f"mine-b{turn}", f"theirs-a{turn}"):
                 book.release(name)
@@ -94,9 +94,9 @@ def test_two_controllers_and_one_name(book: Book) -> None:
             (made,) = allocate(txn, Wanted("a", ("same",)))
             found = rival.start(lambda other: allocate(other, Wanted("a", ("same",))))
             refused = rival.start(lambda other: allocate(other, Wanted("b", ("same",))))
-        assert found.result(10) == [made]
+        assert found.result(60) == [made]
         with pytest.raises(Conflict, match="'same' is already allocated"):
-            refused.result(10)
+            refused.result(60)
 
 
 @pytest.mark.invariant(1)
@@ -108,7 +108,7 @@ def test_two_controllers_and_one_mac(book: Book) -> None:
         with book.write() as txn:
             reserve(txn, "one", _POOLS[0].plan.subnet[3], mac=mac)
             second = rival.start(lambda other: reserve(other, "two", _POOLS[1].plan.subnet[3], mac=mac))
-        error = second.exception(10)
+        error = second.exception(60)
         assert str(error).startswith(f"The MAC {mac} belongs to 'one' (10.1.1.3).")
 
 
@@ -124,7 +124,7 @@ def test_a_late_release_cannot_take_a_successors_address(book: Book) -> None:
             confirm(txn, "d1", pending_changes(txn, "d1", 100))
             (successor,) = allocate(txn, Wanted("a", ("successor",)))
         assert addresses([successor]) == ["10.1.1.1"]
-        assert late.result(10) == []
+        assert late.result(60) == []
         assert book.find() == [successor]
 
 
@@ -137,7 +137,7 @@ def test_a_doubt_during_a_release_is_no_collision(book: Book) -> None:
         with book.write() as txn:
             release(txn, name="x")
             late = rival.start(lambda other: doubt(other, "d1", [made.address]))
-        assert late.result(10) is None
+        assert late.result(60) is None
     book.confirm()
     assert book.state("10.1.1.1") == "free"
 

@@ -10,7 +10,7 @@ import pytest
 from contract.book import Book, make_pool
 from macbind.core.errors import RegistryUnavailable
 
-_DEADLINE_S = 20
+_DEADLINE_S = 60
 
 
 def _start(work: Callable[..., None], *args: object) -> threading.Thread:

@@ -6,7 +6,6 @@ What only QEMU can show is in tests/lab/test_lifecycle.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address
@@ -158,14 +157,6 @@ def test_what_ended_unseen_is_released_after_a_restart(bench: Bench) -> None:
     bench.warden = bench._watch()
     bench.until_free("gone")
     assert bench.is_held("alive")
-
-
-@pytest.fixture
-def doubting(tmp_path: Path) -> Iterator[Bench]:
-    """A warden that looks again after an hour only."""
-    bench = Bench(tmp_path, transition_s=3600)
-    yield bench
-    bench.close()
 
 
 @pytest.mark.invariant(10)
@@ -580,19 +571,19 @@ def test_a_renumbering_somebody_goes_on_with_is_not_settled(bench: Bench) -> Non
     assert len(bench.holds("vm")) == 1
 
 
-def test_a_nic_a_renumbering_has_lost_is_told_and_its_address_kept(bench: Bench) -> None:
+def test_a_nic_a_renumbering_has_lost_is_told_and_its_address_kept(doubting: Bench) -> None:
     """The machine lets go of its NIC after its renumbering was aborted; without a record of that, it is a doubt."""
-    vm = bench.allocate("vm")
+    vm = doubting.allocate("vm")
     uuid = str(uuid4())
-    bench.driver.createXML(bench.xml("vm", vm.mac, uuid=uuid), 0)
-    bench.until_used("vm")
-    bench.settled()
-    seen = bench.warden.watchers["test"].look(uuid)
+    doubting.driver.createXML(doubting.xml("vm", vm.mac, uuid=uuid), 0)
+    doubting.until_used("vm")
+    doubting.settled()
+    seen = doubting.warden.watchers["test"].look(uuid)
     assert seen is not None
     lost = replace(seen, macs=frozenset(), live=frozenset(), unplugged=frozenset({vm.mac}))
-    bench.warden.changed("test", uuid, lost)
-    assert bench.is_held("vm")
-    assert [one.code for one in bench.warden.findings()] == ["nic_lost"]
-    assert bench.held("vm").doubted_at is None
-    bench.warden.changed("test", uuid, replace(lost, unplugged=frozenset()))
-    assert bench.held("vm").doubted_at is not None
+    doubting.warden.changed("test", uuid, lost)
+    assert doubting.is_held("vm")
+    assert [one.code for one in doubting.warden.findings()] == ["nic_lost"]
+    assert doubting.held("vm").doubted_at is None
+    doubting.warden.changed("test", uuid, replace(lost, unplugged=frozenset()))
+    assert doubting.held("vm").doubted_at is not None

@@ -17,7 +17,7 @@ from typing_extensions import override
 from contract.dhcpd_site import Site, mac_of, open_site, pool_of
 from contract.relay import Relay
 from contract.test_dhcpd import fill, small_disk
-from contract.writing import Controller, hosts_named
+from contract.writing import DEADLINE_S, Controller, hosts_named
 from labkit.dhcp import expect_silence
 from labkit.wait import until
 from macbind.core.allocation import State
@@ -57,12 +57,12 @@ def test_allocation_becomes_bound_and_serves_then_goes(site: Site, controller: C
     """What is allocated is served once it is bound; what is released is gone from dhcpd and registry."""
     made = controller.allocate("web")[0]
     assert made.state is State.PENDING
-    until(lambda: controller.states() == {"web": State.BOUND}, 5, "the allocation to be bound")
+    until(lambda: controller.states() == {"web": State.BOUND}, DEADLINE_S, "the allocation to be bound")
     lease = site.machine(made.mac).dora()
     assert lease is not None
     assert lease.address == made.address
     controller.release("web")
-    until(lambda: controller.states() == {}, 5, "the allocation to be gone")
+    until(lambda: controller.states() == {}, DEADLINE_S, "the allocation to be gone")
     assert site.held(made.mac) is None
 
 
@@ -73,10 +73,10 @@ def test_waiters_are_told_by_the_writer(controller: Controller) -> None:
     controller.confirmations.expect_bound(bound, made, ["main"])
     controller.writer.wake()
     controller.confirmations.recheck(controller.registry)  # it may have happened before we waited
-    bound.future.result(5)
+    bound.future.result(DEADLINE_S)
     controller.confirmations.expect_gone(gone, made, ["main"])
     controller.release("web")
-    gone.future.result(5)
+    gone.future.result(DEADLINE_S)
     assert controller.all() == []
 
 
@@ -102,7 +102,7 @@ def test_everything_is_served_again_after_dhcpd_lost_its_leases(site: Site, cont
     controller.wait_settled()
     site.dhcpd.kill()
     site.dhcpd.restart(keep_leases=False)
-    until(lambda: site.held(made[-1].mac) is not None, 10, "the last reservation to be back")
+    until(lambda: site.held(made[-1].mac) is not None, DEADLINE_S, "the last reservation to be back")
     controller.wait_settled()
     assert controller.agrees_with(site)
     assert site.machine(made[123].mac).dora() is not None
@@ -119,7 +119,11 @@ def test_what_is_asked_for_while_dhcpd_is_away_happens_when_it_is_back(
     controller.allocate("new")
     controller.release("old")
     assert controller.states() == {"old": State.RELEASING, "stays": State.BOUND, "new": State.PENDING}
-    until(lambda: "cannot be reached" in controller.writer.status().problem, 5, "the reason to be shown")
+    until(
+        lambda: "cannot be reached" in controller.writer.status().problem,
+        DEADLINE_S,
+        "the reason to be shown",
+    )
     site.dhcpd.restart()
     controller.wait_settled()
     assert controller.states() == {"stays": State.BOUND, "new": State.BOUND}
@@ -160,7 +164,7 @@ def test_periodic_comparison_mends_what_somebody_else_broke(tmp_path: Path, site
         site.dhcpd.omshell(
             f"new host\nset hardware-address = {made.mac}\nset hardware-type = 1\nopen\nremove\n"
         )
-        until(lambda: site.held(made.mac) is not None, 10, "the reservation to be back")
+        until(lambda: site.held(made.mac) is not None, DEADLINE_S, "the reservation to be back")
 
 
 # -- ghosts ------------------------------------------------------------------------------------------------
@@ -238,17 +242,22 @@ def test_refused_address_blocks_nobody_and_is_tried_again(site: Site, controller
     waiter = Waiter()
     made = controller.allocate("a", "b", "c")
     controller.confirmations.expect_bound(waiter, made[1], ["main"])
-    until(lambda: list(controller.states().values()).count(State.BOUND) == 2, 5, "the others to be bound")
+    until(
+        lambda: list(controller.states().values()).count(State.BOUND) == 2,
+        DEADLINE_S,
+        "the others to be bound",
+    )
     assert controller.states()["b"] is State.PENDING
-    assert "'printer'" in controller.writer.status().problem
+    # What was confirmed is recorded a moment before what was refused is told.
+    until(lambda: "'printer'" in controller.writer.status().problem, DEADLINE_S, "the refusal to be told")
     with pytest.raises(DhcpdRefused, match="printer"):
-        waiter.future.result(5)
+        waiter.future.result(DEADLINE_S)
     controller.allocate("d")
-    until(lambda: controller.states()["d"] is State.BOUND, 5, "a later one to be bound")
+    until(lambda: controller.states()["d"] is State.BOUND, DEADLINE_S, "a later one to be bound")
     site.dhcpd.omshell(f"new host\nset hardware-address = {blocked}\nset hardware-type = 1\nopen\nremove\n")
     controller.wait_settled()
     assert controller.states()["b"] is State.BOUND
-    assert controller.writer.status().problem == ""
+    until(lambda: controller.writer.status().problem == "", DEADLINE_S, "the refusal to be forgotten")
 
 
 def test_full_disk_raises_an_alarm_and_serves_nothing_it_cannot_keep(tmp_path: Path) -> None:
@@ -262,7 +271,7 @@ def test_full_disk_raises_an_alarm_and_serves_nothing_it_cannot_keep(tmp_path: P
         controller.wait_state(DhcpdState.SERVING)
         filler = fill(disk)
         made = controller.allocate(*hosts_named(100))
-        until(lambda: "IO_ERROR" in controller.writer.status().problem, 5, "the alarm")
+        until(lambda: "IO_ERROR" in controller.writer.status().problem, DEADLINE_S, "the alarm")
         assert controller.states()[made[-1].name] is State.PENDING
         filler.unlink()
         controller.wait_settled()
@@ -284,9 +293,11 @@ def test_disk_that_has_space_again_leads_to_a_look_at_the_damage(tmp_path: Path)
         controller.wait_state(DhcpdState.SERVING)
         filler = fill(disk)
         controller.allocate(*hosts_named(100))
-        until(lambda: finding_codes(controller) == {"storage_failed"}, 5, "the alarm")
+        until(lambda: finding_codes(controller) == {"storage_failed"}, DEADLINE_S, "the alarm")
         filler.unlink()
-        until(lambda: finding_codes(controller) == {"lease_file_damaged"}, 10, "the damage to be found")
+        until(
+            lambda: finding_codes(controller) == {"lease_file_damaged"}, DEADLINE_S, "the damage to be found"
+        )
         controller.wait_settled()
 
 
@@ -301,9 +312,9 @@ def test_registry_that_was_out_of_reach_is_compared_with_dhcpd_anew(
     file, away = tmp_path / "registry.db", tmp_path / "away.db"
     with capture_logs() as said:
         file.rename(away)
-        until(lambda: "registry" in {one["event"] for one in said}, 10, "the registry to be missed")
+        until(lambda: "registry" in {one["event"] for one in said}, DEADLINE_S, "the registry to be missed")
         away.rename(file)
-        until(lambda: controller.writer.status().compared_at != before, 10, "the comparison")
+        until(lambda: controller.writer.status().compared_at != before, DEADLINE_S, "the comparison")
     controller.wait_settled()
     assert controller.agrees_with(site)
 
@@ -315,7 +326,7 @@ def test_writer_whose_dhcpd_is_away_goes_on(tmp_path: Path, site: Site) -> None:
     with Controller(tmp_path, POOL, site.server(), beat=lambda: beats.append(time.monotonic())) as controller:
         controller.wait_state(DhcpdState.UNAVAILABLE)
         so_far = len(beats)
-        until(lambda: len(beats) >= so_far + 3, 10, "three more tries")
+        until(lambda: len(beats) >= so_far + 3, DEADLINE_S, "three more tries")
 
 
 def test_refusal_is_forgotten_when_dhcpd_has_started_anew(tmp_path: Path) -> None:
@@ -328,13 +339,13 @@ def test_refusal_is_forgotten_when_dhcpd_has_started_anew(tmp_path: Path) -> Non
         controller.wait_state(DhcpdState.SERVING)
         filler = fill(disk)
         controller.allocate(*hosts_named(100))
-        until(lambda: finding_codes(controller) == {"storage_failed"}, 5, "the alarm")
+        until(lambda: finding_codes(controller) == {"storage_failed"}, DEADLINE_S, "the alarm")
         controller.release(*hosts_named(100))
         controller.wait_settled()
         assert finding_codes(controller) == {"storage_failed"}
         filler.unlink()
         site.dhcpd.restart()
-        until(lambda: not finding_codes(controller), 10, "nothing to be found")
+        until(lambda: not finding_codes(controller), DEADLINE_S, "nothing to be found")
 
 
 def test_leftovers_without_number_are_removed_slice_by_slice(site: Site, controller: Controller) -> None:
@@ -352,7 +363,7 @@ def test_leftovers_without_number_are_removed_slice_by_slice(site: Site, control
     site.dhcpd.leases.write_bytes(backup)
     site.dhcpd.start()
     site.dhcpd.wait_ready()
-    until(lambda: site.held(many[-1].mac) is None, 20, "the last leftover to be removed")
+    until(lambda: site.held(many[-1].mac) is None, DEADLINE_S, "the last leftover to be removed")
     controller.wait_settled()
     assert site.held(held.mac) is not None
     assert all(site.held(one.mac) is None for one in many[::100])
@@ -373,7 +384,7 @@ def test_lost_deletion_is_made_again_when_dhcpd_has_read_it(site: Site, controll
     site.dhcpd.leases.write_bytes(with_host)
     site.dhcpd.start()
     site.dhcpd.wait_ready()
-    until(lambda: site.held(made.mac) is None, 10, "the leftover to be removed")
+    until(lambda: site.held(made.mac) is None, DEADLINE_S, "the leftover to be removed")
 
 
 def finding_codes(controller: Controller) -> set[str]:
@@ -425,7 +436,7 @@ def test_crash_between_dhcpd_and_registry_is_repaired_by_the_next_start(
     dying.release(*hosts_named(20, "old"))
     dying.allocate(*hosts_named(20, "new"))
     with dying:
-        until(lambda: dying.defects, 10, "the crash")
+        until(lambda: dying.defects, DEADLINE_S, "the crash")
         assert isinstance(dying.defects[0], CrashError)
     with Controller(tmp_path, POOL, site.server()) as controller:
         controller.wait_settled()
@@ -443,7 +454,7 @@ def test_broken_connection_after_a_part_of_a_batch_is_repaired_at_once(
     with Controller(tmp_path, POOL, fragile) as controller:
         controller.wait_state(DhcpdState.SERVING)
         controller.allocate(*hosts_named(10, "old"))
-        until(lambda: State.BOUND in controller.states().values(), 5, "the first batch")
+        until(lambda: State.BOUND in controller.states().values(), DEADLINE_S, "the first batch")
         controller.release(*hosts_named(10, "old"))
         controller.wait_state(DhcpdState.UNAVAILABLE)
         fragile._left = 1_000_000
@@ -477,7 +488,7 @@ def test_connection_that_never_lasts_is_not_hammered(tmp_path: Path, site: Site)
     flapping = Flapping(site.server())
     began = time.monotonic()
     with Controller(tmp_path, POOL, flapping) as controller:
-        until(lambda: flapping.connects == 5, 10, "the fifth connection")
+        until(lambda: flapping.connects == 5, DEADLINE_S, "the fifth connection")
         assert time.monotonic() - began > 0.7
         assert controller.defects == []
     os.close(flapping._ended)
@@ -490,7 +501,7 @@ def test_locked_registry_delays_and_breaks_nothing(tmp_path: Path, site: Site) -
         made = controller.allocate("web")[0]
         other = sqlite3.connect(tmp_path / "registry.db", timeout=5, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        until(lambda: site.held(made.mac) is not None, 5, "dhcpd to be told")
+        until(lambda: site.held(made.mac) is not None, DEADLINE_S, "dhcpd to be told")
         controller.writer.wake()
         other.execute("COMMIT")
         other.close()
@@ -505,7 +516,7 @@ def test_locked_registry_delays_and_breaks_nothing(tmp_path: Path, site: Site) -
 def ends(controller: Controller) -> bool:
     """Whether closing comes to an end in good time."""
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(controller.close).result(10)
+        pool.submit(controller.close).result(DEADLINE_S)
     return not any(thread.name == "writer-main" for thread in threading.enumerate())
 
 
@@ -518,7 +529,7 @@ def leave_busy(controller: Controller, site: Site) -> None:
     """The writer is in the middle of thousands of reservations."""
     controller.wait_state(DhcpdState.SERVING)
     made = controller.allocate(*hosts_named(3000))
-    until(lambda: site.held(made[0].mac) is not None, 10, "the first reservation")
+    until(lambda: site.held(made[0].mac) is not None, DEADLINE_S, "the first reservation")
 
 
 def leave_without_dhcpd(controller: Controller, site: Site) -> None:
@@ -558,7 +569,7 @@ def test_second_writer_stands_by_and_takes_over(tmp_path: Path, site: Site) -> N
     with Controller(tmp_path, POOL, site.server()) as second:
         second.wait_state(DhcpdState.STANDBY)
         second.allocate("one")  # only the first may tell dhcpd, and it notices without being woken
-        until(lambda: second.states() == {"one": State.BOUND}, 5, "the first to do it")
+        until(lambda: second.states() == {"one": State.BOUND}, DEADLINE_S, "the first to do it")
         assert second.writer.state is DhcpdState.STANDBY
         first.close()
         second.allocate("two")

@@ -24,7 +24,7 @@ from macbind.registry.queries import find
 from macbind.registry.release import release
 from macbind.registry.store import Registry
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Controller:
@@ -42,7 +42,7 @@ class Controller:
         pool: Pool,
         dhcpd: DhcpServer,
         *,
-        busy_timeout_s: float = 5.0,
+        busy_timeout_s: float = 30.0,
         sizes: Sizes = Sizes(),  # noqa: B008  # it is frozen
         **writer: Any,
     ) -> None:

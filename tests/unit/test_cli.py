@@ -304,6 +304,26 @@ def test_log_for_people_cannot_steer_the_terminal() -> None:
     assert r"a\u202eb\x1b[2J" in said
 
 
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_traceback_in_the_log_shows_no_values(form: str) -> None:
+    """Of a defect the lines of code and the error are told: among the values there may be a token."""
+    code = (
+        "import logging, structlog\nfrom macbind.config import ServiceSettings\n"
+        "from macbind.daemon.logging import set_up_logging\n"
+        f"set_up_logging(ServiceSettings(log_format='{form}'))\n"
+        "def fail(header):\n    raise ValueError('no \\x1b[2Jnumber')\n"
+        "try:\n    fail('s3cr' + 'et-Token')\n"
+        "except ValueError as error:\n"
+        "    structlog.get_logger().critical('defect', exc_info=error)\n"
+        "    logging.getLogger('uvicorn.error').error('failed', exc_info=error)\n"
+    )
+    said = run_command([sys.executable, "-c", code]).stderr
+    assert said.count("Traceback (most recent call last):") == 2
+    assert said.count("ValueError: no ") == 2
+    assert "s3cret-Token" not in said
+    assert said.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize("kind", ["pipe", "endless", "large"])
 def test_user_data_is_a_file_of_bounded_size(cli: CliRunner, tmp_path: Path, kind: str) -> None:
     """A pipe that nobody writes to, an endless device and a huge file are refused at once."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
+from structlog.typing import ExcInfo
 from typing_extensions import override
 
 from macbind.config import ServiceSettings
@@ -29,6 +31,12 @@ def _show_all(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> Mu
     return {key: visible(value) if isinstance(value, str) else value for key, value in entry.items()}
 
 
+def _plain_traceback(out: TextIO, exc_info: ExcInfo) -> None:
+    """A traceback of lines of code. The values of variables are left out, for a secret may be among them."""
+    lines = "".join(traceback.format_exception(*exc_info)).rstrip("\n").split("\n")
+    out.write("".join(f"\n{visible(line)}" for line in lines))
+
+
 def set_up_logging(settings: ServiceSettings) -> None:
     """Makes the log as configured; it may be called again."""
     for_people = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
@@ -39,7 +47,12 @@ def set_up_logging(settings: ServiceSettings) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
             *(
-                (_show_all, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+                (
+                    _show_all,
+                    structlog.dev.ConsoleRenderer(
+                        colors=sys.stderr.isatty(), exception_formatter=_plain_traceback
+                    ),
+                )
                 if for_people
                 else (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
             ),

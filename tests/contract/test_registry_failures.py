@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -280,3 +281,16 @@ def test_changes_are_on_disk_when_they_are_committed_and_lazy_ones_with_the_next
         with registry.write("test", lazy=lazy) as txn:
             answers.append(str(txn.db.exec_driver_sql(question).scalar()))
     assert answers in (["2", "1", "1", "2"], ["on", "off", "off", "on"])
+
+
+def test_root_follows_no_link_of_another_user(tmp_path: Path) -> None:
+    """Whoever owns the registry's directory does not choose which file root opens there."""
+    victim, path = tmp_path / "other.db", tmp_path / "registry.db"
+    with closing(sqlite3.connect(victim)) as other:
+        other.execute("CREATE TABLE mine (x)")
+    before = victim.read_bytes()
+    path.symlink_to(victim)
+    os.chown(path, 65534, 65534, follow_symlinks=False)
+    error = _refused(lambda: Book(f"sqlite:///{path}").open(make_pool()))
+    assert "is a symbolic link of user 65534, which root does not follow" in error.message
+    assert victim.read_bytes() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -135,6 +136,44 @@ def test_files_keep_their_mode_and_others_do_not_read_them(tmp_path: Path) -> No
     assert set(read_tokens(path)) == {"ops", "more"}
     write_used(path, {"ops": NOW})
     assert sorted(one.name for one in tmp_path.iterdir()) == ["tokens", "tokens.lock", "tokens.used"]
+
+
+@pytest.mark.parametrize("name", ["tokens", "tokens.lock", "tokens.new", "tokens.used", "tokens.used.new"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_no_link_beside_the_tokens_is_followed(tmp_path: Path, name: str, is_there: bool) -> None:
+    """Root writes in a directory of the service's user: a link of that user leads to no other file."""
+    victim, place = tmp_path / "shadow", tmp_path / "place"
+    place.mkdir()
+    if is_there:
+        victim.write_text("root:*:1::::::\n")
+        victim.chmod(0o604)
+    (place / name).symlink_to(victim)
+    path = place / "tokens"
+    if name in ("tokens", "tokens.lock"):
+        with pytest.raises(ConfigError, match="is a symbolic link"):
+            put(path, token())
+    else:
+        put(path, token())
+    if name == "tokens.used":
+        with pytest.raises(ConfigError, match="is a symbolic link"):
+            write_used(path, {"ops": NOW})
+    else:
+        write_used(path, {"ops": NOW})
+    assert victim.exists() == is_there
+    if is_there:
+        assert victim.read_text() == "root:*:1::::::\n"
+        assert stat.S_IMODE(victim.stat().st_mode) == 0o604
+    assert (place / name).is_symlink()
+    left = {one.name for one in place.iterdir()} - {name}
+    assert left <= {"tokens", "tokens.lock", "tokens.used"}
+
+
+def test_a_pipe_in_the_place_of_the_tokens_hangs_nobody(tmp_path: Path) -> None:
+    """It is refused like everything that is no ordinary file."""
+    path = tmp_path / "tokens"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="it is no ordinary file"):
+        put(path, token())
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What is told of the registry: where it is, and none of its secrets; and whose file it is."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,24 @@ def test_nobody_else_reads_the_registry(tmp_path: Path, before: int | None, afte
     finally:
         os.umask(mask)
     assert modes == dict.fromkeys(("registry.db", "registry.db-wal", "registry.db-shm"), after)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_link_beside_the_registry_changes_no_other_file(tmp_path: Path, suffix: str) -> None:
+    """What is taken from others is taken from the registry's own files."""
+    victim, path = tmp_path / "passwd", tmp_path / "registry.db"
+    victim.write_text("root:x:0:0\n")
+    victim.chmod(0o644)
+    (tmp_path / f"registry.db{suffix}").symlink_to(victim)
+    with suppress(RegistryUnavailable):  # SQLite does not use it, or removes it
+        Registry.open(f"sqlite:///{path}", {"farm": make_pool()}, ["main"]).close()
+    assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("root:x:0:0\n", 0o644)
+
+
+def test_a_registry_may_be_moved_to_another_disk(tmp_path: Path) -> None:
+    """A link of one's own leads to the file, which is nobody else's either."""
+    path = tmp_path / "registry.db"
+    (tmp_path / "disk").mkdir()
+    path.symlink_to(tmp_path / "disk" / "registry.db")
+    Registry.open(f"sqlite:///{path}", {"farm": make_pool()}, ["main"]).close()
+    assert (tmp_path / "disk" / "registry.db").stat().st_mode & 0o777 == 0o600

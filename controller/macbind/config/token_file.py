@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import secrets
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from macbind.core.errors import ConfigError
 from macbind.core.page_token import Token
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_tokens(path: Path) -> dict[str, Token]:
@@ -21,17 +27,27 @@ def read_tokens(path: Path) -> dict[str, Token]:
         ConfigError: The file cannot be read, or a line is no token.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        return _tokens_in(path, path.read_bytes())
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: There is no such file of tokens.", hint="`macbind token add ID` makes it."
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise ConfigError(
-            f"{path}: The file of tokens cannot be read: {reason}.",
-            hint="Let the service's user read it, or make it anew with `macbind token add ID`.",
-        ) from error
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from error
+
+
+def _unreadable(path: Path, why: str | None) -> ConfigError:
+    return ConfigError(
+        f"{path}: The file of tokens cannot be read: {why}.",
+        hint="Let the service's user read it, or make it anew with `macbind token add ID`.",
+    )
+
+
+def _tokens_in(path: Path, content: bytes) -> dict[str, Token]:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "it is no UTF-8 text") from error
     found: dict[str, Token] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
@@ -54,25 +70,37 @@ def read_tokens(path: Path) -> dict[str, Token]:
 def change_tokens(path: Path, change: Callable[[dict[str, Token]], None]) -> None:
     """Changes the tokens; the file is exchanged as a whole, and is made where there is none.
 
-    A new file belongs to the owner of its directory, so that the service can read what root has made.
+    A new file belongs to the owner of its directory, so that the service can read what root has made. That owner is
+    not trusted: root follows no symbolic link there.
 
     Raises:
-        ConfigError: The file cannot be read or written.
+        ConfigError: The file cannot be read or written, or is a symbolic link.
     """
-    with _alone(path):
-        tokens = read_tokens(path) if path.exists() else {}
+    with _inside(path) as directory, _alone(path, directory):
+        with _unwritable(path), _existing(path, directory) as file:
+            content = b"" if file is None else file.read()
+        tokens = _tokens_in(path, content)
         change(tokens)
         lines = ["# Made by `macbind token`: id, salt and hash, what it may, its end, a note.\n"]
         lines += [f"{one.line}\n" for one in tokens.values()]
-        write_beside(path, "".join(lines))
+        _exchange(path, directory, "".join(lines))
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _inside(path: Path) -> Iterator[int]:
+    """The directory of a file: whoever exchanges it meanwhile changes nothing."""
+    with _unwritable(path):
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+        yield directory
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def _alone(path: Path, directory: int) -> Iterator[None]:
+    with _unwritable(path):
+        lock = os.open(f"{path.name}.lock", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600, dir_fd=directory)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -80,36 +108,65 @@ def _alone(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def write_beside(path: Path, text: str) -> None:
-    """Exchanges a file as a whole. It keeps owner and mode; a new one has those of its directory, and 0640.
+@contextmanager
+def _existing(path: Path, directory: int) -> Iterator[BinaryIO | None]:
+    """The file as it is; None where there is none."""
+    try:
+        number = os.open(path.name, os.O_RDONLY | os.O_NONBLOCK | _FLAGS, dir_fd=directory)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "it is no ordinary file")
+        with os.fdopen(number, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(number)
+
+
+def _exchange(path: Path, directory: int, text: str) -> None:
+    """Exchanges a file as a whole. It keeps owner and mode; a new one has those of its directory, and 0640."""
+    new = f".{path.name}.{secrets.token_hex(4)}"
+    with _unwritable(path):
+        with _existing(path, directory) as file:
+            known = None if file is None else os.fstat(file.fileno())
+        there = os.fstat(directory) if known is None else known
+        number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600, dir_fd=directory)
+        try:
+            with os.fdopen(number, "w", encoding="utf-8") as made:
+                made.write(text)
+                made.flush()
+                os.fsync(number)
+                if os.geteuid() == 0:
+                    os.fchown(number, there.st_uid, there.st_gid)
+                os.fchmod(number, 0o640 if known is None else known.st_mode & 0o777)
+            os.replace(new, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(new, dir_fd=directory)
+            raise
+
+
+@contextmanager
+def _unwritable(path: Path) -> Iterator[None]:
+    """Says of which file the system refuses what is done inside.
 
     Raises:
-        ConfigError: That is not possible.
+        ConfigError: It does.
     """
-    new = path.with_name(f"{path.name}.new")
     try:
-        known = path.stat() if path.exists() else None
-        there = path.parent.stat() if known is None else known
-        number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(number)
-            if os.geteuid() == 0:
-                os.fchown(number, there.st_uid, there.st_gid)
-            os.fchmod(number, 0o640 if known is None else known.st_mode & 0o777)
-        new.replace(path)
+        yield
     except OSError as error:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"{path}: The file cannot be written: {error.strerror}.",
-        hint="Run the command as root, or choose another directory for `tokens` in [page].",
-    )
+        if error.errno == errno.ELOOP:
+            raise ConfigError(
+                f"{path}: The file, or what macbind keeps beside it, is a symbolic link.",
+                hint="Remove the link, or name the file itself for `tokens` in [page].",
+            ) from error
+        raise ConfigError(
+            f"{path}: The file cannot be written: {error.strerror}.",
+            hint="Run the command as root, or choose another directory for `tokens` in [page].",
+        ) from error
 
 
 def used_file(path: Path) -> Path:
@@ -133,4 +190,6 @@ def write_used(path: Path, used: Mapping[str, datetime]) -> None:
         ConfigError: That is not possible.
     """
     seconds = {key: round(value.timestamp()) for key, value in sorted(used.items())}
-    write_beside(used_file(path), json.dumps(seconds))
+    file = used_file(path)
+    with _inside(file) as directory:
+        _exchange(file, directory, json.dumps(seconds))

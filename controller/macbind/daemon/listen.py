@@ -28,7 +28,7 @@ def listening(settings: ServiceSettings) -> Iterator[socket.socket]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Of two daemons that start together, both could find the other's socket not there yet.
-            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             undo.callback(os.close, lock)
             if not _is_ours(lock) or _is_taken(path):
                 raise ConfigError(

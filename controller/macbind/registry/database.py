@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -141,6 +142,8 @@ class _SqliteFile:
 
     def connect(self, *_: object) -> None:
         """Before a connection: a file that is missing now must not be made anew, and is nobody else's to read."""
+        if self._path:
+            _refuse_link(self._path)
         if self._opened is not None:
             self._check()
         elif self._path:
@@ -177,16 +180,39 @@ class _SqliteFile:
         return found.st_dev, found.st_ino
 
 
+def _refuse_link(path: str) -> None:
+    """Root follows no link that another user made: it would change what that user may not.
+
+    Raises:
+        RegistryUnavailable: The file is such a link.
+    """
+    with suppress(OSError):  # SQLite says why it cannot be opened
+        found = Path(path).lstat()
+        if os.geteuid() == 0 and stat.S_ISLNK(found.st_mode) and found.st_uid != 0:
+            raise RegistryUnavailable(
+                f"The registry {path} is a symbolic link of user {found.st_uid}, which root does not follow.",
+                hint="Name the file itself in [registry] url, or let the link belong to root.",
+            )
+
+
 def _keep_private(path: str) -> None:
     """Makes the file, for this user alone, or takes from others what they may do with it, whatever the umask is.
 
-    SQLite gives the files beside it the same mode. Where it cannot be done, SQLite says why it cannot be opened.
+    SQLite gives the files beside it the same mode. Where it cannot be done, SQLite says why it cannot be opened. No
+    link is followed beside it. A descriptor for reading is not used: its close would end this process's locks.
     """
+    file = os.path.realpath(path)
     with suppress(OSError):
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        for one in (Path(path), Path(f"{path}-wal"), Path(f"{path}-shm")):
-            if one.exists() and one.stat().st_mode & 0o007:
-                one.chmod(one.stat().st_mode & 0o770)
+        os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    for one in (file, f"{file}-wal", f"{file}-shm"):
+        with suppress(OSError):
+            number = os.open(one, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                mode = os.fstat(number).st_mode
+                if stat.S_ISREG(mode) and mode & 0o007:
+                    Path(f"/proc/self/fd/{number}").chmod(mode & 0o770)
+            finally:
+                os.close(number)
 
 
 def _begin_postgresql(connection: Connection) -> None:

@@ -59,7 +59,7 @@ class FileLeader(Leader):
         if self._fd is not None:
             return True
         try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise RegistryUnavailable(
                 f"The lock file {self._path} cannot be opened: {error.strerror}.",

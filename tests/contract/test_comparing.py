@@ -149,6 +149,30 @@ def test_a_binding_of_another_registry_is_left_alone_and_passed_over(site: Compa
     site.check()
 
 
+def test_a_torn_record_of_another_registry_is_left_alone_and_passed_over(site: Compared) -> None:
+    """Of a binding that has lost its MAC on disk, too, the registry is asked whether it ever made it."""
+    own, _ = site.book.allocate("own", "stays")
+    site.drain()
+    shelf = site.dhcpd.inner
+    assert isinstance(shelf, Shelf)
+    theirs = {"macbind-10.1.0.2-g112", "macbind-10.9.0.2-g7"}
+    shelf.maimed = {f"macbind-{own.address}-g{own.generation}", *theirs}
+    cycle = site.compare(between=lambda: True)
+    assert (shelf.maimed, cycle.cleared, cycle.foreign) == (theirs, 1, 2)
+    (finding,) = (one for one in cycle.findings if one.code == "other_registry")
+    assert (
+        "'macbind-10.1.0.2-g112', torn in its lease file, which this registry never made" in finding.message
+    )
+    assert "`macbind reserve NAME 10.1.0.2`" in finding.hint
+    site.drain()
+    (made,) = site.book.allocate("next")
+    assert str(made.address) == "10.1.0.3"
+    assert made.generation > 112
+    shelf.maimed = set()
+    assert not [one for one in site.compare().findings if one.code == "other_registry"]
+    assert str(site.book.allocate("later")[0].address) == "10.1.0.2"
+
+
 def test_a_binding_that_this_registry_has_forgotten_is_taken_over_by_a_reservation(site: Compared) -> None:
     """The reservation is newer than what the server holds; it replaces that, and its end ends both."""
     mac, address = MacAddress(0x00163E010000), IPv4Address("10.1.0.0")

@@ -3,22 +3,23 @@
 Two registries may tell one DHCP server: a copy of the configuration on a second machine is enough. A registry may be
 older than what the server holds: it was restored from a backup, or its standby had not heard of the last changes. The
 machines of bindings that this registry never made may run. So such a binding is somebody else's: it is left alone,
-its address is passed over, and an admin is told.
+its address is passed over, and an admin is told. The same holds for what a torn record has left of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 
 from macbind.core.address_plan import AddressPlan
-from macbind.core.binding import Binding
+from macbind.core.binding import Binding, owner_of
 from macbind.core.evidence import Evidence, Source
 from macbind.core.findings import Finding
+from macbind.core.mac_address import MacAddress
 from macbind.dhcp.port import Audit
-from macbind.registry.generations import begin_above, never_made
+from macbind.registry.generations import Owner, begin_above, never_made
 from macbind.registry.store import Registry
 
 
@@ -34,51 +35,67 @@ def set_apart(audit: Audit, dhcpd: str, plans: Sequence[AddressPlan], registry: 
         registry: The registry.
     """
     owners = {binding.owner for _, binding in audit.ours if binding.owner is not None}
+    torn = {name: owner for name in audit.maimed if (owner := owner_of(name)) is not None}
     with registry.read() as view:
-        strange = never_made(view, owners)
+        strange = never_made(view, owners.union(torn.values()))
     if not strange:
         return audit
-    others = [(address, one) for address, one in audit.ours if one.owner in strange]
-    _begin_above(registry, others)
+    _begin_above(registry, strange)
+    others = [one for _, one in audit.ours if one.owner in strange]
+    remains = {name: owner[0] for name, owner in torn.items() if owner in strange}
     now = datetime.now(UTC)
-    evidence = [
-        Evidence(Source.HOST, dhcpd, address, one.mac, one.name, now, now)
-        for _, one in others
-        for address in _reached(plans, one)
+    taken: list[tuple[IPv4Address, MacAddress | None, str]] = [
+        (address, one.mac, one.name) for one in others for address in _reached(plans, one)
     ]
+    taken += [(address, None, name) for name, address in remains.items() if _is_in(plans, address)]
+    told = {one.name: (f"'{one.name}' for {one.mac}", one.address) for one in others}
+    told |= {name: (f"'{name}', torn in its lease file", address) for name, address in remains.items()}
     return replace(
         audit,
         ours=[(address, one) for address, one in audit.ours if one.owner not in strange],
-        foreign=audit.foreign + len(others),
-        findings=[_finding(dhcpd, [one for _, one in others]), *audit.findings],
-        evidence=[*audit.evidence, *evidence],
+        maimed=[name for name in audit.maimed if name not in remains],
+        foreign=audit.foreign + len(told),
+        findings=[_finding(dhcpd, told), *audit.findings],
+        evidence=[
+            *audit.evidence,
+            *(Evidence(Source.HOST, dhcpd, address, mac, name, now, now) for address, mac, name in taken),
+        ],
     )
 
 
-def _begin_above(registry: Registry, others: Sequence[tuple[IPv4Address, Binding]]) -> None:
+def _begin_above(registry: Registry, strange: Collection[Owner]) -> None:
     with registry.write("writer") as txn:
         for pool in txn.pools.values():
-            seen = [one.owner[1] for address, one in others if one.owner and address in pool.plan.subnet]
+            seen = [generation for address, generation in strange if address in pool.plan.subnet]
             if seen:
                 begin_above(txn, pool, max(seen))
 
 
+def _is_in(plans: Sequence[AddressPlan], address: IPv4Address) -> bool:
+    return any(address in plan for plan in plans)
+
+
 def _reached(plans: Sequence[AddressPlan], one: Binding) -> set[IPv4Address]:
     """The addresses of pools that a binding of somebody else takes: the one it gives, and the one of its MAC."""
-    given = {one.address} if one.address is not None and any(one.address in plan for plan in plans) else set()
+    given = {one.address} if one.address is not None and _is_in(plans, one.address) else set()
     images = {plan.assignable_of(one.mac) for plan in plans}
     return given | {image for image in images if image is not None}
 
 
-def _finding(dhcpd: str, others: Sequence[Binding]) -> Finding:
-    first = min(others, key=lambda one: one.name)
-    more = f" There are {len(others)} of these." if len(others) > 1 else ""
+def _finding(dhcpd: str, told: Mapping[str, tuple[str, IPv4Address | None]]) -> Finding:
+    """What an admin is told.
+
+    Args:
+        dhcpd: The server.
+        told: By the names of the bindings what is said of each, and which address it gives.
+    """
+    first, address = told[min(told)]
+    more = f" There are {len(told)} of these." if len(told) > 1 else ""
     return Finding(
         "other_registry",
-        f"dhcpd '{dhcpd}' has the binding '{first.name}' for {first.mac}, which this registry never made: another "
-        f"macbind tells this dhcpd, or the registry is older than dhcpd's bindings. It is left alone, and its "
-        f"address is passed over.{more}",
-        f"Let one registry tell a dhcpd. `macbind reserve NAME {first.address or 'ADDRESS'}` takes a binding over; "
+        f"dhcpd '{dhcpd}' has the binding {first}, which this registry never made: another macbind tells this dhcpd, "
+        f"or the registry is older than dhcpd's bindings. It is left alone, and its address is passed over.{more}",
+        f"Let one registry tell a dhcpd. `macbind reserve NAME {address or 'ADDRESS'}` takes a binding over; "
         "`macbind unreserve NAME` then ends it.",
         dhcpd,
     )

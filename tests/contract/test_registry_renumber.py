@@ -18,6 +18,7 @@ from macbind.core.domain import Domain, DomainState, Phase
 from macbind.core.errors import AddressInUse, Conflict, InvalidRequest, MacbindError, NotFound, NotInPool
 from macbind.core.pool import PoolMode
 from macbind.registry import claims, evidence
+from macbind.registry.audit import history
 from macbind.registry.queries import renumberings
 from macbind.registry.renumber import abort_renumber, begin_renumber, finish_renumber, lease_renumber
 from macbind.registry.transaction import Transaction
@@ -360,6 +361,28 @@ def lease(book: Book, token: str, lease_s: float) -> Renumbering:
     """Takes the lease of the renumbering of `vm`, or prolongs it."""
     with book.write() as txn:
         return lease_renumber(txn, "vm", token, lease_s)
+
+
+def test_another_holder_of_the_lease_is_in_the_audit_log(farm: Book) -> None:
+    """Who took over an address that another began to take, and when; to prolong one's own lease is no news."""
+    begin(farm, "vm", "10.1.1.9", 10)
+    lease(farm, TOKEN, 10)
+    begin(farm, "vm", "10.1.1.9", 10)
+
+    def entries() -> list[tuple[str, str | None, object]]:
+        with farm.read() as view:
+            found = history(view, address=ip("10.1.1.9"))
+        return [(one.action, one.name, one.detail.get("from")) for one in found]
+
+    assert [action for action, *_ in entries()] == ["renumber"]
+    farm.later(11)
+    lease(farm, "token-of-the-second", 10)
+    lease(farm, "token-of-the-second", 10)
+    assert entries()[0] == ("renumber_lease", "vm", "10.1.1.1")
+    farm.later(11)
+    with farm.write() as txn:
+        begin_renumber(txn, "vm", ip("10.1.1.9"), "token-of-the-third", 10)
+    assert [action for action, *_ in entries()] == ["renumber_lease", "renumber_lease", "renumber"]
 
 
 @pytest.mark.invariant(1)

@@ -105,8 +105,12 @@ def lease_renumber(txn: Transaction, name: str, token: str, lease_s: float) -> R
 
 
 def _take_lease(txn: Transaction, one: Renumbering, token: str, lease_s: float) -> Renumbering:
-    if token != _token_of(txn, one.new):
+    holder = _token_of(txn, one.new)
+    if token != holder:
         _refuse_leased(one, txn.now)
+    if holder not in (None, token):
+        detail = place_of(one.new) | {"from": str(one.old.address)}
+        txn.log([("renumber_lease", int(one.new.address), one.new.generation, one.new.name, detail)])
     until = txn.now + timedelta(seconds=lease_s)
     settled_at = until + timedelta(seconds=SETTLE_AFTER_S)
     txn.db.execute(

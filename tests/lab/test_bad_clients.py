@@ -175,6 +175,17 @@ def test_body_of_who_may_not_change_is_not_read(farm: Farm) -> None:
         assert one.is_closed
 
 
+def test_head_without_end_is_refused_while_it_arrives(farm: Farm) -> None:
+    """A hundred heads of a megabyte each, sent at once by who may change nothing, take next to no memory."""
+    with nothing_left(farm), ExitStack() as crowd:
+        wild = [crowd.enter_context(Rude(farm.socket, WILD)) for _ in range(100)]
+        for one in wild:
+            one.send(b"GET /v1/pools HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * (MIB // 4))
+        for one in wild:
+            refusal(one.answer(), 431, "more than 64 KiB")
+            assert one.is_closed
+
+
 WRONG: dict[str, dict[str, object]] = {
     "no parameter": {"pool": "farm", "name": "x", **{str(number): 1 for number in range(400_000)}},
     "do not fit": {"pool": "farm", "name": "x", "options": {"routers": ["10.9.0.1"] * 700_000}},

@@ -282,6 +282,17 @@ def test_connections_are_bounded_and_the_service_does_not_notice(open_farm: tupl
         until(answered, 60, "a silent connection to give its place back")
 
 
+def test_a_large_head_is_refused(open_farm: tuple[Farm, Door]) -> None:
+    """Nobody without a token fills the memory by header fields; the page answers on."""
+    _, door = open_farm
+    with door.connect() as one:
+        one.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * (80 << 10))
+        answer = HTTPResponse(one)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["error"]["code"]) == (431, "invalid_request")
+    assert door.ask("/").status == 200
+
+
 @pytest.mark.parametrize(
     ("listen", "page", "service", "says"),
     [

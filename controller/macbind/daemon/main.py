@@ -33,6 +33,7 @@ from macbind.http.app import create_app
 from macbind.http.limits import BACKLOG, Limits, Listener, Places, connections_within
 from macbind.http.metrics import Metrics, Now
 from macbind.http.patience import Patience
+from macbind.http.server import config_of
 
 _log = structlog.get_logger()
 
@@ -156,21 +157,7 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
             set_up_logging(new.service)
 
         server = _Server(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                loop="asyncio",  # it accepts by our socket's own accept(), which uvloop does not
-                ws="none",
-                # A header must not be able to replace the kernel's word about who is calling, whatever
-                # FORWARDED_ALLOW_IPS says.
-                proxy_headers=False,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=limits.idle_s,
-                timeout_graceful_shutdown=10,
-                backlog=BACKLOG,
-            ),
+            config_of(app, idle_s=limits.idle_s, last_words_s=10, backlog=BACKLOG),
             patience,
             accepting,
         )

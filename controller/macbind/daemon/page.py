@@ -20,6 +20,7 @@ from macbind.http.page import LIMITS, Page, about
 from macbind.http.page_access import PageAccess, Tokens, names_here
 from macbind.http.page_listener import PageListener
 from macbind.http.patience import Patience
+from macbind.http.server import config_of
 from macbind.service.activity import ActivityReport
 
 _log = structlog.get_logger()
@@ -111,19 +112,8 @@ class PageServer:
         )
         self._where = str(page.listen)
         self._server = _Server(
-            uvicorn.Config(
-                guarded,
-                http="httptools",
-                loop="asyncio",
-                ws="none",
-                lifespan="off",
-                proxy_headers=False,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=LIMITS.idle_s,
-                timeout_graceful_shutdown=_LAST_WORDS_S,
-                backlog=_BACKLOG,
+            config_of(
+                guarded, idle_s=LIMITS.idle_s, last_words_s=_LAST_WORDS_S, backlog=_BACKLOG, lifespan="off"
             )
         )
 

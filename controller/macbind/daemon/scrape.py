@@ -140,17 +140,21 @@ class ScrapeServer:
         self._connections += 1
         try:
             async with asyncio.timeout(self._limits.request_s):
-                head = await reader.readuntil(b"\r\n\r\n")
                 writer.transport.set_write_buffer_limits(0)  # drained means sent
-                writer.write(await self._answer(head))
+                writer.write(await self._answer(reader))
                 await writer.drain()
             writer.close()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
+        except (TimeoutError, asyncio.IncompleteReadError, OSError):
             writer.transport.abort()
         finally:
             self._connections -= 1
 
-    async def _answer(self, head: bytes) -> bytes:
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            said = f"The head of a request has at most {self._limits.head_bytes >> 10} KiB here.\n"
+            return _response("431 Request Header Fields Too Large", _TEXT, said.encode())
         method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0]
         if (method, path) != (b"GET", _PATH):

@@ -68,9 +68,10 @@ def body_of(error: MacbindError) -> bytes:
     return json.dumps({"error": error.to_dict()}).encode()
 
 
-def last_answer(error: MacbindError) -> bytes:
+def last_answer(error: MacbindError | Refused) -> bytes:
     """A whole HTTP answer, after which the connection is closed."""
-    body, status = body_of(error), HTTPStatus(status_of(error))
+    made = answer(error)
+    body, status = bytes(made.body), HTTPStatus(made.status_code)
     head = (
         f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: {JSON}\r\n"
         f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from macbind.cli.commands import app
@@ -306,6 +308,35 @@ def test_the_list_names_every_check() -> None:
     listed = {one["name"]: one for one in json.loads(ask("--list", "--json").output)}
     assert listed["dhcpd"]["visible_after_s"] == 3.0
     assert listed["answers"]["depends_on"] == ["dhcpd", "dhcpd-file"]
+
+
+def test_findings_are_rows_of_every_form() -> None:
+    """JSON, JSONL and YAML are one value, as the schema says; CSV has a line for each; a name is for --mute."""
+    asked = ["configuration", "bridges"]
+    told = json.loads(ask(*asked, "-o", "json").stdout)
+    assert [one["check"] for one in told["checks"]] == asked
+    schema = CliRunner().invoke(app, ["schema", "doctor"]).stdout
+    jsonschema_rs.validate(json.loads(schema), told)
+    for one in (
+        json.loads(ask(*asked, "-o", "jsonl").stdout),
+        yaml.safe_load(ask(*asked, "-o", "yaml").stdout),
+    ):
+        assert [part["findings"] for part in one["checks"]] == [part["findings"] for part in told["checks"]]
+    done = ask(*asked, "-o", "csv", "--columns", "check,severity,code", "--no-headers")
+    assert (done.stdout, done.exit_code) == ("configuration,error,config_refused\n", 2)
+    (finding,) = told["checks"][0]["findings"]
+    name = ask(*asked, "-o", "name").stdout.strip()
+    assert name == f"{finding['code']}={finding['subject']}".rstrip("=")
+    assert ask(*asked, "-o", "wide").stdout.split()[:2] == ["CHECK", "SEVERITY"]
+    assert ask("bridges", "-o", "csv").exit_code in (0, 2)
+
+
+def test_lists_of_the_doctor_are_rows_too() -> None:
+    """Checks as names for the next command; columns are those of findings."""
+    assert ask("--list", "-o", "name").stdout.split() == [one.name for one in CHECKS]
+    assert ask("--list", "-o", "csv").stdout.splitlines()[0] == "check,severity,finds"
+    done = ask("--list", "--columns", "code")
+    assert (done.exit_code, "--columns and --sort are for findings." in done.stderr) == (4, True)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,12 @@ import sys
 import tarfile
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from macbind.cli.commands import app
 from macbind.cli.report_parts import Sources, collect
 from macbind.client.client import Client
 
@@ -60,6 +64,29 @@ def test_what_cannot_be_cleaned_is_left_out(tmp_path: Path) -> None:
     assert f"The key file {key} cannot be read".encode() in found["left-out.txt"]
     assert not [name for name in found if name.startswith(("logs/", "dhcpd/"))]
     assert json.loads(found["versions.json"])["macbind"]
+
+
+def test_what_was_written_is_told_in_every_form(tmp_path: Path) -> None:
+    """JSON, JSONL and YAML name the file and its parts, as the schema says; CSV and names have the parts alone."""
+    config = tmp_path / "macbind.toml"
+    config.write_text("[dhcpd.main]\n")
+    more = ["--yes", "--config", str(config), "--socket", str(tmp_path / "none")]
+
+    def report(form: str) -> str:
+        target = tmp_path / f"{form}.tar.gz"
+        done = CliRunner().invoke(app, ["report", str(target), *more, "-o", form])
+        assert (done.exit_code, target.exists()) == (0, True), done.output
+        return done.stdout
+
+    told = json.loads(report("json"))
+    jsonschema_rs.validate(json.loads(CliRunner().invoke(app, ["schema", "report"]).stdout), told)
+    assert told["file"] == str(tmp_path / "json.tar.gz")
+    names = [one["name"] for one in told["parts"]]
+    for one in (json.loads(report("jsonl")), yaml.safe_load(report("yaml"))):
+        assert [part["name"] for part in one["parts"]] == names
+    assert report("name").split() == names
+    assert [line.partition(",")[0] for line in report("csv").splitlines()] == ["file", *names]
+    assert report("wide").splitlines()[0].split() == ["FILE", "BYTES"]
 
 
 def test_only_the_end_of_a_log_is_taken(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from macbind.cli.findings import CRASHED, WELL, print_finding, shown
-from macbind.cli.options import DEFAULT_CONFIG, Config, Json, Socket
-from macbind.cli.output import Output, say, table, when
+from macbind.cli.options import DEFAULT_CONFIG, Config, Socket
+from macbind.cli.output import say, when
+from macbind.cli.service_tables import CHECKS, FOUND, MUTED, Found
+from macbind.cli.show import Show, prints
 from macbind.core.duration import parse_duration
 from macbind.core.errors import InvalidRequest
 from macbind.core.findings import CODES
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from macbind.doctor import Result
-    from macbind.registry.muted import Muted
     from macbind.registry.transaction import Transaction
 
 _UNTIL = "Give --until, as 2h, 7d or 2027-01-31."
@@ -37,8 +38,8 @@ class Only(StrEnum):
     WARNING = "warning"
 
 
+@prints(FOUND)
 def doctor(
-    ctx: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(help="Only these checks, and those that they depend on.", metavar="NAME"),
@@ -59,33 +60,35 @@ def doctor(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what is wrong.")] = False,
     config: Config = DEFAULT_CONFIG,
     socket: Socket = None,
-    json: Json = False,  # noqa: ARG001  # its callback keeps it
+    *,
+    show: Show,
 ) -> None:
     """Look for what is wrong with this site, and print the commands that mend it. Nothing is changed.
 
     Exit 0: all is well. Exit 1: there is a warning. Exit 2: there is an error.
     """
-    output: Output = ctx.obj
     if until is not None and not mute:
         raise InvalidRequest(
             "--until goes with --mute.", hint="Say what is to be muted, as --mute bridge_slow."
         )
+    if (list_ or muted) and (show.columns or show.order):
+        raise InvalidRequest(
+            "--columns and --sort are for findings.", hint="Leave them out with --list and --muted."
+        )
     if list_:
-        _list(output)
+        _list(show)
     elif mute or unmute:
         _mute(config, mute or [], until, unmute or [])
     elif muted:
-        _list_muted(output, config)
+        _list_muted(show, config)
     else:
         from macbind.doctor import Site, chosen, exit_code, run
+        from macbind.doctor.check import Examination
 
-        checks = chosen(names or [])
-        results = [_only(one, only) for one in run(checks, Site.at(config, socket))]
+        results = tuple(_only(one, only) for one in run(chosen(names or []), Site.at(config, socket)))
         code = exit_code(finding for one in results for finding in one.findings)
-        if output.json:
-            output.value({"exit": code, "checks": results})
-        else:
-            _print(results, quiet=quiet)
+        found = [Found(one.check, there) for one in results for there in one.findings if not there.muted]
+        show.print(found, whole=Examination(code, results), prose=lambda _: _print(results, quiet=quiet))
         raise typer.Exit(code)
 
 
@@ -116,31 +119,23 @@ def _print(results: Sequence[Result], *, quiet: bool) -> None:
         say(f"{silent} muted; `macbind doctor --muted` lists what is.")
 
 
-def _list(output: Output) -> None:
-    from macbind.doctor import CHECKS
+def _list(show: Show) -> None:
+    from macbind import doctor
 
-    if output.json:
-        output.value(
-            [
-                {
-                    "name": one.name,
-                    "severity": one.severity,
-                    "about": one.about,
-                    "needs": one.needs,
-                    "depends_on": one.depends_on,
-                    "visible_after_s": one.visible_after_s,
-                    "deadline_s": one.deadline_s,
-                    "commands": one.commands,
-                }
-                for one in CHECKS
-            ]
-        )
-        return
-    table(
-        ["CHECK", "SEVERITY", "FINDS"],
-        [(one.name, one.severity, one.about) for one in CHECKS],
-        "There is no check.",
-    )
+    values = [
+        {
+            "name": one.name,
+            "severity": one.severity,
+            "about": one.about,
+            "needs": one.needs,
+            "depends_on": one.depends_on,
+            "visible_after_s": one.visible_after_s,
+            "deadline_s": one.deadline_s,
+            "commands": one.commands,
+        }
+        for one in doctor.CHECKS
+    ]
+    replace(show, table=CHECKS).print(doctor.CHECKS, whole=values)
 
 
 # -- what is muted -----------------------------------------------------------------------------------------
@@ -167,21 +162,14 @@ def _mute(config: Path, mute: Sequence[str], until: str | None, unmute: Sequence
         say(f"{text}: muted until {when(end)}")
 
 
-def _list_muted(output: Output, config: Path) -> None:
+def _list_muted(show: Show, config: Path) -> None:
     from macbind.doctor import Site
 
     site = Site.at(config, ask=False)
     if site.refused is not None:
         raise site.refused
-    found: list[Muted] = site.muted()
-    if output.json:
-        output.value(found)
-        return
-    table(
-        ["CODE", "SUBJECT", "UNTIL", "BY"],
-        [(one.code, one.subject or None, when(one.until), one.actor) for one in found],
-        "Nothing is muted.",
-    )
+    found = site.muted()
+    replace(show, table=MUTED).print(found, whole=found)
 
 
 def _finding_of(text: str) -> tuple[str, str]:

@@ -15,15 +15,20 @@ from typing import Annotated
 
 import typer
 
-from macbind.cli.options import DEFAULT_CONFIG, Config, Json, Socket, connect
-from macbind.cli.output import say, table
+from macbind.cli.formats import Form
+from macbind.cli.options import DEFAULT_CONFIG, Config, Socket, connect
+from macbind.cli.output import say
+from macbind.cli.service_tables import PACKED, Packed, Packet
+from macbind.cli.show import Show, prints
 from macbind.core.errors import Conflict, InvalidRequest, InvariantViolation
 
 _MODE = 0o600
+_READ = (Form.TEXT, Form.WIDE)
+"""What is read before the question is answered; the other forms tell what was written."""
 
 
+@prints(PACKED)
 def report(
-    ctx: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(help="The file to write; macbind-report-TIME.tar.gz.", show_default=False)
     ] = None,
@@ -34,7 +39,8 @@ def report(
     config: Config = DEFAULT_CONFIG,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
     socket: Socket = None,
-    json: Json = False,
+    *,
+    show: Show,
 ) -> None:
     """Write all that a bug report needs into one file, without secrets. The service need not run."""
     from macbind.cli.report_parts import Sources, collect
@@ -50,14 +56,14 @@ def report(
     leaking = [part.name for part in parts if not redactor.is_clean(part.content)]
     if leaking:
         raise InvariantViolation(f"A secret would be left in {leaking[0]}, so nothing was written.")
-    sizes = [(part.name, len(part.content)) for part in parts]
-    if not json:
-        table(["FILE", "BYTES"], sizes, "Nothing.")
+    packed = tuple(Packed(part.name, len(part.content)) for part in parts)
+    if show.form in _READ:
+        show.print(packed)
     if not yes:
         typer.confirm(f"Write these into {target}?", default=True, abort=True, err=True)
     _write(target, [(part.name, part.content) for part in parts])
-    if json:
-        ctx.obj.value({"file": str(target), "parts": [{"name": name, "bytes": size} for name, size in sizes]})
+    if show.form not in _READ:
+        show.print(packed, whole=Packet(str(target), packed))
         return
     say(f"{target} written. Read it before you send it: names and addresses of machines are in it.")
 

@@ -1,13 +1,16 @@
-"""What the commands show that ask about the service and macbind itself: status, wait, explain."""
+"""What the commands show that ask about the service, the site and macbind itself: status, doctor, wait, explain."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from macbind.cli.columns import Column, Table
 from macbind.cli.tables import schema_of
+
+if TYPE_CHECKING:
+    from macbind.core.findings import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +67,100 @@ ENTRIES = Table(
     key=attrgetter("name"),
     empty="Nothing.",
     schema=schema_of(_entries),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row of `macbind doctor`: a finding, and the check that has found it."""
+
+    check: str
+    finding: Finding
+
+    @property
+    def key(self) -> str:
+        """The finding as `--mute` takes it."""
+        one = self.finding
+        return f"{one.code}={one.subject}" if one.subject else one.code
+
+
+def _examination() -> Any:
+    from macbind.doctor.check import Examination
+
+    return Examination
+
+
+FOUND = Table(
+    columns=(
+        Column("check", attrgetter("check"), "the check that has found it"),
+        Column("severity", attrgetter("finding.severity"), "error, warning or info"),
+        Column("code", attrgetter("finding.code"), "its code"),
+        Column("subject", lambda one: one.finding.subject or None, "what it is about"),
+        Column("message", attrgetter("finding.message"), "what is wrong"),
+        Column("hint", lambda one: one.finding.hint or None, "how to mend it", "wide"),
+        Column("commands", lambda one: "; ".join(one.finding.commands) or None, "commands for that", "wide"),
+        Column("since", attrgetter("finding.since"), "since when", "wide"),
+        Column("count", attrgetter("finding.count"), "how often it came", "wide"),
+    ),
+    key=attrgetter("key"),
+    empty="Nothing is found.",
+    schema=schema_of(_examination),
+)
+
+
+CHECKS = Table(
+    columns=(
+        Column("check", attrgetter("name"), "its name"),
+        Column("severity", attrgetter("severity"), "of what it finds"),
+        Column("finds", attrgetter("about"), "what it finds"),
+    ),
+    key=attrgetter("name"),
+    empty="There is no check.",
+    schema=schema_of(lambda: list[dict[str, Any]]),
+)
+
+
+def _muted() -> Any:
+    from macbind.registry.muted import Muted
+
+    return list[Muted]
+
+
+MUTED = Table(
+    columns=(
+        Column("code", attrgetter("code"), "the code of the findings"),
+        Column("subject", lambda one: one.subject or None, "what they are about"),
+        Column("until", attrgetter("until"), "until when"),
+        Column("by", attrgetter("actor"), "who asked for it"),
+    ),
+    key=str,
+    empty="Nothing is muted.",
+    schema=schema_of(_muted),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A row of `macbind report`: a file in it."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What `macbind report` has written."""
+
+    file: str
+    parts: tuple[Packed, ...]
+
+
+PACKED = Table(
+    columns=(
+        Column("file", attrgetter("name"), "its name in the report"),
+        Column("bytes", attrgetter("bytes"), "its size"),
+    ),
+    key=attrgetter("name"),
+    empty="Nothing.",
+    schema=schema_of(lambda: Packet),
 )

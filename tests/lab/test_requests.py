@@ -370,7 +370,7 @@ def test_body_without_end_is_refused_before_it_fills_the_memory(farm: Farm, http
 def test_noise_on_the_socket_hurts_nobody(farm: Farm, client: Client, noise: bytes) -> None:
     """What is no HTTP is answered with a 4xx or a closed connection; the next request is served."""
     with socket.socket(socket.AF_UNIX) as raw:
-        raw.settimeout(5)
+        raw.settimeout(60)
         raw.connect(str(farm.socket))
         raw.sendall(noise)
         answer = raw.recv(4096)
@@ -381,7 +381,7 @@ def test_noise_on_the_socket_hurts_nobody(farm: Farm, client: Client, noise: byt
 def test_connection_may_be_upgraded_to_nothing(farm: Farm, client: Client) -> None:
     """An offer to change the protocol is ignored: the request is answered as HTTP."""
     with socket.socket(socket.AF_UNIX) as raw:
-        raw.settimeout(5)
+        raw.settimeout(60)
         raw.connect(str(farm.socket))
         raw.sendall(
             b"GET /v1/pools HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

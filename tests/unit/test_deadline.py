@@ -1,16 +1,20 @@
 """Waiting for a change: until when, for whom, and what goes on without anybody."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from macbind.core.errors import Conflict, RegistryUnavailable
 from macbind.http.errors import Refused
 from macbind.http.patience import Patience
+from macbind.service.events import Changed
 from macbind.service.waiting import Deadline, Handover
 
 LONG_S = 1e6
@@ -153,3 +157,33 @@ def test_results_of_threads_arrive_in_the_loop() -> None:
         assert await handover.future(done) == 7
 
     in_loop(wait)
+
+
+class Ending(asyncio.SelectorEventLoop):
+    """An event loop that ends in the moment in which another thread calls it."""
+
+    @override
+    def call_soon_threadsafe(self, *arguments: Any, **named: Any) -> asyncio.Handle:  # type: ignore[override]
+        self.close()
+        return super().call_soon_threadsafe(*arguments, **named)
+
+
+def test_an_event_loop_that_ends_takes_no_thread_along(caplog: pytest.LogCaptureFixture) -> None:
+    """The service ends its event loop first: what threads still have to say finds nobody, and is no defect."""
+    source: Future[None] = Future()
+    changed, with_future, with_word = Changed(), Ending(), Ending()
+
+    async def hand_over() -> None:
+        Handover().future(source)
+
+    async def begin(stack: ExitStack) -> None:
+        stack.enter_context(changed.noted())
+
+    with_future.run_until_complete(hand_over())
+    with caplog.at_level(logging.ERROR):
+        source.set_result(None)
+    assert caplog.records == []
+    with ExitStack() as stack:
+        with_word.run_until_complete(begin(stack))
+        changed.notify()
+    assert with_word.is_closed()

@@ -23,6 +23,7 @@ from macbind.core.findings import Finding
 from macbind.registry.changes import Log, changes, newest
 from macbind.registry.store import Registry
 from macbind.registry.transaction import View
+from macbind.service.waiting import call_in
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
@@ -82,9 +83,9 @@ class Changed:
     def notify(self) -> None:
         """Something may have changed; costs nothing while nobody waits."""
         loop = self._loop
-        if self._waiting and loop is not None and not self._is_called and not loop.is_closed():
+        if self._waiting and loop is not None and not self._is_called:
             self._is_called = True
-            loop.call_soon_threadsafe(self._wake)
+            call_in(loop, self._wake)
 
     def _wake(self) -> None:
         self._is_called = False

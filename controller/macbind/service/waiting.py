@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 from macbind.core.errors import RegistryUnavailable
@@ -79,6 +80,12 @@ class Deadline:
         )
 
 
+def call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Has an event loop make a call soon, from any thread. One that has ended, or ends just now, does not."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)
+
+
 class Handover:
     """The one place where threads hand results to the event loop. Those that come together wake it once."""
 
@@ -93,9 +100,9 @@ class Handover:
 
         def done(source: Future[_T]) -> None:
             self._done.append((target, source))
-            if not self._is_called and not loop.is_closed():
+            if not self._is_called:
                 self._is_called = True
-                loop.call_soon_threadsafe(self._deliver)
+                call_in(loop, self._deliver)
 
         source.add_done_callback(done)
         return target

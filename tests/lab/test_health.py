@@ -28,7 +28,7 @@ from macbind.core.errors import StorageFailed
 from macbind.core.findings import Finding, Status
 from macbind.probes.dhcp import Answer, Probe, has_carrier, only_to_clients
 
-SOON_S = 20.0
+SOON_S = 60.0
 PROBE = 'probe = "br0"\nprobe_interval_s = 1\n'
 
 
@@ -142,7 +142,7 @@ def test_second_server_is_found_and_does_not_count(lab: Lab, place: Path) -> Non
         told = finding(client, "second_dhcp_server")
         assert "answers on br0: 10.0.0.77 with MAC " in told.message
         assert "offered 10.0.77." in told.message
-        assert client.status().dhcpds[0].state == "serving"
+        wait_status(client, lambda now: now.dhcpds[0].state == "serving", "dhcpd to serve nevertheless")
         farm.dhcpd.freeze()
         wait_status(client, lambda now: now.dhcpds[0].state in ("deaf", "unavailable"), "dhcpd not to serve")
         finding(client, "dhcpd_deaf")
@@ -242,7 +242,7 @@ def test_probe_hears_what_is_sent_to_dhcp_clients_only(lab: Lab) -> None:
         ):
             only_to_clients(listener)
             listener.bind(("lo", 3))
-            listener.settimeout(5)
+            listener.settimeout(SOON_S)
             sender.bind(("lo", 0))
             for frame in (*noise, wanted):
                 sender.send(bytes(frame))
@@ -365,7 +365,7 @@ def test_metrics_count_findings_by_kind(lab: Lab, place: Path) -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=10,
+            timeout=SOON_S,
         ).stdout
         assert 'macbind_dhcpd_serving{dhcpd="main"} 0.0' in metrics
         assert 'macbind_dhcpd_state{dhcpd="main",state="unavailable"} 1.0' in metrics

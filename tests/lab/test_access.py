@@ -53,7 +53,7 @@ def ask(farm: Farm, user: str, calls: list[list[str]]) -> list[tuple[str, str]]:
         [*as_user(user, sys.executable, "-c", ASK), json.dumps([str(farm.socket), calls])],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -137,7 +137,7 @@ def test_header_cannot_replace_the_kernels_word(make_farm: MakeFarm, monkeypatch
         [*as_user("nobody", sys.executable, "-c", FORGER), str(farm.socket)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=True,
     )
     assert done.stdout.split() == ["403"] * 4

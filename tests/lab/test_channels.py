@@ -62,7 +62,7 @@ FW_CFG_FILE = f"/sys/firmware/qemu_fw_cfg/by_name/{FW_CFG_NAME}/raw"
 OEM_FILE = "/sys/firmware/dmi/entries/11-0/raw"
 USER_DATA = "#cloud-config\nruncmd:\n  - [echo, hello]\n"
 AWKWARD = """a,b=c "d" 'e' <f> & \\g $h %i"""
-SOON_S = 5.0
+SOON_S = 60.0
 OWN = (
     "<sysinfo type='smbios'><system><entry name='serial'>17</entry>"
     "<entry name='uuid'>11111111-2222-4333-8444-555555555555</entry></system>"
@@ -160,7 +160,7 @@ def module_site() -> Iterator[Site]:
         with (
             Libvirtd(lab, directory / "virt") as libvirtd,
             Farm(lab, directory / "farm", pools=POOLS) as farm,
-            farm.client(10) as client,
+            farm.client(60) as client,
         ):
             site = Site(lab, libvirtd, farm, client, Guest.build(), directory / "images")
             create_disk(site.disk, size="1M")

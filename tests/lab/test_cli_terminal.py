@@ -90,17 +90,17 @@ def test_pools_follow_what_changes_in_a_file(farm: Farm, tmp_path: Path) -> None
     with told.open("w") as file, farm.client() as client:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE)
         try:
-            until(lambda: told.read_text().count("\n") == 2, 30, "the first look")
+            until(lambda: told.read_text().count("\n") == 2, 60, "the first look")
             client.allocate("small", "counted")
             last = {"pool": "small", "allocated": 1}
             until(
-                lambda: last in [json.loads(line) for line in told.read_text().splitlines()], 30, "the change"
+                lambda: last in [json.loads(line) for line in told.read_text().splitlines()], 60, "the change"
             )
             assert "\x1b" not in told.read_text()
             client.release("counted")
         finally:
             process.terminate()
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
 
 
 def test_a_list_without_a_service_is_an_error(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from macbind.dhcp.isc.key import OmapiKey, read_key
 
 ROOT = Path(__file__).parents[2]
 WELL, WARNING, ERROR = 0, 1, 2
-SOON_S = 30.0
+SOON_S = 60.0
 SUBNET = '[subnet."10.0.0.0/8"]\nrouters = ["10.0.0.1"]\ndomain_name_servers = ["10.0.0.1"]\n'
 POOL = '[pool.farm]\nsubnet = "10.0.0.0/8"\nranges = ["10.1.1.3-10.1.1.250"]\n'
 PRINTER = "00:11:22:33:44:55"

@@ -110,8 +110,8 @@ def test_a_sleep_without_fractions_waits_no_longer(box: Box) -> None:
     tool.chmod(0o755)
     box.port.mac = "02:00:00:00:00:06"
     begun = time.monotonic()
-    box.run("--wait=2", status=3)
-    assert 2 <= time.monotonic() - begun < 10
+    box.run("--wait=5", status=3)
+    assert 5 <= time.monotonic() - begun < 45  # if each of its looks took a whole second, 50
 
 
 def test_cards_that_are_none_are_passed_over(box: Box) -> None:
@@ -168,7 +168,7 @@ def test_it_waits_for_its_card(box: Box) -> None:
         box.command("--wait=20", "--probes=0"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     box.port.namespace.ip("link set eth0 address 0a:58:ac:10:00:0a")
-    said, complained = process.communicate(timeout=30)
+    said, complained = process.communicate(timeout=60)
     assert "172.16.0.10/12" in said
     assert complained == ""
 
@@ -176,9 +176,9 @@ def test_it_waits_for_its_card(box: Box) -> None:
 def test_terminated_while_it_asks_it_leaves_nothing(box: Box) -> None:
     """systemd or an admin ends it in the middle: the card is off again, and nothing is configured."""
     process = subprocess.Popen(box.command("--probes=9"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    until(lambda: "UP" in box.link(), 10, "the card to be switched on")
+    until(lambda: "UP" in box.link(), 60, "the card to be switched on")
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 1
     assert "DOWN" in box.link()
     assert box.addresses() == []

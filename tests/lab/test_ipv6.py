@@ -43,7 +43,7 @@ def test_the_kernel_makes_the_addresses_we_tell(lab: Lab) -> None:
     private = machine(lab, "private", "00:16:3e:01:01:04", RANDOM)
     macs = [MacAddress.parse(mac) for mac in MACS]
     for port, mac in zip(machines, macs, strict=True):
-        until(lambda port=port: addresses(lab, port), 5, "a link-local address")  # type: ignore[misc]
+        until(lambda port=port: addresses(lab, port), 60, "a link-local address")  # type: ignore[misc]
         assert addresses(lab, port) == {link_local(mac)}
     advertisement = (
         Ether(src="02:00:00:00:00:99", dst="33:33:00:00:00:01")
@@ -54,8 +54,8 @@ def test_the_kernel_makes_the_addresses_we_tell(lab: Lab) -> None:
     with lab.port("router").packet_socket() as router:
         router.send(bytes(advertisement))
     for port, mac in zip(machines, macs, strict=True):
-        until(lambda port=port: len(addresses(lab, port)) > 1, 5, "an address of the prefix")  # type: ignore[misc]
+        until(lambda port=port: len(addresses(lab, port)) > 1, 60, "an address of the prefix")  # type: ignore[misc]
         assert addresses(lab, port) == {link_local(mac), slaac(PREFIX, mac)}
-    until(lambda: len(addresses(lab, private)) > 1, 5, "an address of the prefix")
+    until(lambda: len(addresses(lab, private)) > 1, 60, "an address of the prefix")
     others = {link_local(MacAddress.parse(private.mac)), slaac(PREFIX, MacAddress.parse(private.mac))}
     assert not addresses(lab, private) & others, "a machine that does not use its MAC has other addresses"

@@ -136,7 +136,7 @@ def test_guests_outlive_libvirtd(lab: Lab, farm: Farm, libvirtd: Libvirtd, guest
     assert libvirtd.guest_pid("web") == guest_pid
     assert states(libvirtd) == {"web": "running"}
     libvirtd.virsh("destroy", "web")
-    until(lambda: has_ended(guest_pid), 5, "the guest to end")
+    until(lambda: has_ended(guest_pid), 60, "the guest to end")
 
 
 def test_frozen_libvirtd_answers_when_it_is_thawed(libvirtd: Libvirtd) -> None:
@@ -188,7 +188,7 @@ def test_nothing_of_libvirt_is_left_behind(lab: Lab, tmp_path: Path, guest: Gues
         libvirtd.freeze()
         pids = lab.server.pids()
         assert {libvirtd.pid, libvirtd.guest_pid("web"), libvirtd.guest_pid("db")} <= pids
-    until(lambda: not lab.server.pids(), 5, "all processes to end")
+    until(lambda: not lab.server.pids(), 60, "all processes to end")
     links = run_command(["ip", "-n", lab.name, "-brief", "link"]).stdout
     assert "vnet" not in links
     assert (hosts_libvirt(), mounts(tmp_path)) == before
@@ -201,7 +201,7 @@ def test_lab_ends_a_libvirtd_that_was_forgotten(tmp_path: Path, guest: Guest) ->
         boot(libvirtd, guest.template(name="web"))
         pids = lab.server.pids()
         assert libvirtd.guest_pid("web") in pids
-    until(lambda: all(has_ended(pid) for pid in pids), 5, "all processes to end")
+    until(lambda: all(has_ended(pid) for pid in pids), 60, "all processes to end")
     libvirtd.close()
 
 

@@ -36,7 +36,7 @@ def test_a_machine_that_asks_by_dhcp_is_seen(lab: Lab, tmp_path: Path) -> None:
             client.allocate("farm", "quiet")
             assert client.get("vm").last_seen is None
             assert udhcpc(lab.port("vm", mac=str(vm.mac))).address == vm.address
-            until(lambda: client.get("vm").last_seen, 30, "dhcpd's log to tell of the machine")
+            until(lambda: client.get("vm").last_seen, 60, "dhcpd's log to tell of the machine")
             seen = client.get("vm")
             assert seen.seen_by in ("dhcp", "neighbours")
             assert farm.macbind("show", "vm").count("last seen:") == 1
@@ -47,7 +47,7 @@ def test_a_machine_that_asks_by_dhcp_is_seen(lab: Lab, tmp_path: Path) -> None:
             assert Reason.SEEN in [one.code for one in client.why("vm")[0].reasons]
 
             until(
-                lambda: {one.name for one in client.list(idle_s=2)} >= {"quiet"}, 30, "a machine to be idle"
+                lambda: {one.name for one in client.list(idle_s=2)} >= {"quiet"}, 60, "a machine to be idle"
             )
             assert list(client.list(idle_s=3600)) == []
             assert farm.macbind_json("list", "--idle", "1h") == []
@@ -74,7 +74,7 @@ def test_a_machine_that_answers_this_host_is_seen(lab: Lab) -> None:
         port = lab.port("vm", mac=str(vm.mac))
         port.add_address(f"{vm.address}/8")
         assert lab.ping(vm.address, 10)
-        until(lambda: client.get("vm").seen_by == "neighbours", 40, "the kernel to tell of the machine")
+        until(lambda: client.get("vm").seen_by == "neighbours", 60, "the kernel to tell of the machine")
 
 
 @pytest.mark.timeout(500)
@@ -90,9 +90,9 @@ def test_a_machine_that_never_asks_is_found(lab: Lab) -> None:
         with Libvirtd(lab, place / "virt") as libvirtd:
             pools = f'{POOLS}\n[hypervisor.local]\nuri = "{libvirtd.uri}"\n'
             with Farm(lab, place / "farm", pools=pools, dhcpd=log) as farm, farm.client(30) as client:
-                until(lambda: client.status().hypervisors[0].connected, 20, "the hypervisor")
+                until(lambda: client.status().hypervisors[0].connected, 60, "the hypervisor")
                 heard_since = client.status().started_at + SETTLES
-                until(lambda: datetime.now(UTC) > heard_since + SETTLES, 30, "the log to count as followed")
+                until(lambda: datetime.now(UTC) > heard_since + SETTLES, 60, "the log to count as followed")
                 mute, vm = client.allocate("farm", "mute"), client.allocate("farm", "vm")
                 boot(libvirtd, silent.template(name="mute", mac=str(mute.mac)))
                 console = boot(libvirtd, guest.template(name="vm", mac=str(vm.mac)))
@@ -108,5 +108,5 @@ def test_a_machine_that_never_asks_is_found(lab: Lab) -> None:
                 assert farm.stop() == 0
                 farm.start()
                 farm.wait_serving()
-                until(lambda: client.get("vm").seen_by is not None, 30, "machines to be looked at again")
+                until(lambda: client.get("vm").seen_by is not None, 60, "machines to be looked at again")
                 assert "never_asked" not in farm.findings()

@@ -149,7 +149,7 @@ def test_answers_are_as_documented(
     )
     @given(schema[path][method].as_strategy(mode))
     def ask(case: Case[Any]) -> None:
-        response = case.call(base_url="http://macbind", session=session, timeout=20)
+        response = case.call(base_url="http://macbind", session=session, timeout=60)
         assert response.status_code != 500, response.text
         case.validate_response(response, checks=CHECKS)
 
@@ -201,7 +201,7 @@ def test_successes_are_as_documented(schema: BaseSchema, session: requests.Sessi
     """What is found and done is told in the shape the document gives, and in no other."""
     for method, path, parts in DONE:
         response = (
-            schema[path][method].Case(**parts).call(base_url="http://macbind", session=session, timeout=20)
+            schema[path][method].Case(**parts).call(base_url="http://macbind", session=session, timeout=60)
         )
         assert response.status_code == 200, (method, path, response.text)
         schema[path][method].validate_response(response)

@@ -272,7 +272,7 @@ def test_connections_are_bounded_and_the_service_does_not_notice(open_farm: tupl
             started = time.monotonic()
             client.allocate("farm", "vm")
             client.release("vm")
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 25
 
         def answered() -> bool:
             with suppress(OSError):

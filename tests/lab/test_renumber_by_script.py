@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(240)
 
 MDEV = "SUBSYSTEM=net;.* 0:0 600 @/mac2ip\n"
 """As the manual has it, but for the place of the script."""
-SOON_S = 15.0
+SOON_S = 60.0
 
 
 @dataclass

@@ -106,7 +106,7 @@ def relayed_offer(relay: Port, mac: str) -> IPv4Address:
     def ask() -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
             here.bind(("10.2.0.254", 67))
-            here.settimeout(3)
+            here.settimeout(30)
             here.sendto(
                 bytes(question / DHCP(options=[("message-type", "discover"), "end"])), ("10.1.0.1", 67)
             )
@@ -125,7 +125,7 @@ def test_why_dhcpd_does_not_start_is_shown(north: Lab) -> None:
         farm.dhcpd.start()
         with pytest.raises(DhcpdDied):
             farm.dhcpd.wait_ready()
-        until(lambda: "dhcpd_ended" in farm.findings(), 15, "the finding")
+        until(lambda: "dhcpd_ended" in farm.findings(), 60, "the finding")
         assert farm.findings()["dhcpd_ended"] == (
             "dhcpd 'main' does not start; it says: Interface br0 matches multiple shared networks."
         )
@@ -133,7 +133,7 @@ def test_why_dhcpd_does_not_start_is_shown(north: Lab) -> None:
         farm.dhcpd.start()
         farm.dhcpd.wait_ready()
         farm.wait_serving()
-        until(lambda: "dhcpd_ended" not in farm.findings(), 15, "the finding to go")
+        until(lambda: "dhcpd_ended" not in farm.findings(), 60, "the finding to go")
         served(north.port("machines"), farm, "south", "b")
 
 

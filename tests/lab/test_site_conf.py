@@ -18,7 +18,7 @@ from macbind.core.dhcp_options import DhcpOptions
 from macbind.core.errors import AddressInUse
 from macbind.dhcp.isc.conf_look import running_dhcpds
 
-SOON_S = 20.0
+SOON_S = 60.0
 HOST = "host printer { hardware ethernet 00:11:22:33:44:55; fixed-address 10.1.1.7; }"
 
 

@@ -29,7 +29,7 @@ from labkit.virt import CACHE, Console, Libvirtd
 from labkit.wait import until
 
 GREETING_PORT, REBOOT_PORT, SHOW_PORT = 22, 23, 24
-BOOT_DEADLINE_S = 60.0  # a boot costs 2 s of processor time; ten at once on two slow processors need 20
+BOOT_DEADLINE_S = 150.0  # a boot costs 2 s of processor time; ten at once on two slow processors need 20
 
 _SCRIPTS = Path(__file__).with_name("guestfs")
 _BUSYBOX = Path("/bin/busybox")

@@ -139,9 +139,9 @@ def test_a_planted_bug_is_found(place: Path, plant: str) -> None:
 def test_a_run_that_is_told_to_end_leaves_nothing(place: Path, number: signal.Signals) -> None:
     """Ended amid a round, a run unmounts, stops and removes everything it made."""
     run = Run(place, "--seconds", "200", "--round", "60", "--plant", "keep-ghosts")
-    until(lambda: list(place.glob("chaos-*/sqlite/journals/w0.jsonl")), 60, "work to begin")
+    until(lambda: list(place.glob("chaos-*/sqlite/journals/w0.jsonl")), 120, "work to begin")
     assert run.left()
     run.process.send_signal(number)
-    assert run.process.wait(60) == 128 + number, run.text()
+    assert run.process.wait(150) == 128 + number, run.text()
     assert sorted(place.iterdir()) == [run.output]
     assert run.left() == []

@@ -91,7 +91,7 @@ def answers(machine: Machine, address: str) -> bool:
     machine.run("systemd-run", "--quiet", "--unit=web", "systemd-socket-activate", "--accept", "--inetd",
                 f"--listen={address}:80", "cat")  # fmt: skip
     until(
-        lambda: machine.run("sh", "-c", f"ss -Hlt src {address}:80", status=None).stdout, 10, "the web server"
+        lambda: machine.run("sh", "-c", f"ss -Hlt src {address}:80", status=None).stdout, 60, "the web server"
     )
     with machine.lab.open_socket(address, 80):
         return True
@@ -106,7 +106,7 @@ def wait_for_link_local(machine: Machine, mac: str) -> None:
     """Until the machine has the IPv6 address that macbind tells of its MAC."""
     asked = ["ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link"]
     wanted = str(link_local(MacAddress.parse(mac)))
-    until(lambda: wanted in machine.run(*asked).stdout, 10, f"the address {wanted}")
+    until(lambda: wanted in machine.run(*asked).stdout, 60, f"the address {wanted}")
 
 
 def test_at_boot_before_networkmanager(debian: Machine) -> None:
@@ -156,7 +156,7 @@ def test_copy_of_the_image_before_networkd(debian: Machine, port: Port) -> None:
         debian, "systemd-networkd", "ExecMainStartTimestamp"
     )
     mine = "Network File: /etc/systemd/network/05-macbind-eth0.network"
-    until(lambda: mine in status(debian) and "routable" in status(debian), 30, "networkd to configure eth0")
+    until(lambda: mine in status(debian) and "routable" in status(debian), 60, "networkd to configure eth0")
     assert "ens9" not in debian.run("ls", "/etc/systemd/network").stdout
     assert [str(one) for one in port.addresses()] == [f"{CLONE}/8"]
     wait_for_link_local(debian, CLONE_MAC)
@@ -169,18 +169,18 @@ def test_networkd_uses_it_for_this_card_only(debian: Machine, port: Port) -> Non
     """A bridge with the card's MAC stays without address, and so does a copy of the machine that mac2ip refuses."""
     debian.run("ip", "link", "add", "twin", "address", CLONE_MAC, "type", "bridge")
     debian.run("ip", "link", "set", "twin", "up")
-    until(lambda: "unmanaged" in status(debian, "twin"), 10, "networkd to look at the bridge")
+    until(lambda: "unmanaged" in status(debian, "twin"), 60, "networkd to look at the bridge")
     assert "Network File: n/a" in status(debian, "twin")
     debian.run("ip", "link", "del", "twin")
     port.flush()
     port.mac = FOREIGN_MAC
     debian.run("mac2ip", status=3)
     debian.run("systemctl", "restart", "systemd-networkd")
-    until(lambda: "unmanaged" in status(debian), 10, "networkd to leave eth0 alone")
+    until(lambda: "unmanaged" in status(debian), 60, "networkd to leave eth0 alone")
     assert not port.addresses()
     port.mac = CLONE_MAC
     debian.run("systemctl", "restart", "systemd-networkd")
-    until(lambda: "routable" in status(debian), 10, "networkd to configure eth0")
+    until(lambda: "routable" in status(debian), 60, "networkd to configure eth0")
 
 
 def status(machine: Machine, card: str = "eth0") -> str:

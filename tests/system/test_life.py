@@ -39,7 +39,7 @@ def test_reboot_upgrade_and_removal_keep_the_allocations(machine: Installed) -> 
 
     machine.reboot()
     machine.wait_serving()
-    until(lambda: served(port, *vm), 30, "the machine to be served after the reboot")
+    until(lambda: served(port, *vm), 90, "the machine to be served after the reboot")
     assert "tcp dport 7911" in machine.run("nft", "list", "ruleset").stdout
     assert machine.run("systemctl", "--failed", "--quiet", "--no-legend", "--plain").stdout == ""
 

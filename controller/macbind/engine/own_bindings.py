@@ -48,14 +48,14 @@ def set_apart(audit: Audit, dhcpd: str, plans: Sequence[AddressPlan], registry: 
         (address, one.mac, one.name) for one in others for address in _reached(plans, one)
     ]
     taken += [(address, None, name) for name, address in remains.items() if _is_in(plans, address)]
-    told = {one.name: (f"'{one.name}' for {one.mac}", one.address) for one in others}
-    told |= {name: (f"'{name}', torn in its lease file", address) for name, address in remains.items()}
+    listed = {one.name: (f"'{one.name}' for {one.mac}", one.address) for one in others}
+    listed |= {name: (f"'{name}', torn in its lease file", address) for name, address in remains.items()}
     return replace(
         audit,
         ours=[(address, one) for address, one in audit.ours if one.owner not in strange],
         maimed=[name for name in audit.maimed if name not in remains],
-        foreign=audit.foreign + len(told),
-        findings=[_finding(dhcpd, told), *audit.findings],
+        foreign=audit.foreign + len(listed),
+        findings=[_finding(dhcpd, listed), *audit.findings],
         evidence=[
             *audit.evidence,
             *(Evidence(Source.HOST, dhcpd, address, mac, name, now, now) for address, mac, name in taken),
@@ -82,15 +82,15 @@ def _reached(plans: Sequence[AddressPlan], one: Binding) -> set[IPv4Address]:
     return given | {image for image in images if image is not None}
 
 
-def _finding(dhcpd: str, told: Mapping[str, tuple[str, IPv4Address | None]]) -> Finding:
+def _finding(dhcpd: str, listed: Mapping[str, tuple[str, IPv4Address | None]]) -> Finding:
     """What an admin is told.
 
     Args:
         dhcpd: The server.
-        told: By the names of the bindings what is said of each, and which address it gives.
+        listed: By the names of the bindings what is said of each, and which address it gives.
     """
-    first, address = told[min(told)]
-    more = f" There are {len(told)} of these." if len(told) > 1 else ""
+    first, address = listed[min(listed)]
+    more = f" There are {len(listed)} of these." if len(listed) > 1 else ""
     return Finding(
         "other_registry",
         f"dhcpd '{dhcpd}' has the binding {first}, which this registry never made: another macbind tells this dhcpd, "

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -592,14 +593,17 @@ def test_a_start_runs_the_cheap_checks_and_goes_on(site: Site) -> None:
     site.farm.lab.server.ip("link set br0 type bridge forward_delay 0")
 
 
-def test_a_database_that_forgets_is_found_and_mended(tmp_path: Path) -> None:
-    """PostgreSQL with synchronous_commit off, or fsync; psql's command switches it on."""
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_a_database_that_forgets_is_found_and_mended(tmp_path: Path, hosts: int) -> None:
+    """PostgreSQL with synchronous_commit off, or fsync; psql's command switches it on, by whatever host answers."""
     with Postgres() as database, ExitStack() as _:
         config = tmp_path / "macbind.toml"
         key = f'key_file = "{tmp_path}/key"\nconfig_file = "{tmp_path}/conf"\n'
-        config.write_text(
-            f'[registry]\nurl = "{database.emptied()}"\n[dhcpd.main]\nport = 1\n{key}\n{SUBNET}\n{POOL}'
-        )
+        url = database.emptied()
+        if hosts > 1:
+            own = quote(str(database.directory), safe="")
+            url = f"postgresql://macbind:{database.password}@127.0.0.1:1,{own}:5432/postgres"
+        config.write_text(f'[registry]\nurl = "{url}"\n[dhcpd.main]\nport = 1\n{key}\n{SUBNET}\n{POOL}')
         config.chmod(0o600)
         env = {**os.environ, "MACBIND_CONFIG": str(config), "PGPASSWORD": database.password}
 

@@ -8,7 +8,9 @@ import pytest
 
 from contract.book import make_pool
 from macbind.core.errors import RegistryUnavailable
-from macbind.registry.database import place
+from macbind.doctor.files import look_at_secrets
+from macbind.doctor.site import Site
+from macbind.registry.database import has_password, parse_url, place, without_password
 from macbind.registry.store import Registry
 
 SECRET = "s3cr3t-Pa55"
@@ -28,11 +30,47 @@ SECRET = "s3cr3t-Pa55"
             f"postgresql+psycopg:///?dbname=farm&host=a&host=b&sslpassword={SECRET}",
             "postgresql+psycopg://a/farm",
         ),
+        (f"postgresql+psycopg://me:{SECRET}@a:5432,b:5433/farm", "postgresql+psycopg://a,b/farm"),
     ],
 )
 def test_the_place_has_driver_host_and_database_only(url: str, shown: str) -> None:
     """Neither user nor password, wherever in the URL it stands."""
     assert place(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "bare"),
+    [
+        (f"postgresql+psycopg://me:{SECRET}@db:5433/farm", "postgresql://me@db:5433/farm"),
+        (
+            f"postgresql+psycopg://me:{SECRET}@a,[::1]:5433/farm?sslmode=require",
+            "postgresql://me@/farm?host=a%2C%3A%3A1&port=5432%2C5433&sslmode=require",
+        ),
+        (
+            f"postgresql+psycopg://a,b/farm?password={SECRET}&sslpassword={SECRET}",
+            "postgresql:///farm?host=a%2Cb&port=5432%2C5432",
+        ),
+    ],
+)
+def test_a_url_for_its_own_programs_has_no_password(url: str, bare: str) -> None:
+    """With one host or several: whoever reads the command finds no secret, and psql finds the database."""
+    assert has_password(url)
+    assert not has_password(bare)
+    asked = parse_url(without_password(url))
+    assert asked == parse_url(bare)
+    assert without_password(bare) == without_password(url)
+
+
+def test_a_configuration_that_names_several_hosts_is_looked_at(tmp_path: Path) -> None:
+    """The check finds the password in it, which everybody may read."""
+    config = tmp_path / "macbind.toml"
+    config.write_text(
+        f'[registry]\nurl = "postgresql://me:{SECRET}@a:5432,b:5432/farm"\n'
+        '[dhcpd.main]\n[pool.farm]\nsubnet = "10.1.0.0/16"\n'
+    )
+    config.chmod(0o644)
+    (finding,) = look_at_secrets(Site.at(config, ask=False))
+    assert (finding.code, finding.subject) == ("file_open", str(config))
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import URL, func, make_url, select, text
+from sqlalchemy import func, select, text
 
 import macbind
 from macbind.core.findings import Finding
 from macbind.doctor.site import Site
-from macbind.registry.database import place, sqlite_path
+from macbind.registry.database import place, sqlite_path, without_password
 from macbind.registry.store import Registry
 from macbind.registry.tables import audit
 from macbind.registry.transaction import View
@@ -92,11 +92,7 @@ def _look_at_postgresql(registry: Registry, where: str) -> Iterator[Finding]:
             )
         ).all()
         database = view.db.scalar(text("SELECT quote_ident(current_database())"))
-    given = make_url(registry.url)
-    where_to = URL.create(
-        "postgresql", given.username, None, given.host, given.port, given.database, given.query
-    )  # psql asks for the password, or knows it
-    url = shlex.quote(where_to.render_as_string())
+    url = shlex.quote(without_password(registry.url))  # psql asks for it, or knows it
     for name, _ in rows:
         if name == "synchronous_commit":
             statements = [f"ALTER ROLE CURRENT_USER IN DATABASE {database} SET {name} = on"]

@@ -8,14 +8,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import make_url
-
 from macbind.core.errors import ConfigError
 from macbind.core.findings import Finding
 from macbind.dhcp.isc.health import IscHealth
 from macbind.dhcp.isc.key import KEY_MODE, read_key
 from macbind.doctor.site import Site, User
-from macbind.registry.database import sqlite_path
+from macbind.registry.database import has_password, sqlite_path
 
 _OTHERS = stat.S_IRWXO
 
@@ -46,7 +44,7 @@ def look_at_secrets(site: Site) -> Iterator[Finding]:
     url = site.configured.registry.url
     path = sqlite_path(url)
     secret = [] if path is None else [path, Path(f"{path}-wal")]
-    if make_url(url).password:
+    if has_password(url):
         secret.append(site.config)
     for one in secret:
         try:

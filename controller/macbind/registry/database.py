@@ -56,6 +56,10 @@ _PG_CLIENT = {
 }
 
 
+_SECRET = frozenset({"password", "sslpassword"})
+"""What of a URL's query is secret."""
+
+
 def open_engine(url: str, *, busy_timeout_s: float = 5.0, **session: int) -> Engine:
     """Opens SQLite or PostgreSQL with the settings the registry's guarantees need.
 
@@ -68,7 +72,7 @@ def open_engine(url: str, *, busy_timeout_s: float = 5.0, **session: int) -> Eng
         ConfigError: Another kind of database, or its driver is not installed.
     """
     try:
-        parsed = _parsed(url)
+        parsed = parse_url(url)
         match parsed.get_backend_name():
             case "sqlite":
                 engine = create_engine(parsed, connect_args={"timeout": busy_timeout_s})
@@ -88,10 +92,8 @@ def open_engine(url: str, *, busy_timeout_s: float = 5.0, **session: int) -> Eng
                 raise ConfigError(
                     f"The registry cannot live in '{other}'.", hint="Use a sqlite: or postgresql: URL."
                 )
-    except ArgumentError as error:  # it may hold a password, so it is not repeated
-        raise ConfigError(
-            "The registry's url is not a database URL.", hint="Use a sqlite: or postgresql: URL."
-        ) from error
+    except ArgumentError as error:
+        raise _no_url() from error
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"The registry's database driver is not installed: {error.name}.",
@@ -221,11 +223,13 @@ def _begin_postgresql(connection: Connection) -> None:
         execute(connection, _LAZY_WRITE_LOCK if options.get(LAZY, False) else _WRITE_LOCK)
 
 
-def _parsed(url: str) -> URL:
+def parse_url(url: str) -> URL:
     """A URL; several hosts may be written as libpq has them, ``HOST:PORT,HOST:PORT``.
 
+    Everybody who wants to know something of a registry's URL asks here: SQLAlchemy itself takes no such hosts.
+
     Raises:
-        ArgumentError: It is none.
+        ConfigError: It is none.
     """
     start, _, rest = url.partition("://")
     authority = re.split("[/?]", rest, maxsplit=1)[0]
@@ -240,8 +244,27 @@ def _parsed(url: str) -> URL:
         ports = ",".join(one[2] or "5432" for one in places if one)
         one = make_url(f"{start}://{login}{at}{rest[len(authority) :]}")
         return one.update_query_dict({"host": names, "port": ports})
-    except ValueError as error:  # a port that is no number
-        raise ArgumentError(str(error)) from error
+    except (ArgumentError, ValueError) as error:  # a port that is no number
+        raise _no_url() from error
+
+
+def _no_url() -> ConfigError:
+    """The URL may hold a password, so it is not repeated."""
+    return ConfigError("The registry's url is not a database URL.", hint="Use a sqlite: or postgresql: URL.")
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL holds a secret."""
+    parsed = parse_url(url)
+    return bool(parsed.password) or not _SECRET.isdisjoint(parsed.query)
+
+
+def without_password(url: str) -> str:
+    """The URL of a PostgreSQL as its own programs take it, without what is secret."""
+    given = parse_url(url)
+    query = {key: value for key, value in given.query.items() if key not in _SECRET}
+    bare = URL.create("postgresql", given.username, None, given.host, given.port, given.database, query)
+    return bare.render_as_string()
 
 
 @dataclass
@@ -284,7 +307,7 @@ def translated(url: str) -> Iterator[Phase]:
 
 def place(url: str) -> str:
     """Where a registry is, for everybody to read: its file, or driver, host and database, and nothing else."""
-    parsed = _parsed(url)
+    parsed = parse_url(url)
     path = sqlite_path(url)
     if path is not None:
         return str(path)
@@ -302,7 +325,7 @@ def _values(url: URL, key: str) -> tuple[str, ...]:
 
 def _without_secrets(text: str, url: str) -> str:
     """One line, without the password and without whatever else the URL says that :func:`place` does not show."""
-    parsed, shown = _parsed(url), place(url)
+    parsed, shown = parse_url(url), place(url)
     values = [parsed.password, *(one for key in parsed.query for one in _values(parsed, key))]
     for secret in values:
         if secret and str(secret) not in shown:
@@ -330,7 +353,7 @@ def _hint(cause: str) -> str:
 
 def sqlite_path(url: str) -> Path | None:
     """The database file of a SQLite URL, else None."""
-    parsed = _parsed(url)
+    parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return None
     return Path(parsed.database)

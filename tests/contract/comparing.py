@@ -22,6 +22,7 @@ from macbind.core.sizes import Sizes
 from macbind.dhcp.port import Audit, DhcpServer, HealthWatch
 from macbind.engine.reconciler import Cycle, Reconciler
 from macbind.registry.pending_changes import PendingChange
+from macbind.registry.release import release
 
 NAME = "main"
 POOL = pool_of("10.1.0.0/20")
@@ -48,6 +49,7 @@ class Shelf(DhcpServer):
     looked: frozenset[Source] = frozenset({Source.HOST, Source.RANGE, Source.LEASE})
     ended: list[IPv4Address] = field(default_factory=list)
     in_memory: set[IPv4Address] = field(default_factory=set)
+    _macs: dict[str, MacAddress] = field(default_factory=dict, init=False)
 
     @override
     def connect(self) -> None:
@@ -94,10 +96,11 @@ class Shelf(DhcpServer):
                 case Step.CREATE if isinstance(change, Ensure):
                     wanted = change.binding
                     self.maimed.discard(wanted.name)
-                    self.hosts = {mac: one for mac, one in self.hosts.items() if one.name != wanted.name}
-                    self.hosts[change.mac] = wanted
+                    if (before := self._macs.pop(wanted.name, None)) is not None:
+                        del self.hosts[before]
+                    self.hosts[change.mac], self._macs[wanted.name] = wanted, change.mac
                 case Step.DELETE:
-                    del self.hosts[change.mac]
+                    del self._macs[self.hosts.pop(change.mac).name]
                 case Step.SUPERSEDED | Step.FOREIGN if isinstance(change, Ensure):
                     return DhcpdRefused("superseded", dhcpd=self.name, address=str(change.address))
                 case _:
@@ -184,9 +187,10 @@ class Site:
         return True
 
     def release(self, *names: str) -> None:
-        """Releases them; the dhcpd has yet to be told."""
-        for name in names:
-            self.book.release(name)
+        """Releases them in one transaction; the dhcpd has yet to be told."""
+        with self.book.write() as txn:
+            for name in names:
+                release(txn, name=name)
 
     def compare(self, between: Callable[[], bool] | None = None) -> Cycle:
         """One comparison, which does what is due between its slices."""

@@ -27,8 +27,10 @@ LONGEST_FIRST = (
     "lab/test_windows_batch.py",
     "lab/test_guest_linux.py",
     "lab/test_failures.py",
+    "property/test_lifecycle.py",
+    "property/test_owners.py",
+    "property/test_comparing.py",
     "property/test_registry.py",
-    "property/test_cli.py",
     "property/test_client.py",
 )
 """The files that take more than 10 s: what is begun last should be short. The others come in any order."""

@@ -47,6 +47,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliRunner]:
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(nowhere)
+        # The runner would make the tree of commands anew for every example, which is most of the work.
+        patch.setattr("typer.testing._get_command", lambda _: GROUP)
         yield CliRunner(env=environment)
     assert list(Path(nowhere).iterdir()) == []
 

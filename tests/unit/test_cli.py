@@ -32,6 +32,7 @@ from macbind.core.errors import (
 )
 from macbind.core.mac_address import MacAddress
 
+GROUP = get_command(app)
 NOWHERE = ["--socket", "/nonexistent/macbind.sock"]
 ASKING: list[list[str]] = [
     ["allocate", "farm", "vm"],
@@ -71,6 +72,8 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """Runs commands in this process, with no setting of the environment."""
     monkeypatch.delenv("MACBIND_SOCKET", raising=False)
     monkeypatch.delenv("MACBIND_CONFIG", raising=False)
+    # The runner would make the tree of commands anew for every command, which is most of the work.
+    monkeypatch.setattr("typer.testing._get_command", lambda _: GROUP)
     return CliRunner()
 
 
@@ -145,8 +148,7 @@ def test_every_exit_status_is_in_the_help(cli: CliRunner) -> None:
 
 def test_every_command_and_option_explains_itself() -> None:
     """No command and no parameter is without a line of help."""
-    group = get_command(app)
-    commands = group.commands.values()  # type: ignore[attr-defined]
+    commands = GROUP.commands.values()  # type: ignore[attr-defined]
     assert all(command.help for command in commands)
     silent = [
         f"{command.name} {parameter.name}"

@@ -184,7 +184,7 @@ def test_page_outlives_the_service(site: Site, page: Page, how: str) -> None:
     page.wait_for_selector("#live[data-state=live]")
     page.wait_for_selector(f"{row('after-3')} >> text=bound")
     page.wait_for_selector(row("before"), state="detached")
-    assert page.inner_text("#age") == ""
+    until(lambda: page.inner_text("#age") == "", 30, "nothing to be old any more")
     assert page.evaluate("window.isTheSame")
 
 

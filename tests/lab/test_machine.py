@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import icmplib
 import pytest
+from typing_extensions import override
 
 from labkit.farm import Farm
 from labkit.guest import Guest, boot, create_disk, greeting
@@ -28,6 +29,7 @@ from labkit.netns import run_command
 from labkit.virt import Libvirtd
 from labkit.wait import until
 from macbind.client.client import Client
+from macbind.core.allocation import Allocation
 from macbind.core.errors import (
     Conflict,
     DhcpdUnavailable,
@@ -821,6 +823,88 @@ def test_a_late_destroy_cannot_hurt_a_successor(site: Site) -> None:
     assert str(second.address) in greeting(site.lab, second.address)
     assert site.leftovers() == {"domains": ["web"], "volumes": ["macbind-web-vdb"], "allocations": ["web"]}
     destroy(site.client, second)
+
+
+class Overtaken(Client):
+    """A client that something overtakes: it happens right after one of the client's first looks.
+
+    Args:
+        site: Where.
+        look: After which.
+        meanwhile: What happens.
+    """
+
+    def __init__(self, site: Site, look: str, meanwhile: Callable[[], object]) -> None:
+        super().__init__(site.farm.socket)
+        self._look, self._meanwhile = look, [meanwhile]
+
+    def _overtake(self, look: str) -> None:
+        if look == self._look and self._meanwhile:
+            self._meanwhile.pop()()
+
+    @override
+    def get(self, name: str) -> Allocation:
+        try:
+            return super().get(name)
+        finally:
+            self._overtake("get")
+
+    @override
+    def list(self, **how: Any) -> Iterator[Allocation]:
+        yield from super().list(**how)
+        self._overtake("list")
+
+
+def test_a_destroy_by_name_cannot_hurt_a_successor(site: Site) -> None:
+    """The name is released and allocated anew between the look and the destroy: the next machine goes on."""
+    first = site.launch(site.template, "web", wait=Wait(ping=False))
+    following: list[Machine] = []
+
+    def succeed() -> None:
+        destroy(site.client, first)
+        following.append(site.launch(site.template, "web"))
+
+    with (
+        Overtaken(site, "get", succeed) as client,
+        pytest.raises(Conflict, match="'web' was released and allocated anew meanwhile"),
+    ):
+        destroy(client, "web", uri=site.libvirtd.uri)
+    (second,) = following
+    assert str(second.address) in greeting(site.lab, second.address)
+    assert site.leftovers() == {"domains": ["web"], "volumes": ["macbind-web-vdb"], "allocations": ["web"]}
+    destroy(site.client, second)
+
+
+def test_a_destroy_of_nothing_releases_no_successor(site: Site) -> None:
+    """A name that nobody had at the look, and somebody has by the release, keeps its allocation."""
+    made: list[Allocation] = []
+    with (
+        Overtaken(site, "get", lambda: made.append(site.client.allocate("farm", "web"))) as client,
+        pytest.raises(Conflict, match="allocated anew"),
+    ):
+        destroy(client, "web", uri=site.libvirtd.uri)
+    assert site.client.get("web") == made[0]
+    site.client.release("web")
+
+
+def test_a_destroy_of_a_group_cannot_hurt_who_left_it(site: Site) -> None:
+    """A member's name is allocated anew elsewhere after the group was listed: only the others are destroyed."""
+    leaver, member = site.launch_many(site.diskless, "speck", 2, wait=Wait(ping=False))
+    following: list[Machine] = []
+
+    def leave() -> None:
+        destroy(site.client, leaver)
+        following.append(site.launch(site.diskless, leaver.name))
+
+    with (
+        Overtaken(site, "list", leave) as client,
+        pytest.raises(Conflict, match=f"'{leaver.name}' was released and allocated anew"),
+    ):
+        destroy_group(client, "speck", uri=site.libvirtd.uri)
+    assert [one.name for one in site.client.list()] == [leaver.name]
+    assert [one.name for one in list_machines(site.client, uri=site.libvirtd.uri)] == [leaver.name]
+    assert member.name != leaver.name
+    destroy(site.client, following[0])
 
 
 def test_foreign_domains_are_left_alone(site: Site) -> None:

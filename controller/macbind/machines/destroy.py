@@ -1,9 +1,14 @@
-"""Destroying machines, and listing them. Everything is found by names and marks, in whatever state it is."""
+"""Destroying machines, and listing them. Everything is found by names and marks, in whatever state it is.
+
+A name may be released and taken again at any moment. So the machine that was found first is destroyed: its domain by
+UUID, its allocation by generation. The allocation is looked at again after the domain, and before the disks go.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -22,6 +27,21 @@ if TYPE_CHECKING:
     from macbind.client.client import Client
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A machine that was found by its name; a later one of the name is not meant.
+
+    Attributes:
+        name: The name.
+        held: Its allocation then.
+        uuid: Its domain's UUID, if that is known already.
+    """
+
+    name: str
+    held: Allocation | None
+    uuid: UUID | None = None
+
+
 def destroy(
     client: Client, machine: Machine | str, *, uri: str = DEFAULT_URI, on_progress: OnProgress | None = None
 ) -> Destroyed:
@@ -37,7 +57,7 @@ def destroy(
         What there was; nothing at all is no error.
 
     Raises:
-        Conflict: The name belongs to a domain that macbind did not launch.
+        Conflict: The name belongs to a domain that macbind did not launch, or to a later machine meanwhile.
         PeerError: libvirt or dhcpd failed; the same call may be repeated.
     """
     return _destroy(client, machine, uri, Reporter(on_progress))
@@ -56,16 +76,21 @@ def destroy_all(
         MacbindError: The first one that failed; the others were tried all the same, and those that failed,
             too, are in its notes.
     """
+    return _destroy_all(client, machines, uri, Reporter(on_progress))
+
+
+def _destroy_all(
+    client: Client, machines: Sequence[Machine | str | _Found], uri: str, report: Reporter
+) -> list[Destroyed]:
     if not machines:
         return []
 
-    def one(machine: Machine | str) -> Destroyed | MacbindError:
+    def one(machine: Machine | str | _Found) -> Destroyed | MacbindError:
         try:
             return _destroy(client, machine, uri, report)
         except MacbindError as error:
             return error
 
-    report = Reporter(on_progress)
     with ThreadPoolExecutor(min(len(machines), MOST_AT_ONCE), thread_name_prefix="destroy") as pool:
         results = list(pool.map(one, machines))
     failed = [result for result in results if isinstance(result, MacbindError)]
@@ -81,42 +106,50 @@ def destroy_group(
 ) -> list[Destroyed]:
     """Destroys every machine of a group: those allocated, and those that run without being allocated."""
     check_name(group, "group")
-    names = {one.name for one in client.list(group=group)}
+    found = {one.name: _Found(one.name, one) for one in client.list(group=group)}
     with Hypervisor(uri) as hypervisor:
-        marks = [one.mark for one in running.readable(hypervisor) if one.mark is not None]
-    for mark in marks:
+        marked = [(one.mark, one.uuid) for one in running.readable(hypervisor) if one.mark is not None]
+    for mark, uuid in marked:
         # Whoever may write metadata may write a group there: an allocation of that name knows better.
-        if mark.group == group and mark.name not in names and _held(client, mark.name) is None:
-            names.add(mark.name)
-    return destroy_all(client, sorted(names), uri=uri, on_progress=on_progress)
+        if mark.group == group and mark.name not in found and _held(client, mark.name) is None:
+            found[mark.name] = _Found(mark.name, None, uuid)
+    return _destroy_all(client, [found[name] for name in sorted(found)], uri, Reporter(on_progress))
 
 
-def _destroy(client: Client, machine: Machine | str, uri: str, report: Reporter) -> Destroyed:
-    name = machine.name if isinstance(machine, Machine) else check_name(machine)
-    held = _held(client, name)
+def _destroy(client: Client, machine: Machine | str | _Found, uri: str, report: Reporter) -> Destroyed:
+    if isinstance(machine, str):
+        machine = _Found(check_name(machine), _held(client, machine))
+    name = machine.name
     with Hypervisor(machine.uri if isinstance(machine, Machine) else uri) as hypervisor:
         if isinstance(machine, Machine):
             uuid: UUID | None = machine.uuid
-            # It may have been renumbered since.
-            same = held is not None and held.created_at == machine.allocation.created_at
-            now = held if same and held is not None else machine.allocation
-            generation: int | None = now.generation
+            first: Allocation | None = machine.allocation
+            held = _held(client, name)
             clones = () if _has_successor(hypervisor, machine, held) else machine.clones
         else:
-            uuid = _own_domain(client, hypervisor, name, held)
-            generation = None if held is None else held.generation
+            first = machine.held
+            uuid = _own_domain(client, hypervisor, name, first)
             clones = tuple(clones_of(hypervisor, domain_name(name)))
+            held = _held(client, name)
+            if _is_later(held, first) or (machine.uuid is not None and uuid not in (None, machine.uuid)):
+                raise Conflict(
+                    f"'{name}' was released and allocated anew meanwhile.",
+                    hint="Nothing was destroyed. Ask again if the machine is meant that has the name now.",
+                    name=name,
+                )
         if client.reason and held is not None and uuid is not None:
             client.remark(name, client.reason)  # its release may be recorded first by what watches libvirt
         existed = uuid is not None and running.destroy(hypervisor, uuid)
         if existed:
             report(name, Step.DESTROYED)
+        if clones and _is_later(_held(client, name), first):
+            clones = ()  # another one has destroyed it, too, and a third has launched the next
         deleted, problems = _delete(hypervisor, clones)
     if deleted:
         report(name, Step.DELETED)
-    released = client.release(
-        name, generation=generation, reason=client.reason or "machine destroyed"
-    ).allocations
+    # It may have been renumbered since.
+    same = held is not None and not _is_later(held, first)
+    released = _release(client, name, held if same else first)
     if released:
         report(name, Step.RELEASED)
     if problems:
@@ -132,6 +165,23 @@ def _destroy(client: Client, machine: Machine | str, uri: str, report: Reporter)
     )
 
 
+def _release(client: Client, name: str, one: Allocation | None) -> list[Allocation]:
+    """Releases an allocation; where there was none, waits for those of the name that were released before."""
+    if one is not None:
+        meant = [one.generation]
+    else:
+        some = client.list(search=name, released=True)
+        meant = [old.generation for old in some if old.name == name and old.released_at is not None]
+    reason = client.reason or "machine destroyed"
+    done = [client.release(name, generation=generation, reason=reason) for generation in meant]
+    return [gone for each in done for gone in each.allocations]
+
+
+def _is_later(now: Allocation | None, first: Allocation | None) -> bool:
+    """Whether an allocation of the name was made later than the first; a renumbered one was not."""
+    return now is not None and (first is None or now.created_at != first.created_at)
+
+
 def _held(client: Client, name: str) -> Allocation | None:
     try:
         return client.get(name)
@@ -141,7 +191,7 @@ def _held(client: Client, name: str) -> Allocation | None:
 
 def _has_successor(hypervisor: Hypervisor, machine: Machine, held: Allocation | None) -> bool:
     """Whether a later machine has the name, and thereby the names of the clones."""
-    if held is not None and held.created_at != machine.allocation.created_at:
+    if _is_later(held, machine.allocation):
         return True
     domain = hypervisor.find(machine.domain)
     return domain is not None and domain.UUIDString() != str(machine.uuid)

@@ -12,8 +12,6 @@ from labkit.net import Lab
 from labkit.wait import until
 
 PAIRS, LEASES = 150_000, 100_000
-SLOWEST_S = 0.5
-"""Far below what reading the file takes, and above what a busy machine makes of an allocation."""
 
 
 @pytest.fixture
@@ -53,7 +51,7 @@ def resident_mib(pid: int) -> float:
 
 
 def test_a_large_lease_file_keeps_nobody_waiting(lab: Lab, place: Path) -> None:
-    """While 60 MB are read allocations are as quick as ever, and the service has little more memory than before."""
+    """While 60 MB are read no allocation waits for it, and the service has little more memory than before."""
     with Farm(lab, place) as farm, farm.client() as client:
         took_s: list[float] = []
 
@@ -63,6 +61,7 @@ def test_a_large_lease_file_keeps_nobody_waiting(lab: Lab, place: Path) -> None:
         write_history(large)
         compared = client.status().dhcpds[0].compared_at
         farm.leases = large
+        reading_since = time.monotonic()
         farm.reload(dhcpd="probe_interval_s = 2\n")
         farm.wait_loaded(1)
         most_mib = 0.0
@@ -72,7 +71,8 @@ def test_a_large_lease_file_keeps_nobody_waiting(lab: Lab, place: Path) -> None:
             took_s.append(time.monotonic() - began)
             client.release("vm")
             most_mib = max(most_mib, resident_mib(farm.pid))
-        until(lambda: "foreign_host" in farm.findings(), 10, "the printer to be found")
+        reading_s = time.monotonic() - reading_since
+        until(lambda: "foreign_host" in farm.findings(), 60, "the printer to be found")
         assert len(took_s) > 20
-        assert max(took_s) < SLOWEST_S
+        assert max(took_s) < reading_s / 3, "it waited for the file"
         assert most_mib - before_mib < 64

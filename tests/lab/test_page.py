@@ -153,8 +153,12 @@ def test_allocation_domain_and_destroy_are_seen_without_reloading(site: Site, pa
     page.wait_for_selector(".answer[data-code=free]")
     assert "its domain is gone" in page.inner_text(".history")
     assert page.evaluate("window.isTheSame")
-    measured = page.locator("#numbers div:has(dt:text-matches('^Release until free')) dd")
+    measured = page.locator("#numbers div:has(dt:text-matches('^Destroyed until free')) dd")
     until(lambda: "\N{EN DASH}" not in measured.all_inner_texts(), 30, "the time until free")
+    rates = site.client.status().rates
+    assert rates is not None
+    assert rates.destroy_to_free_p50_s is not None
+    assert rates.destroy_to_free_p50_s > 0
 
 
 def test_dhcpd_that_ends_and_comes_back_is_a_finding_meanwhile(site: Site, page: Page) -> None:

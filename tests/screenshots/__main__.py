@@ -22,7 +22,7 @@ MOST_BYTES = 150 << 10
 
 def whole(page: Page) -> None:
     """The page as it opens."""
-    page.wait_for_selector("#pools >> text=a minute")
+    page.wait_for_selector("#pools >> text=in 15 minutes")
     page.wait_for_selector("#table-count[data-whole=true]")
 
 

@@ -21,7 +21,7 @@ from macbind.http.page_access import PageAccess, Tokens, names_here
 from macbind.http.page_listener import PageListener
 from macbind.http.patience import Patience
 from macbind.http.server import config_of
-from macbind.service.activity import ActivityReport
+from macbind.service.trends import Trends
 
 _log = structlog.get_logger()
 _BACKLOG = 64
@@ -88,11 +88,9 @@ class PageServer:
         if self._listener is None:
             return
         page = controller.settings.page
-        activity = ActivityReport(controller.registry, controller.report.pools, lambda: patience.waiting)
-        controller.confirmations.on_gone = activity.gone
         mine = [one for one in operations if one.path != "/v1/events"]
         mine += [
-            about(activity),
+            about(controller.report, Trends(controller.registry)),
             *events.operations(controller.events, patience, self._listener.cut_one, LIMITS),
         ]
         app = Page(

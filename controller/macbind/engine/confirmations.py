@@ -49,14 +49,10 @@ class Confirmations:
 
     Args:
         after_report: Called after each report.
-
-    Attributes:
-        on_gone: Called with the addresses for which a DHCP server holds nothing any more.
     """
 
     def __init__(self, after_report: Callable[[], None] = lambda: None) -> None:
         self._after_report = after_report
-        self.on_gone: Callable[[Iterable[IPv4Address]], object] = lambda _: None
         self._lock = threading.Lock()
         self._waiting: dict[_Key, set[Waiter]] = defaultdict(set)
         self._released: dict[_Key, int] = {}
@@ -120,7 +116,6 @@ class Confirmations:
     def confirmed(self, dhcpd: str, done: Sequence[PendingChange]) -> None:
         """A writer reports what it recorded as confirmed."""
         self._resolve((dhcpd, item.address, item.confirms) for item in done)
-        self.on_gone(item.address for item in done if item.confirms is None)
         self._after_report()
 
     def _resolve(self, keys: Iterable[_Key]) -> None:

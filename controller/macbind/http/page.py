@@ -20,8 +20,8 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from macbind import __version__
 from macbind.core.errors import InvalidRequest, NotFound
+from macbind.core.findings import Status
 from macbind.core.page_token import May
 from macbind.http.errors import Refused
 from macbind.http.fair_threads import FairThreadPool
@@ -30,8 +30,9 @@ from macbind.http.operation import Asked, Endpoint, Operation, Question
 from macbind.http.page_access import PagePeer, page_peer
 from macbind.http.patience import Patience
 from macbind.http.schemas import Nothing
-from macbind.service.activity import Activity, ActivityReport
 from macbind.service.meters import Meters
+from macbind.service.status import StatusReport
+from macbind.service.trends import PoolTrend, Trends
 
 LIMITS = Limits(body_bytes=64 << 10, heartbeat_s=5.0, readers=2)
 """What a page may ask for. It releases one name at a time, and notices soon that it is cut off."""
@@ -46,30 +47,33 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a page must know of itself.
+    """What a page knows of itself and of the service.
 
     Attributes:
-        version: macbind's version.
         token: The id of the token it has; None without one.
         may: What it may.
-        activity: The last hour.
+        status: The service at a glance.
+        trends: The last hour of each pool.
     """
 
-    version: str
     token: str | None
     may: May
-    activity: Activity
+    status: Status
+    trends: list[PoolTrend]
 
 
-def about(report: ActivityReport) -> Question[Nothing]:
-    """The operation that only the page has."""
+def about(report: StatusReport, trends: Trends) -> Question[Nothing]:
+    """What the page asks again and again."""
 
     def ask(asked: Asked[Nothing]) -> About:
         peer = asked.peer
         assert isinstance(peer, PagePeer)
-        return About(__version__, peer.token or None, peer.may, report.activity())
+        status = report.status()
+        return About(peer.token or None, peer.may, status, trends.of(status.pools))
 
-    return Question("/v1/page", "What the page may do, and the last hour", Nothing, TypeAdapter(About), ask)
+    return Question(
+        "/v1/page", "What the page may do, the service, and its last hour", Nothing, TypeAdapter(About), ask
+    )
 
 
 def _is_of_the_page(one: Operation) -> bool:

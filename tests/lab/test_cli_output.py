@@ -38,6 +38,7 @@ QUESTIONS: list[list[str]] = [
     ["list", "--gaps"],
     ["pools"],
     ["free", "forms"],
+    ["map", "forms"],
     ["history", "--pool", "forms"],
     ["show", "one"],
     ["why", "one"],

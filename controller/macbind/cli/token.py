@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from macbind.cli.options import DEFAULT_CONFIG, Config, Json, seconds, settings_of
-from macbind.cli.output import say, table, when
+from macbind.cli.options import DEFAULT_CONFIG, Config, seconds, settings_of
+from macbind.cli.output import say
+from macbind.cli.page_tables import MADE, TOKENS, ListedToken, MadeToken
+from macbind.cli.service_tables import NAMES
+from macbind.cli.show import VALUES, Show, prints
 from macbind.core.errors import ConfigError, Conflict, InvalidRequest, NotFound
 from macbind.core.page_token import May, Token, check_id, check_note, hashed
 
@@ -41,8 +44,8 @@ def _file(config: Path) -> Path:
 
 
 @token.command("add")
+@prints(MADE, without=frozenset({"limit", "sort"}))
 def add(
-    ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="ID", help="Its id; the audit log says page:ID.")],
     write: Annotated[
         bool, typer.Option("--write", help="It may release, too; else it may only read.")
@@ -53,7 +56,8 @@ def add(
     ] = None,
     note: Annotated[str, typer.Option("--note", help="What it is for.")] = "",
     config: Config = DEFAULT_CONFIG,
-    json: Json = False,
+    *,
+    show: Show,
 ) -> None:
     """Make a token of the page, and print it: it is shown this once, and only its hash is kept."""
     from macbind.config.token_file import change_tokens
@@ -74,49 +78,32 @@ def add(
         tokens[made.id] = made
 
     change_tokens(path, change)
-    if json:
-        ctx.obj.value({"id": made.id, "token": f"{made.id}.{secret}", "may": made.may, "expires_at": end})
-    else:
-        say(f"{made.id}.{secret}")
+    shown = MadeToken(made.id, f"{made.id}.{secret}", made.may, end)
+    show.print([shown], whole=shown, prose=lambda _: say(shown.token))
 
 
 @token.command("list")
-def list_(ctx: typer.Context, config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
+@prints(TOKENS)
+def list_(config: Config = DEFAULT_CONFIG, *, show: Show) -> None:
     """List the tokens of the page: what each may, until when, and when it was last used."""
     from macbind.config.token_file import read_tokens, read_used
 
     path = _file(config)
     tokens, used = read_tokens(path) if path.exists() else {}, read_used(path)
-    if json:
-        ctx.obj.value(
-            [
-                {
-                    "id": one.id,
-                    "may": one.may,
-                    "expires_at": one.expires_at,
-                    "is_over": one.is_over(datetime.now(UTC)),
-                    "last_used_at": used.get(one.id),
-                    "note": one.note,
-                }
-                for one in tokens.values()
-            ]
-        )
-        return
-    table(
-        ["ID", "MAY", "EXPIRES", "LAST USED", "NOTE"],
-        [
-            (one.id, one.may, when(one.expires_at), when(used.get(one.id)), one.note or None)
-            for one in tokens.values()
-        ],
-        "No tokens.",
+    now = datetime.now(UTC)
+    show.print(
+        ListedToken(one.id, one.may, one.expires_at, one.is_over(now), used.get(one.id), one.note)
+        for one in tokens.values()
     )
 
 
 @token.command("remove")
+@prints(NAMES, VALUES)
 def remove(
     name: Annotated[str, typer.Argument(metavar="ID", help="Its id.")],
     config: Config = DEFAULT_CONFIG,
-    json: Json = False,  # noqa: ARG001  # its callback keeps it
+    *,
+    show: Show,
 ) -> None:
     """End a token of the page; whoever has it is refused from now on."""
     from macbind.config.token_file import change_tokens
@@ -128,3 +115,4 @@ def remove(
             raise NotFound(f"There is no token '{name}'.", hint="`macbind token list` shows all.", name=name)
 
     change_tokens(path, change)
+    show.print([name], prose=lambda _: None)

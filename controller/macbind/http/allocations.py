@@ -99,7 +99,9 @@ def operations(addresses: Addresses, awaiting: Awaiting) -> list[Operation]:
         Change("POST", "/v1/labels", "Change labels", LabelBody, codec.ALLOCATION, label),
         Question("/v1/allocations", "List, in pages", ListQuery, codec.PAGE, page),
         Question("/v1/allocations/{name:path}", "One allocation", Nothing, codec.ALLOCATION, get),
-        Change("GET", "/v1/wait", "Wait until names are bound, or free", WaitQuery, codec.NAMES, wait),
+        Change(
+            "GET", "/v1/wait", "Wait until names are bound, are free, or answer", WaitQuery, codec.NAMES, wait
+        ),
         Change("POST", "/v1/reservations", "Reserve an address", ReserveBody, codec.ALLOCATION, reserve),
         Change(
             "DELETE",

@@ -16,11 +16,12 @@ from macbind.config.page import is_open_to_read
 from macbind.daemon.controller import Controller
 from macbind.http import events
 from macbind.http.operation import Operation
-from macbind.http.page import LIMITS, Page, about
+from macbind.http.page import LIMITS, Page, about, rows
 from macbind.http.page_access import PageAccess, Tokens, names_here
 from macbind.http.page_listener import PageListener
 from macbind.http.patience import Patience
 from macbind.http.server import config_of
+from macbind.service.table import Table
 from macbind.service.trends import Trends
 
 _log = structlog.get_logger()
@@ -90,7 +91,8 @@ class PageServer:
         page = controller.settings.page
         mine = [one for one in operations if one.path != "/v1/events"]
         mine += [
-            about(controller.report, Trends(controller.registry)),
+            about(controller.report, Trends(controller.registry), controller.maps),
+            rows(Table(controller.registry)),
             *events.operations(controller.events, patience, self._listener.cut_one, LIMITS),
         ]
         app = Page(

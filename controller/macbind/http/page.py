@@ -13,8 +13,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from ipaddress import IPv4Address
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -29,13 +31,17 @@ from macbind.http.limits import Limits
 from macbind.http.operation import Asked, Endpoint, Operation, Question
 from macbind.http.page_access import PagePeer, page_peer
 from macbind.http.patience import Patience
-from macbind.http.schemas import Nothing
+from macbind.http.schemas import Address, Nothing, Parameters
+from macbind.service.maps import Maps
 from macbind.service.meters import Meters
 from macbind.service.status import StatusReport
+from macbind.service.table import Table, TablePage
 from macbind.service.trends import PoolTrend, Trends
 
 LIMITS = Limits(body_bytes=64 << 10, heartbeat_s=5.0, readers=2)
 """What a page may ask for. It releases one name at a time, and notices soon that it is cut off."""
+MAX_ROWS, MAX_ADDRESSES = 10_000, 200
+"""Rows in one answer, and addresses in one question."""
 _WRITES = {("POST", "/v1/release")}
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -54,25 +60,54 @@ class About:
         may: What it may.
         status: The service at a glance.
         trends: The last hour of each pool.
+        bounds: The lowest and the highest address of each pool's map.
     """
 
     token: str | None
     may: May
     status: Status
     trends: list[PoolTrend]
+    bounds: dict[str, tuple[IPv4Address, IPv4Address]]
 
 
-def about(report: StatusReport, trends: Trends) -> Question[Nothing]:
+class RowsQuery(Parameters):
+    """Which rows of the table; addresses have commas between them."""
+
+    pool: str
+    addresses: (
+        Annotated[
+            list[Address],
+            Field(max_length=MAX_ADDRESSES),
+            BeforeValidator(lambda text: text.split(",")),
+        ]
+        | None
+    ) = None
+    after: Address | None = None
+    limit: int = Field(default=MAX_ROWS, ge=1, le=MAX_ROWS)
+
+
+def about(report: StatusReport, trends: Trends, maps: Maps) -> Question[Nothing]:
     """What the page asks again and again."""
 
     def ask(asked: Asked[Nothing]) -> About:
         peer = asked.peer
         assert isinstance(peer, PagePeer)
         status = report.status()
-        return About(peer.token or None, peer.may, status, trends.of(status.pools))
+        return About(peer.token or None, peer.may, status, trends.of(status.pools), maps.bounds())
 
     return Question(
         "/v1/page", "What the page may do, the service, and its last hour", Nothing, TypeAdapter(About), ask
+    )
+
+
+def rows(table: Table) -> Question[RowsQuery]:
+    """The table's rows, in an answer as small as can be."""
+    return Question(
+        "/v1/page/rows",
+        "The allocations of a pool as arrays, in large pages",
+        RowsQuery,
+        TypeAdapter(TablePage),
+        lambda asked: table.page(**dict(asked.given)),
     )
 
 

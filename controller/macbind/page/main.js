@@ -64,7 +64,7 @@ function choose(pool) {
   known.pool = pool;
   for (const one of document.querySelectorAll(".pool-name")) one.textContent = pool ?? "";
   showPools(known.about.status.pools, known.about.trends, pool, choose);
-  map.choose(pool);
+  if (pool) map.choose(pool, known.about.bounds[pool]);
   table.choose(pool);
 }
 
@@ -78,6 +78,7 @@ const live = new Live(api, {
   },
   findings: showFindings,
   anew(isNew) {
+    if (!known.about && numbers.runs) return; // it is being asked for
     numbers.ask();
     if (isNew && known.pool) table.reload.ask();
     if (known.pool) map.refresh.ask();

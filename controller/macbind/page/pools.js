@@ -71,10 +71,10 @@ function trend(hour, size) {
 export function showNumbers({ rates, dhcpds, hypervisors }) {
   const time = (value) => (value === null ? "–" : span(value));
   const facts = [
-    ["Allocated in the last minute", count(rates.allocations_per_minute)],
-    ["Released in the last minute", count(rates.releases_per_minute)],
-    ["Destroyed until free, p50", time(rates.destroy_to_free_p50_s)],
-    ["Destroyed until free, p99", time(rates.destroy_to_free_p99_s)],
+    ["Allocated, last minute", count(rates.allocations_per_minute)],
+    ["Released, last minute", count(rates.releases_per_minute)],
+    ["Destroy to free, p50", time(rates.destroy_to_free_p50_s)],
+    ["Destroy to free, p99", time(rates.destroy_to_free_p99_s)],
     ["Waiting callers", count(rates.waiting)],
     ...dhcpds.map((one) => [`dhcpd ${one.name}`, one.backlog ? `${one.state}, ${count(one.backlog)} to do` : one.state]),
     ...hypervisors.map((one) => [`hypervisor ${one.name}`, one.connected ? `${count(one.domains)} domains` : "not connected"]),

@@ -11,7 +11,7 @@ from macbind.core.errors import InvalidOption
 from macbind.core.option_kinds import Kind, Option
 
 MAX_STATEMENTS = 3600
-"""Bytes of statements; with the longest name and signature the message has 3,950."""
+"""Bytes of statements; with the longest name and signature the message has 3,882."""
 _AROUND = 30  # what every binding says, and the spaces and semicolons of one statement
 _ROUTES_AGAIN = 54
 _CONDITION = 150

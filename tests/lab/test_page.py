@@ -23,7 +23,7 @@ from labkit.virt import Libvirtd
 from labkit.wait import until
 from macbind.client.client import Client
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 URL = "http://127.0.0.1:8067/"
 DEADLINE_MS = 60_000

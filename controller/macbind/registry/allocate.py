@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Address
 from types import SimpleNamespace
@@ -63,6 +63,7 @@ class Wanted:
         expires_at: When they are released by themselves (UTC).
         whole_group: Whether ``names`` are meant to be the group's only members in this pool.
         labels: Labels of each of them. Repeated with others, it is refused; what was added since does not matter.
+        numbers: The numbers of the names in a pattern of host names; empty for 1, 2 and so on.
     """
 
     pool: str
@@ -74,6 +75,7 @@ class Wanted:
     expires_at: datetime | None = None
     whole_group: bool = False
     labels: Labels = field(default_factory=dict, hash=False)
+    numbers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) != len(self.names):
@@ -95,16 +97,22 @@ class Wanted:
                 option="hostname",
             )
 
-    def own_options(self, number: int) -> DhcpOptions:
+    def only(self, names: Sequence[str]) -> Wanted:
+        """The same for some of the names, which keep their numbers."""
+        numbers = dict(zip(self.names, self.numbers or range(1, len(self.names) + 1), strict=True))
+        mine = tuple(numbers[name] for name in names)
+        return replace(self, names=tuple(names), numbers=mine, whole_group=False)
+
+    def own_options(self, place: int) -> DhcpOptions:
         """The options of one of the machines.
 
         Args:
-            number: Its number among ``names``, from 1.
+            place: Its place among ``names``, from 1.
 
         Raises:
             InvalidOption: The pattern of host names makes none of its name or number.
         """
-        name = self.names[number - 1]
+        name, number = self.names[place - 1], self.numbers[place - 1] if self.numbers else place
         options = self.options.named(name, number)
         if self.options.hostname is not None and options.hostname is None:
             raise InvalidOption(
@@ -131,7 +139,7 @@ def allocate(txn: Transaction, wanted: Wanted) -> list[Allocation]:
         check_name(wanted.group, "group")
     own = [wanted.options] * len(wanted.names)
     if wanted.options != NO_OPTIONS:
-        own = [wanted.own_options(number) for number in range(1, len(wanted.names) + 1)]
+        own = [wanted.own_options(place) for place in range(1, len(wanted.names) + 1)]
         _check_options(pool, wanted.options)
     labels = check_labels(wanted.labels)
     held = _held(txn, wanted, own)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
@@ -57,7 +56,7 @@ class Addresses:
             return await self._changes.rehearse(actor, lambda txn: allocate(txn, wanted))
 
         def take_others(txn: Transaction, names: Sequence[str]) -> list[Allocation]:
-            return allocate(txn, replace(wanted, names=tuple(names), whole_group=False))
+            return allocate(txn, wanted.only(names))
 
         pool = self._registry.pools.get(wanted.pool)
         is_probed = pool is not None and pool.arp_probe is not None

@@ -13,10 +13,9 @@ the same allocation, and releasing what is gone succeeds and says so. Every answ
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -27,8 +26,8 @@ from uuid import uuid4
 
 from macbind.client import codec
 from macbind.client.answers import Answers
-from macbind.client.connection import DEFAULT_SOCKET, NO_HEADERS, SOCKET_VARIABLE
 from macbind.client.events import follow
+from macbind.client.places import NO_HEADERS, Service, given_service, places_of
 from macbind.client.transport import Transport
 from macbind.core.address_map import MapBlocks, MapRun
 from macbind.core.address_range import parse_address
@@ -59,7 +58,13 @@ class Client:
     It may be used by several threads, after a fork in both processes, and be sent to another process.
 
     Args:
-        socket: The service's Unix socket; by default $MACBIND_SOCKET or /run/macbind/macbind.sock.
+        service: The service's Unix socket, or its URL on another host as https://HOST:8443, or several of them: with
+            commas between them, or as a list. By default $MACBIND_SOCKET, $MACBIND_SERVICE or
+            /run/macbind/macbind.sock. Several are services of one registry; while one answers, calls succeed.
+        token: Who asks, for services on other hosts; by default $MACBIND_TOKEN.
+        ca: A file with the CA of their certificates; by default $MACBIND_CA, or those that the system trusts.
+        certificate: A file with a client certificate, instead of a token; by default $MACBIND_CERTIFICATE.
+        key: A file with its key, if that is another one; by default $MACBIND_KEY.
         timeout_s: How long a change may wait for dhcpd, in seconds.
         reason: Why, for the audit log: of every change that has no reason of its own.
         request_id: What all its changes have in common in the audit log, at most 64 printable characters; without
@@ -68,17 +73,23 @@ class Client:
 
     def __init__(
         self,
-        socket: str | Path | None = None,
+        service: Service | None = None,
         *,
+        token: str | None = None,
+        ca: str | Path | None = None,
+        certificate: str | Path | None = None,
+        key: str | Path | None = None,
         timeout_s: float = 10.0,
         reason: str | None = None,
         request_id: str | None = None,
     ) -> None:
-        self.socket = Path(socket or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
+        self.service = given_service(service)
+        self._tls = {"token": token, "ca": ca, "certificate": certificate, "key": key}
+        self.places = places_of(self.service, token=token, ca=ca, certificate=certificate, key=key)
         self.timeout_s = timeout_s
         self.reason, self.request_id = reason, request_id
         self._headers = NO_HEADERS if request_id is None else {"X-Request-ID": request_id}
-        self._transport = Transport(self.socket, timeout_s)
+        self._transport = Transport(self.places, timeout_s)
         self._answers = Answers(distrust=self._transport.close)
 
     def __enter__(self) -> Self:
@@ -94,8 +105,9 @@ class Client:
         self._transport.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process gets a client of the same socket, and no connection."""
-        return _client, (type(self), self.socket, self.timeout_s, self.reason, self.request_id)
+        """Another process gets a client of the same service, and no connection."""
+        given = {"timeout_s": self.timeout_s, "reason": self.reason, "request_id": self.request_id}
+        return _client, (type(self), self.service, self._tls | given)
 
     # -- changes ---------------------------------------------------------------------------------------
 
@@ -117,7 +129,8 @@ class Client:
 
         Args:
             pool: The pool.
-            name: The key to find it again; made up if left out.
+            name: The key to find it again; made up if left out. A lost answer leaves nothing behind in either case:
+                the client asks again, and finds what it has.
             address: This address and no other.
             options: DHCP options of this machine on top of the pool's.
             group: A group to release it with.
@@ -131,10 +144,12 @@ class Client:
             RequestError: It is not possible; asking again changes nothing.
             PeerError: dhcpd or the service is unavailable; the same call may succeed later.
         """
-        name = f"vm-{uuid4().hex[:12]}" if name is None else name
+        key = uuid4().hex
+        headers = {"Idempotency-Key": key} if name is None else {}
+        name = f"vm-{key[:12]}" if name is None else name
         wanted = None if address is None else parse_address(str(address))
         body = {"name": name, "group": group, "labels": dict(labels), "reason": reason}
-        made = self._allocate(pool, body, options, domain, ttl_s, wanted, dry_run=dry_run)
+        made = self._allocate(pool, body, options, domain, ttl_s, wanted, dry_run=dry_run, headers=headers)
         self._answers.check_names(made, [name])
         self._answers.check(made, address=wanted)
         return made[0]
@@ -188,12 +203,15 @@ class Client:
         address: IPv4Address | None,
         *,
         dry_run: bool,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> list[Allocation]:
         request = body | {"pool": pool, "options": options.to_dict(), "domain": domain, "ttl_s": ttl_s}
         request |= _rehearsal(dry_run)
         if address is not None:
             request["address"] = str(address)
-        made = self._answers.read(codec.PAGE, self._post("/v1/allocations", request)).allocations
+        made = self._answers.read(
+            codec.PAGE, self._post("/v1/allocations", request, headers=headers)
+        ).allocations
         if not made:
             raise self._transport.not_macbind()
         self._answers.check(made, pool=pool, group=body["group"])
@@ -707,16 +725,23 @@ class Client:
         given = {"pool": pool, "name": name, "group": group}
         params: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         params |= {"label": written(labels), "follow": wait}
-        return follow(self.socket, self._answers, params, after, give_up_s)
+        return follow(self.places, self._answers, params, after, give_up_s)
 
     # -- plumbing --------------------------------------------------------------------------------------
 
     def _get(self, path: str, params: dict[str, Any] | None = None) -> Any:
         return self._transport.call("GET", path, params=params)
 
-    def _post(self, path: str, body: dict[str, Any], *, may_repeat: bool = True) -> Any:
-        filled = self._completed(body)
-        return self._transport.call("POST", path, body=filled, may_repeat=may_repeat, headers=self._headers)
+    def _post(
+        self,
+        path: str,
+        body: dict[str, Any],
+        *,
+        may_repeat: bool = True,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Any:
+        filled, sent = self._completed(body), {**self._headers, **headers}
+        return self._transport.call("POST", path, body=filled, may_repeat=may_repeat, headers=sent)
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
         """What a change is given, without what is left out, and with what this client gives to all."""
@@ -725,10 +750,8 @@ class Client:
         return {key: value for key, value in every.items() if value is not None and value != {}}
 
 
-def _client(
-    kind: type[Client], socket: Path, timeout_s: float, reason: str | None, request_id: str | None
-) -> Client:
-    return kind(socket, timeout_s=timeout_s, reason=reason, request_id=request_id)
+def _client(kind: type[Client], service: Service, given: dict[str, Any]) -> Client:
+    return kind(service, **given)
 
 
 def _rehearsal(dry_run: bool) -> dict[str, Any]:

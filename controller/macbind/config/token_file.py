@@ -1,10 +1,16 @@
-"""The file of the page's tokens: read by the service, changed by `macbind token` as a whole or not at all."""
+"""The file of tokens: read by the service, changed by `macbind token` as a whole or not at all.
+
+root changes it in a directory of the service's user. So no link is followed, neither of the file nor of those
+beside it.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -21,13 +27,13 @@ def read_tokens(path: Path) -> dict[str, Token]:
         ConfigError: The file cannot be read, or a line is no token.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _text_of(path)
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: There is no such file of tokens.", hint="`macbind token add ID` makes it."
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = _reason(error) if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ConfigError(
             f"{path}: The file of tokens cannot be read: {reason}.",
             hint="Let the service's user read it, or make it anew with `macbind token add ID`.",
@@ -51,6 +57,23 @@ def read_tokens(path: Path) -> dict[str, Token]:
     return found
 
 
+def _text_of(path: Path) -> str:
+    """The text of a plain file, and of nothing else.
+
+    Raises:
+        OSError: It cannot be read, is a link, or no plain file.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(number, encoding="utf-8") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        return file.read()
+
+
+def _reason(error: OSError) -> str | None:
+    return "it is a link" if error.errno == errno.ELOOP else error.strerror
+
+
 def change_tokens(path: Path, change: Callable[[dict[str, Token]], None]) -> None:
     """Changes the tokens; the file is exchanged as a whole, and is made where there is none.
 
@@ -60,7 +83,7 @@ def change_tokens(path: Path, change: Callable[[dict[str, Token]], None]) -> Non
         ConfigError: The file cannot be read or written.
     """
     with _alone(path):
-        tokens = read_tokens(path) if path.exists() else {}
+        tokens = read_tokens(path) if os.path.lexists(path) else {}
         change(tokens)
         lines = ["# Made by `macbind token`: id, salt and hash, what it may, its end, a note.\n"]
         lines += [f"{one.line}\n" for one in tokens.values()]
@@ -70,7 +93,9 @@ def change_tokens(path: Path, change: Callable[[dict[str, Token]], None]) -> Non
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     try:
-        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(
+            path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
@@ -88,9 +113,12 @@ def write_beside(path: Path, text: str) -> None:
     """
     new = path.with_name(f"{path.name}.new")
     try:
-        known = path.stat() if path.exists() else None
+        known = path.lstat() if os.path.lexists(path) else None
+        if known is not None and not stat.S_ISREG(known.st_mode):
+            raise OSError(errno.ELOOP, "it is no plain file")
         there = path.parent.stat() if known is None else known
-        number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        new.unlink(missing_ok=True)  # left by one that was killed
+        number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(number, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -107,8 +135,8 @@ def write_beside(path: Path, text: str) -> None:
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:
     return ConfigError(
-        f"{path}: The file cannot be written: {error.strerror}.",
-        hint="Run the command as root, or choose another directory for `tokens` in [page].",
+        f"{path}: The file cannot be written: {_reason(error)}.",
+        hint="Run the command as root, or choose another directory for `tokens`.",
     )
 
 
@@ -120,7 +148,7 @@ def used_file(path: Path) -> Path:
 def read_used(path: Path) -> dict[str, datetime]:
     """When each token was last used (UTC), as far as that is known."""
     try:
-        found = json.loads(used_file(path).read_text(encoding="utf-8"))
+        found = json.loads(_text_of(used_file(path)))
         return {str(key): datetime.fromtimestamp(float(value), UTC) for key, value in found.items()}
     except (OSError, ValueError, TypeError, AttributeError, OverflowError):
         return {}  # it is no more than a help

@@ -17,8 +17,10 @@ from typing_extensions import override
 
 from macbind import __version__
 from macbind.config import Settings, load
+from macbind.config.page import token_file
 from macbind.core.errors import MacbindError
 from macbind.core.sizes import Sizes
+from macbind.daemon.api import ApiServer, listening_api
 from macbind.daemon.controller import Controller
 from macbind.daemon.listen import listening
 from macbind.daemon.logging import set_up_logging
@@ -33,6 +35,7 @@ from macbind.http.app import create_app
 from macbind.http.limits import BACKLOG, Limits, Listener, Places, connections_within
 from macbind.http.metrics import Metrics, Now
 from macbind.http.patience import Patience
+from macbind.http.tokens import Tokens
 
 _log = structlog.get_logger()
 
@@ -99,6 +102,7 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
         listening(settings.service) as listener,
         listening_tcp(settings) as tcp,
         listening_page(settings) as page_socket,
+        listening_api(settings) as api_socket,
         Controller(settings, sizes) as controller,
     ):
         signal.signal(signal.SIGHUP, lambda *_: controller.housekeeper.reload_soon())
@@ -112,7 +116,7 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
                 _log.info("ready", version=__version__, socket=str(settings.service.socket), pid=os.getpid())
                 notify(READY=1, STATUS=controller.report.summary)
             beating = asyncio.create_task(_beat(controller.answering))
-            async with page.serving():
+            async with page.serving(), api.serving():
                 yield
             beating.cancel()
             notify(STOPPING=1)
@@ -140,7 +144,10 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
             *maps.operations(controller.maps),
             *events.operations(controller.events, patience, accepting.cut_one, limits),
         ]
-        page = PageServer(page_socket, controller, operations, patience)
+        path = token_file(settings.api, settings.page)
+        tokens = None if path is None else Tokens(path)
+        page = PageServer(page_socket, controller, operations, patience, tokens)
+        api = ApiServer(api_socket, controller, operations, patience, tokens, limits)
         app = create_app(
             operations,
             access,
@@ -154,6 +161,7 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
         def loaded(new: Settings) -> None:
             access.may_change, access.may_read = new.service.may_change, new.service.may_read
             set_up_logging(new.service)
+            api.renew()
 
         server = _Server(
             uvicorn.Config(
@@ -174,7 +182,7 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
             patience,
             accepting,
         )
-        controller.on_loaded = loaded
+        controller.before_load, controller.on_loaded = api.prepare, loaded
         controller.on_defect = lambda: os.kill(os.getpid(), signal.SIGTERM)
         with answering(tcp, metrics.exposition):
             server.run(sockets=[accepting])

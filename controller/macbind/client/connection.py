@@ -67,14 +67,14 @@ class Connection(http.client.HTTPConnection):
         # A service that refuses to read the request may have said why before it closed the connection.
         with suppress(BrokenPipeError, ConnectionResetError):
             self.request(method, url, data, {**self._place.headers, **headers, **(_JSON if data else {})})
-        response = self.getresponse()
         content = bytearray()
-        while piece := response.read(_PIECE):
-            content += piece
-            if len(content) > _MAX_ANSWER:
-                raise http.client.HTTPException(f"more than {_MAX_ANSWER >> 20} MiB were sent")
-        if response.length:
-            raise http.client.IncompleteRead(bytes(content), response.length)
+        with self.getresponse() as response:  # closed before its socket is forgotten
+            while piece := response.read(_PIECE):
+                content += piece
+                if len(content) > _MAX_ANSWER:
+                    raise http.client.HTTPException(f"more than {_MAX_ANSWER >> 20} MiB were sent")
+            if response.length:
+                raise http.client.IncompleteRead(bytes(content), response.length)
         if not self.is_ours:
             raise ConnectionAbortedError("the process was forked in the middle of the call")
         return response.status, bytes(content)

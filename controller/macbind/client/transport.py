@@ -11,6 +11,7 @@ import json
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 from urllib.parse import urlencode
@@ -29,17 +30,17 @@ _ELSEWHERE = (ServiceUnavailable.code, RegistryUnavailable.code)
 """What a service says that cannot do anything now, where another one may."""
 
 
-class _Failed(Exception):
-    """A place gave no answer.
+@dataclass(slots=True)
+class _Attempt:
+    """One place that is asked.
 
-    Args:
-        error: What the caller is told.
+    Attributes:
+        at: Its number.
         has_sent: Whether it may have carried out the request.
     """
 
-    def __init__(self, error: MacbindError, *, has_sent: bool) -> None:
-        super().__init__(error.message)
-        self.error, self.has_sent = error, has_sent
+    at: int
+    has_sent: bool = False
 
 
 class Transport:
@@ -129,23 +130,21 @@ class Transport:
         """Status and body of an answer, whatever they are. Calls at the same time have each their connection."""
         order = self.order(reads=method == "GET")
         for left, at in zip(range(len(order) - 1, -1, -1), order, strict=True):
+            attempt = _Attempt(at)
             try:
-                status, content = self._exchange_at(at, method, url, data, headers, may_repeat=may_repeat)
-            except _Failed as failed:
+                status, content = self._exchange_at(
+                    attempt, method, url, data, headers, may_repeat=may_repeat
+                )
+            except MacbindError:
                 self.rest(at)
-                if left and (may_repeat or not failed.has_sent):
-                    continue
-                raise failed.error from failed.__cause__
-            if (
-                left
-                and may_repeat
-                and status == http.HTTPStatus.SERVICE_UNAVAILABLE
-                and _is_elsewhere(content)
-            ):
-                self.rest(at)
+                if not left or (attempt.has_sent and not may_repeat):
+                    raise
                 continue
-            break
-        self._rest.pop(at, None)
+            if not (left and may_repeat and _is_elsewhere(status, content)):
+                break
+            self.rest(at)
+        if status != http.HTTPStatus.SERVICE_UNAVAILABLE:
+            self._rest.pop(at, None)
         if method != "GET":
             self._changes_at = at
         return status, content
@@ -165,7 +164,7 @@ class Transport:
 
     def _exchange_at(
         self,
-        at: int,
+        attempt: _Attempt,
         method: str,
         url: str,
         data: bytes | None,
@@ -173,21 +172,20 @@ class Transport:
         *,
         may_repeat: bool,
     ) -> tuple[int, bytes]:
+        at = attempt.at
         while True:
             connection, is_fresh = self._take(at)
             try:
                 if is_fresh:
                     connection.open()
                 found = connection.exchange(method, url, data, headers)
-            except MacbindError as error:
-                raise _Failed(error, has_sent=False) from error.__cause__
             except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a chunk's size
                 connection.close()
                 is_harmless = may_repeat or not connection.has_sent
                 if not is_fresh and isinstance(error, ConnectionError) and is_harmless:
                     continue  # closed by the service while it was idle
-                unanswered = self._unanswered(at, error, may_repeat=may_repeat)
-                raise _Failed(unanswered, has_sent=connection.has_sent) from error
+                attempt.has_sent = connection.has_sent
+                raise self._unanswered(at, error, may_repeat=may_repeat) from error
             except BaseException:  # e.g. KeyboardInterrupt: the answer is still on its way
                 connection.close()
                 raise
@@ -228,9 +226,12 @@ class Transport:
         )
 
 
-def _is_elsewhere(content: bytes) -> bool:
+def _is_elsewhere(status: int, content: bytes) -> bool:
     """Whether an answer says that this service can do nothing now."""
     try:
-        return json.loads(content)["error"]["code"] in _ELSEWHERE
+        return (
+            status == http.HTTPStatus.SERVICE_UNAVAILABLE
+            and json.loads(content)["error"]["code"] in _ELSEWHERE
+        )
     except (ValueError, KeyError, TypeError):
         return False

@@ -332,6 +332,34 @@ def test_a_reload_takes_renewed_certificates(tmp_path: Path) -> None:
             assert client.pools()
 
 
+def test_what_the_service_needs_is_looked_at_before(tmp_path: Path) -> None:
+    """`macbind check` refuses another key than the certificate's, and doctor one that everybody may read."""
+    with ApiSite(tmp_path) as site:
+        config = str(site.services[0].config)
+        check = [*MACBIND, "check", config]
+        assert subprocess.run(check, check=False, timeout=120).returncode == 0
+        site.server.key.chmod(0o644)
+        doctor = [*MACBIND, "doctor", "--json", "--config", config]
+        done = subprocess.run(doctor, check=False, timeout=300, capture_output=True, text=True)
+        assert str(site.server.key) in {
+            one["subject"] for one in _named(json.loads(done.stdout), "file_open")
+        }
+        site.server.key.write_text(site.authority.issue("other").key.read_text())
+        done = subprocess.run(check, check=False, timeout=120, capture_output=True, text=True)
+        assert done.returncode == 3
+        assert "[api] certificate" in done.stderr
+
+
+def _named(found: Any, code: str) -> list[dict[str, Any]]:
+    """All findings of this code, wherever they stand."""
+    if isinstance(found, list):
+        return [one for part in found for one in _named(part, code)]
+    if not isinstance(found, dict):
+        return []
+    here = [found] if found.get("code") == code else []
+    return here + [one for part in found.values() for one in _named(part, code)]
+
+
 def _served(site: ApiSite) -> bytes | None:
     with _tls(site) as connection:
         return connection.getpeercert(binary_form=True)

@@ -31,6 +31,7 @@ from macbind.daemon.watchdog import Heartbeat
 from macbind.doctor import Site, before_start
 from macbind.http import allocations, events, maps, renumberings, reports
 from macbind.http.access import Access
+from macbind.http.api_listener import ApiLimits
 from macbind.http.app import create_app
 from macbind.http.limits import BACKLOG, Limits, Listener, Places, connections_within
 from macbind.http.metrics import Metrics, Now
@@ -87,11 +88,18 @@ def serve(
         raise
 
 
+def _share_of(limits: Limits) -> ApiLimits:
+    """The limits of connections from other hosts: fewer than those of this one, where files are few."""
+    most = ApiLimits()
+    return dataclasses.replace(most, connections=min(most.connections, max(limits.connections // 4, 1)))
+
+
 def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
     set_up_logging(settings.service)
     for finding in before_start(Site(settings.document.path, settings)):
         _log.warning("finding", code=finding.code, finding=str(finding), commands=list(finding.commands))
-    limits = dataclasses.replace(limits, connections=connections_within(limits))
+    afar = 0 if settings.api.listen is None else ApiLimits().connections
+    limits = dataclasses.replace(limits, connections=connections_within(limits, afar))
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn takes these while it runs and raises them again afterwards, when we still have to clean up.
@@ -147,7 +155,7 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
         path = token_file(settings.api, settings.page)
         tokens = None if path is None else Tokens(path)
         page = PageServer(page_socket, controller, operations, patience, tokens)
-        api = ApiServer(api_socket, controller, operations, patience, tokens, limits)
+        api = ApiServer(api_socket, controller, operations, patience, tokens, limits, _share_of(limits))
         app = create_app(
             operations,
             access,

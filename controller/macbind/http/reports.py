@@ -47,8 +47,8 @@ def operations(
             "The latest changes, newest first",
             HistoryQuery,
             codec.HISTORY,
-            lambda asked: addresses.history(**criteria(asked.given)),
-            within=within.history,
+            lambda asked: addresses.history(**criteria(asked.given), pools=asked.peer.pools),
+            within=within.itself,
         ),
         Question(
             "/v1/why",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from macbind.core.allocation import Allocation, AuditEntry, Page, Renumbering
+from macbind.core.allocation import Allocation, Page, Renumbering
 from macbind.core.errors import NotFound
 from macbind.core.findings import Status
 from macbind.core.pool import PoolUsage
@@ -41,18 +41,13 @@ def allocation(found: Allocation, asked: Asked[Any]) -> Allocation:
 
 
 def itself(found: Any, _: Asked[Any]) -> Any:
-    """A result that is about the one pool that was asked for."""
+    """A result that is cut to the pools where it is made, or is about the one that was asked for."""
     return found
 
 
 def pools(found: Sequence[PoolUsage], asked: Asked[Any]) -> list[PoolUsage]:
     """The numbers of these pools."""
     return [one for one in found if _has(asked, one.pool)]
-
-
-def history(found: Sequence[AuditEntry], asked: Asked[Any]) -> list[AuditEntry]:
-    """The changes of these pools."""
-    return [one for one in found if _has(asked, one.detail.get("pool"))]
 
 
 def renumberings(found: Sequence[Renumbering], asked: Asked[Any]) -> list[Renumbering]:

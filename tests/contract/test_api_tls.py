@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from contract.api_site import HOST, ApiSite
+from contract.api_site import HOST, ApiSite, free_port
 from labkit.certificates import Authority
 from labkit.farm import MACBIND
 from labkit.wait import until
@@ -330,6 +330,35 @@ def test_a_reload_takes_renewed_certificates(tmp_path: Path) -> None:
         until(lambda: "config_refused" not in _findings(site), 60, "the refusal to end")
         with site.client(token) as client:
             assert client.pools()
+
+
+def test_the_page_holds_to_pools_too(tmp_path: Path) -> None:
+    """A token of pools sees these on the page, with their last hour, and releases nothing of others."""
+    port = free_port()
+    page = f'[page]\nlisten = "{HOST}:{port}"\ntokens = "{tmp_path}/tokens"'
+    with ApiSite(tmp_path, more=page) as site:
+        with site.services[0].client() as local:
+            local.allocate("other", "theirs")
+            local.allocate("farm", "mine")
+        token = site.token("wall", "--write", "--pool", "farm")
+
+        def ask(path: str, body: object = None) -> tuple[int, Any]:
+            made = HTTPConnection(HOST, port, timeout=60)
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            text = None if body is None else json.dumps(body)
+            made.request("GET" if body is None else "POST", path, text, headers)
+            answer = made.getresponse()
+            found = answer.status, json.loads(answer.read())
+            made.close()
+            return found
+
+        assert [one["pool"] for one in ask("/v1/page")[1]["activity"]["pools"]] == ["farm"]
+        assert [one["pool"] for one in ask("/v1/status")[1]["pools"]] == ["farm"]
+        assert [one["name"] for one in ask("/v1/allocations")[1]["allocations"]] == ["mine"]
+        assert ask("/v1/pools/other/map")[0] == 403
+        assert ask("/v1/release", {"name": "theirs"})[0] == 403
+        with site.services[0].client() as local:
+            assert local.get("theirs").name == "theirs"
 
 
 def test_what_the_service_needs_is_looked_at_before(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ class ApiSite:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _start(self) -> None:
         self.server = self.authority.issue("server", f"IP:{HOST}", "DNS:localhost")
         for _ in range(self.count):
             port = free_port()
@@ -66,7 +74,6 @@ class ApiSite:
             made = Lone(registry, "\n".join([*lines, self.more]))
             self.services.append(self._stack.enter_context(made))
             self.ports.append(port)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -52,12 +52,19 @@ class Lone:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(20)
@@ -67,7 +74,7 @@ class Lone:
         """Starts it, and waits until it answers."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        until(self._answers, 30, "macbind to answer")
+        until(self._answers, 90, "macbind to answer")
 
     def kill(self) -> None:
         """Kills it without a warning."""

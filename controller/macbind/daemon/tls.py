@@ -39,7 +39,9 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     api = settings.api
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.options |= ssl.OP_NO_RENEGOTIATION
+    # A session that goes on would show a certificate again that was never looked at since.
+    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+    made.num_tickets = 0
     try:
         # Without a password it would ask for one at the terminal.
         made.load_cert_chain(api.certificate, api.key, password=lambda: b"")

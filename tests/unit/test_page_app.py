@@ -14,9 +14,10 @@ from macbind.config.token_file import change_tokens
 from macbind.core.page_token import May, Token, hashed
 from macbind.http.operation import Change, Operation, Question
 from macbind.http.page import Page
-from macbind.http.page_access import PageAccess, Tokens, names_here
+from macbind.http.page_access import PageAccess, names_here
 from macbind.http.patience import Patience
 from macbind.http.schemas import Nothing, ReleaseBody
+from macbind.http.tokens import Tokens
 from macbind.service.meters import Meters
 from macbind.service.waiting import Deadline
 

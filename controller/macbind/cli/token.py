@@ -1,4 +1,4 @@
-"""The commands of the page's tokens: add, list, remove. They need the configuration only, not the service."""
+"""The commands of tokens: add, list, remove. They need the configuration only, not the service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from macbind.cli.options import DEFAULT_CONFIG, Config, Json, seconds, settings_of
 from macbind.cli.output import say, table, when
 from macbind.core.errors import ConfigError, Conflict, InvalidRequest, NotFound
-from macbind.core.page_token import May, Token, check_id, check_note, hashed
+from macbind.core.page_token import BY_CERTIFICATE, May, Token, check_id, check_note, hashed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ _LONGEST = timedelta(days=3650)
 token = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Tokens of the page: who may see it from elsewhere, or release there.",
+    help="Tokens of the page and of cores on other hosts: who may read or change something there.",
 )
 
 
@@ -31,31 +31,42 @@ def _file(config: Path) -> Path:
     Raises:
         ConfigError: The configuration names none.
     """
+    from macbind.config.page import token_file
+
     settings = settings_of(config)
-    if settings.page.tokens is None:
+    path = token_file(settings.api, settings.page)
+    if path is None:
         raise ConfigError(
-            f"{config}: [page] names no file of tokens.",
+            f"{config}: Neither [page] nor [api] names a file of tokens.",
             hint='Write tokens = "/var/lib/macbind/page-tokens" there, and restart macbind.',
         )
-    return settings.page.tokens
+    return path
 
 
 @token.command("add")
 def add(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="ID", help="Its id; the audit log says page:ID.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="Its id; the audit log says page:ID or api:ID.")],
     write: Annotated[
-        bool, typer.Option("--write", help="It may release, too; else it may only read.")
+        bool, typer.Option("--write", help="It may change allocations, too; else it may only read.")
     ] = False,
     expires: Annotated[
         str | None,
         typer.Option("--expires", metavar="TIME", help="Its end after so long: 12h, 90d; none without."),
     ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option("--pool", metavar="POOL", help="Only this pool. May be repeated; all pools without."),
+    ] = None,
+    certificate: Annotated[
+        bool,
+        typer.Option("--certificate", help="No secret: whoever has a client certificate with this name."),
+    ] = False,
     note: Annotated[str, typer.Option("--note", help="What it is for.")] = "",
     config: Config = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
-    """Make a token of the page, and print it: it is shown this once, and only its hash is kept."""
+    """Make a token, and print it: it is shown this once, and only its hash is kept."""
     from macbind.config.token_file import change_tokens
 
     path, after_s = _file(config), seconds(expires)
@@ -63,8 +74,9 @@ def add(
         raise InvalidRequest(f"--expires {expires} is more than ten years.", hint="Leave it out for no end.")
     end = None if after_s is None else (datetime.now(UTC) + timedelta(seconds=after_s)).replace(microsecond=0)
     secret = secrets.token_urlsafe(32)
-    digest = hashed(secret, secrets.token_hex(16))
-    made = Token(check_id(name), digest, May.WRITE if write else May.READ, end, check_note(note))
+    digest = BY_CERTIFICATE if certificate else hashed(secret, secrets.token_hex(16))
+    may, within = May.WRITE if write else May.READ, _pools(config, pool)
+    made = Token(check_id(name), digest, may, end, check_note(note), within)
 
     def change(tokens: dict[str, Token]) -> None:
         if made.id in tokens:
@@ -74,15 +86,37 @@ def add(
         tokens[made.id] = made
 
     change_tokens(path, change)
+    printed = None if certificate else f"{made.id}.{secret}"
     if json:
-        ctx.obj.value({"id": made.id, "token": f"{made.id}.{secret}", "may": made.may, "expires_at": end})
-    else:
-        say(f"{made.id}.{secret}")
+        ctx.obj.value(
+            {"id": made.id, "token": printed, "may": made.may, "pools": _listed(made), "expires_at": end}
+        )
+    elif printed is not None:
+        say(printed)
+
+
+def _pools(config: Path, given: list[str] | None) -> frozenset[str] | None:
+    """The pools of a new token; None for all.
+
+    Raises:
+        NotFound: The configuration has no such pool.
+    """
+    known = settings_of(config).pools
+    for one in given or ():
+        if one not in known:
+            raise NotFound(
+                f"There is no pool '{one}'.", hint=f"Pools are: {', '.join(sorted(known))}.", pool=one
+            )
+    return frozenset(given) if given else None
+
+
+def _listed(one: Token) -> list[str] | None:
+    return None if one.pools is None else sorted(one.pools)
 
 
 @token.command("list")
 def list_(ctx: typer.Context, config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
-    """List the tokens of the page: what each may, until when, and when it was last used."""
+    """List the tokens: what each may, in which pools, until when, and when it was last used."""
     from macbind.config.token_file import read_tokens, read_used
 
     path = _file(config)
@@ -93,6 +127,8 @@ def list_(ctx: typer.Context, config: Config = DEFAULT_CONFIG, json: Json = Fals
                 {
                     "id": one.id,
                     "may": one.may,
+                    "by": "certificate" if one.hash == BY_CERTIFICATE else "secret",
+                    "pools": _listed(one),
                     "expires_at": one.expires_at,
                     "is_over": one.is_over(datetime.now(UTC)),
                     "last_used_at": used.get(one.id),
@@ -103,9 +139,16 @@ def list_(ctx: typer.Context, config: Config = DEFAULT_CONFIG, json: Json = Fals
         )
         return
     table(
-        ["ID", "MAY", "EXPIRES", "LAST USED", "NOTE"],
+        ["ID", "MAY", "POOLS", "EXPIRES", "LAST USED", "NOTE"],
         [
-            (one.id, one.may, when(one.expires_at), when(used.get(one.id)), one.note or None)
+            (
+                one.id,
+                one.may,
+                None if one.pools is None else ",".join(sorted(one.pools)),
+                when(one.expires_at),
+                when(used.get(one.id)),
+                one.note or None,
+            )
             for one in tokens.values()
         ],
         "No tokens.",
@@ -118,7 +161,7 @@ def remove(
     config: Config = DEFAULT_CONFIG,
     json: Json = False,  # noqa: ARG001  # its callback keeps it
 ) -> None:
-    """End a token of the page; whoever has it is refused from now on."""
+    """End a token; whoever has it is refused from now on."""
     from macbind.config.token_file import change_tokens
 
     path = _file(config)

@@ -15,9 +15,10 @@ from types import MappingProxyType
 
 from macbind.config.document import Document, did_you_mean, label
 from macbind.config.lines import KeyPath
-from macbind.config.page import check_page
+from macbind.config.page import check_api, check_page
 from macbind.config.subnets import MAX_LISTED, Network, Networks, ranges
 from macbind.config.tables import (
+    ApiSettings,
     DhcpdSettings,
     HypervisorSettings,
     MetricsSettings,
@@ -54,6 +55,7 @@ class Settings:
         pools: Every pool by name; at least one.
         hypervisors: Every hypervisor to watch, by name; may be empty.
         page: The web page.
+        api: Where cores on other hosts reach the service.
     """
 
     document: Document = field(repr=False, compare=False)
@@ -65,6 +67,7 @@ class Settings:
     pools: Mapping[str, Pool]
     hypervisors: Mapping[str, HypervisorSettings]
     page: PageSettings = PageSettings()  # noqa: RUF009  # it is frozen
+    api: ApiSettings = ApiSettings()  # noqa: RUF009  # it is frozen
 
     def pools_of(self, dhcpd: str) -> tuple[Pool, ...]:
         """The pools a dhcpd serves."""
@@ -104,8 +107,10 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
         MappingProxyType(pools),
         MappingProxyType(tables.hypervisor),
         tables.page,
+        tables.api,
     )
     check_page(document, tables.page, tables.service)
+    check_api(document, tables.api, tables.page)
     _check_one_server_per_dynamic(settings, networks)
     _check_probes(settings)
     return settings

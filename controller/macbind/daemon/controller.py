@@ -60,6 +60,8 @@ _AT_START = (
     ("page", "listen"),
     ("page", "tokens"),
     ("page", "names"),
+    ("api", "listen"),
+    ("api", "tokens"),
 )
 """Keys that a running service cannot change."""
 
@@ -84,6 +86,7 @@ class Controller:
         meters: What is counted.
         answering: To be called while requests are answered.
         on_defect: Called when a part has stopped because of a defect.
+        before_load: Called with a configuration before it comes into use; may refuse it.
         on_loaded: Called with another configuration when it has come into use.
         defect: The first defect.
     """
@@ -92,6 +95,7 @@ class Controller:
         self.settings = settings
         self.defect: BaseException | None = None
         self.on_defect: Callable[[], object] = lambda: None
+        self.before_load: Callable[[Settings], object] = lambda _: None
         self.on_loaded: Callable[[Settings], object] = lambda _: None
         self.answering = Heartbeat()
         self.meters = Meters()
@@ -200,6 +204,7 @@ class Controller:
                     f"[{table}] {key} cannot be changed while the service runs.",
                     "Restart macbind, or undo the change.",
                 )
+        self.before_load(new)
         tracker = self._tracker if new.hypervisors == old.hypervisors else self._tracker_for(new)
         self._preview(new)
         ended = {name: one for name, one in self._dhcpds.items() if new.dhcpds.get(name) != old.dhcpds[name]}

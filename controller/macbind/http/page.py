@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from macbind import __version__
 from macbind.core.errors import InvalidRequest, NotFound
 from macbind.core.page_token import May
+from macbind.http import within
 from macbind.http.errors import Refused
 from macbind.http.fair_threads import FairThreadPool
 from macbind.http.limits import Limits
@@ -67,9 +68,24 @@ def about(report: ActivityReport) -> Question[Nothing]:
     def ask(asked: Asked[Nothing]) -> About:
         peer = asked.peer
         assert isinstance(peer, PagePeer)
-        return About(__version__, peer.token or None, peer.may, report.activity())
+        return About(__version__, peer.token or None, peer.may, _cut(report.activity(), peer))
 
-    return Question("/v1/page", "What the page may do, and the last hour", Nothing, TypeAdapter(About), ask)
+    return Question(
+        "/v1/page",
+        "What the page may do, and the last hour",
+        Nothing,
+        TypeAdapter(About),
+        ask,
+        within=within.itself,
+    )
+
+
+def _cut(activity: Activity, peer: PagePeer) -> Activity:
+    """The last hour as a token of pools sees it: without the numbers of all pools together."""
+    if peer.pools is None:
+        return activity
+    mine = [one for one in activity.pools if one.pool in peer.pools]
+    return Activity(mine, release_p50_s=None, release_p99_s=None, releases=0, waiting=0)
 
 
 def _is_of_the_page(one: Operation) -> bool:

@@ -109,7 +109,10 @@ class ChangeParameters(Parameters):
 
 
 class AllocateBody(ChangeParameters):
-    """One of ``name``, ``names``, and ``group`` with ``count`` (whose members are group-1, group-2 …)."""
+    """One of ``name``, ``names``, and ``group`` with ``count`` (whose members are group-1, group-2 …).
+
+    With a header Idempotency-Key the name of one machine may be left out.
+    """
 
     pool: str
     name: str | None = None
@@ -125,14 +128,18 @@ class AllocateBody(ChangeParameters):
     labels: GivenLabels = Field(default_factory=dict)
     dry_run: DryRun = False
 
-    def wanted(self) -> Wanted:
+    def wanted(self, key: str | None = None) -> Wanted:
         """The request as the registry takes it.
+
+        Args:
+            key: What tells it from all others; it makes a name where none is given.
 
         Raises:
             InvalidRequest: The parameters contradict each other.
         """
         given = [self.name is not None, self.names is not None, self.count is not None]
-        if sum(given) != 1:
+        is_named = any(given) or key is None
+        if is_named and sum(given) != 1:
             raise InvalidRequest(
                 "An allocation needs exactly one of name, names and count.",
                 hint="Give a name for one machine, or a group and a count for several.",
@@ -143,8 +150,10 @@ class AllocateBody(ChangeParameters):
             )
         if self.group is not None:
             check_name(self.group, "group")
-        if self.name is not None:
-            names: tuple[str, ...] = (self.name,)
+        if not is_named:
+            names: tuple[str, ...] = (f"vm-{key[:12] if key else ''}",)
+        elif self.name is not None:
+            names = (self.name,)
         elif self.names is not None:
             names = tuple(self.names)
         else:
@@ -164,6 +173,7 @@ class AllocateBody(ChangeParameters):
             expires_at=expires_at,
             whole_group=self.count is not None,
             labels=self.labels,
+            request=key,
         )
 
 

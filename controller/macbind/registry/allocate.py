@@ -27,7 +27,7 @@ from macbind.core.errors import (
 from macbind.core.labels import NO_LABELS, Labels, check_labels
 from macbind.core.mac_address import MacAddress
 from macbind.core.pool import Pool, PoolUsage
-from macbind.registry import evidence, free_space, in_use
+from macbind.registry import evidence, free_space, in_use, requests
 from macbind.registry.fast_sql import Statement
 from macbind.registry.free_space import chunks
 from macbind.registry.gateway_checks import check_gateways
@@ -61,6 +61,7 @@ class Wanted:
         expires_at: When they are released by themselves (UTC).
         whole_group: Whether ``names`` are meant to be the group's only members in this pool.
         labels: Labels of each of them. Repeated with others, it is refused; what was added since does not matter.
+        request: What tells this request from all others; None if the names do.
     """
 
     pool: str
@@ -72,6 +73,7 @@ class Wanted:
     expires_at: datetime | None = None
     whole_group: bool = False
     labels: Labels = field(default_factory=dict, hash=False)
+    request: str | None = None
 
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) != len(self.names):
@@ -96,9 +98,10 @@ def allocate(txn: Transaction, wanted: Wanted) -> list[Allocation]:
     renewed if one is given).
 
     Raises:
-        NotFound, NotInPool, AddressInUse, PoolExhausted, Conflict: See :mod:`macbind.core.errors`.
+        NotFound, NotInPool, AddressInUse, PoolExhausted, Conflict, NotPermitted: See :mod:`macbind.core.errors`.
     """
     pool = txn.pool(wanted.pool)
+    txn.check_pool(pool.name, f"the pool '{pool.name}'")
     for name in wanted.names:
         check_name(name)
     if wanted.group is not None:
@@ -107,8 +110,12 @@ def allocate(txn: Transaction, wanted: Wanted) -> list[Allocation]:
         _check_options(pool, wanted.options)
     labels = check_labels(wanted.labels)
     held = _held(txn, wanted)
+    if wanted.request is not None:
+        requests.check_not_over(txn, wanted.request, held or ())
     if held is not None:
         return held
+    if wanted.request is not None:
+        requests.note(txn, wanted.request)
     generation = txn.next_generation(pool)
     check_gateways(txn, pool, wanted.options, wanted.address)
     taken = (
@@ -261,6 +268,7 @@ def occupy(txn: Transaction, pool: Pool, address: IPv4Address, mac: MacAddress |
     Raises:
         AddressInUse: Somebody has it, or uses it.
     """
+    txn.check_pool(pool.name, str(address))
     ip, pool_id = int(address), txn.ids.pools[pool.name]
     found = find(txn, addresses=[address], released=True)
     if found:

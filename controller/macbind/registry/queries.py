@@ -224,7 +224,14 @@ def renumberings(
 
 
 def allocations(view: View, rows: Sequence[Any]) -> list[Allocation]:
-    """Rows of the allocation table as values, each with its state."""
+    """Rows of the allocation table as values, each with its state.
+
+    Raises:
+        NotPermitted: A caller who is limited to pools would change, or be told, what is held in another one.
+    """
+    for row in rows:
+        if row.free_at is None:
+            view.check_pool(view.pool_of[row.pool_id].name, "this allocation")
     confirmed: dict[int, set[tuple[int, int]]] = defaultdict(set)
     pending: set[int] = set()
     labels: dict[int, dict[str, str]] = defaultdict(dict)

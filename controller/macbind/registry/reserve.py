@@ -50,6 +50,7 @@ def reserve(
     """
     check_name(name)
     pool = _pool_of_address(txn, address)
+    txn.check_pool(pool.name, str(address))
     own = pool.plan.scheme.encode(address)
     bound_to = own if mac is None else mac
     check_reservation(txn, pool, address, bound_to, own, options)
@@ -87,6 +88,7 @@ def _free_mac(txn: Transaction, mac: MacAddress, address: IPv4Address) -> None:
     for holder in find(txn, mac=mac, released=True):
         if holder.address == address:
             continue  # about the address itself, _occupy decides
+        txn.check_pool(holder.pool, str(mac))
         if holder.state is not State.COOLING:
             gone = holder.released_at is not None
             raise AddressInUse(

@@ -245,6 +245,16 @@ muted = Table(
     sqlite_with_rowid=False,
 )
 
+request = Table(
+    "request",
+    metadata,
+    # What a caller may ask again: whose request it was, hashed, and when it was carried out.
+    Column("key", Text, primary_key=True),
+    Column("at", Double, nullable=False),
+    Index("ix_request_at", "at"),
+    sqlite_with_rowid=False,
+)
+
 audit = Table(
     "audit",
     metadata,

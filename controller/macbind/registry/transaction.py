@@ -16,11 +16,13 @@ from sqlalchemy import (
     insert,
     update,
 )
+from typing_extensions import override
 
 from macbind.core.dhcp_options import DhcpOptions
 from macbind.core.errors import (
     InvariantViolation,
     NotFound,
+    NotPermitted,
     RequestError,
 )
 from macbind.core.origin import Origin
@@ -98,6 +100,22 @@ class View:
                 f"There is no pool '{name}'.", hint=f"Pools are: {', '.join(sorted(self.pools))}.", pool=name
             ) from None
 
+    def may_use(self, pool: str) -> bool:  # noqa: ARG002  # a change asks
+        """Whether the caller may use a pool. Who only looks is asked for that elsewhere."""
+        return True
+
+    def check_pool(self, pool: str, what: str) -> None:
+        """Lets pass what lies in a pool that the caller may use.
+
+        Raises:
+            NotPermitted: It lies in another one.
+        """
+        if not self.may_use(pool):
+            raise NotPermitted(
+                f"The caller may not use {what}: it is in none of the caller's pools.",
+                hint="`macbind token list` on the service's host says which they are.",
+            )
+
 
 class Transaction(View):
     """One transaction that changes things: all of it happens, durably, or nothing.
@@ -133,6 +151,10 @@ class Transaction(View):
         self.has_news = False
         self.under_way, self.asked_at = under_way, asked_at
 
+    @override
+    def may_use(self, pool: str) -> bool:
+        return not isinstance(self.actor, Origin) or self.actor.pools is None or pool in self.actor.pools
+
     @contextmanager
     def undone_if_refused(self) -> Iterator[None]:
         """A part of the transaction; a RequestError in it undoes only this part."""
@@ -156,7 +178,12 @@ class Transaction(View):
             execute(self.db, "RELEASE SAVEPOINT rehearsal")
 
     def next_generation(self, pool: Pool) -> int:
-        """Begins a change of a pool; returns a generation that no address of it ever had."""
+        """Begins a change of a pool; returns a generation that no address of it ever had.
+
+        Raises:
+            NotPermitted: The caller may not change this pool.
+        """
+        self.check_pool(pool.name, f"the pool '{pool.name}'")
         row = _COUNT_UP.first(self.db, {"p": self.ids.pools[pool.name]})
         if row is None:
             raise InvariantViolation(f"The registry has no row for the pool '{pool.name}'.")
@@ -179,7 +206,16 @@ class Transaction(View):
             _INSERT_PENDING.run_each(self.db, [{"dhcpd_id": number, "ip": ip, "seq": seq} for ip in ips])
 
     def log(self, entries: Iterable[Entry]) -> None:
-        """Writes the audit log. What the caller gave as his reason stands where nothing else is the reason."""
+        """Writes the audit log. What the caller gave as his reason stands where nothing else is the reason.
+
+        Nothing is changed without an entry here, so nobody changes anything outside of his pools.
+
+        Raises:
+            NotPermitted: It is in a pool that the caller may not use.
+        """
+        entries = list(entries)
+        for _, _, _, name, detail in entries:
+            self.check_pool(detail.get("pool", ""), f"'{name}'")
         origin = self.actor if isinstance(self.actor, Origin) else Origin(self.actor)
         said = {} if origin.reason is None else {"reason": origin.reason}
         rows = [

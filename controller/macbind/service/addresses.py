@@ -20,6 +20,7 @@ from macbind.registry.bulk import release_labelled
 from macbind.registry.labels import relabel
 from macbind.registry.queries import find, lowest_free, named
 from macbind.registry.release import release
+from macbind.registry.requests import note
 from macbind.registry.reserve import reserve
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction
@@ -57,7 +58,10 @@ class Addresses:
             return await self._changes.rehearse(actor, lambda txn: allocate(txn, wanted))
 
         def take_others(txn: Transaction, names: Sequence[str]) -> list[Allocation]:
-            return allocate(txn, replace(wanted, names=tuple(names), whole_group=False))
+            others = allocate(txn, replace(wanted, names=tuple(names), whole_group=False, request=None))
+            if wanted.request is not None:
+                note(txn, wanted.request)
+            return others
 
         pool = self._registry.pools.get(wanted.pool)
         is_probed = pool is not None and pool.arp_probe is not None
@@ -206,6 +210,11 @@ class Addresses:
             NotFound: There is none.
         """
         return self._machines.shown([self._get(name)[0]])[0]
+
+    def named(self, names: Sequence[str]) -> list[Allocation]:
+        """The allocations of these names, those that are not gone yet included."""
+        with self._registry.read() as view:
+            return find(view, names=names, released=True)
 
     def _get(self, name: str) -> tuple[Allocation, Mapping[str, Pool]]:
         with self._registry.read() as view:

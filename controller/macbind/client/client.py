@@ -41,13 +41,15 @@ from macbind.core.allocation import (
     Renumbering,
 )
 from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
+from macbind.core.dhcp_servers import Server
 from macbind.core.errors import InvalidRequest, NotYet
 from macbind.core.event import Event
 from macbind.core.findings import Status
 from macbind.core.free_range import FreeRange
 from macbind.core.labels import NO_LABELS, Labels, Wanted, written
 from macbind.core.mac_address import MacAddress
-from macbind.core.pool import PoolUsage
+from macbind.core.pool import Confirm, PoolUsage
+from macbind.core.shared_configuration import Recorded, SharedConfiguration
 from macbind.core.why import Why
 
 _SHORTEST_WAIT_S = 0.01
@@ -110,6 +112,7 @@ class Client:
         domain: str | None = None,
         ttl_s: float | None = None,
         labels: Labels = NO_LABELS,
+        confirm: Confirm | None = None,
         reason: str | None = None,
         dry_run: bool = False,
     ) -> Allocation:
@@ -124,6 +127,8 @@ class Client:
             domain: The libvirt domain it is for.
             ttl_s: Released by itself after so many seconds; asking again renews it.
             labels: Labels to find it by: values by keys.
+            confirm: How many DHCP servers are waited for; what the pool says by default. The answer to ``any`` may be
+                ``pending``: ``confirmed_by`` names those that serve the machine.
             reason: Why, for the audit log.
             dry_run: Whether only to say what would be taken. No machine may be started with that.
 
@@ -134,6 +139,7 @@ class Client:
         name = f"vm-{uuid4().hex[:12]}" if name is None else name
         wanted = None if address is None else parse_address(str(address))
         body = {"name": name, "group": group, "labels": dict(labels), "reason": reason}
+        body |= {} if confirm is None else {"confirm": str(confirm)}
         made = self._allocate(pool, body, options, domain, ttl_s, wanted, dry_run=dry_run)
         self._answers.check_names(made, [name])
         self._answers.check(made, address=wanted)
@@ -150,6 +156,7 @@ class Client:
         domain: str | None = None,
         ttl_s: float | None = None,
         labels: Labels = NO_LABELS,
+        confirm: Confirm | None = None,
         reason: str | None = None,
         dry_run: bool = False,
     ) -> list[Allocation]:
@@ -164,6 +171,7 @@ class Client:
             domain: The libvirt domain they are for.
             ttl_s: Released by themselves after so many seconds.
             labels: Labels of each of them.
+            confirm: As of :meth:`allocate`.
             reason: Why, for the audit log.
             dry_run: Whether only to say what would be taken.
 
@@ -172,6 +180,7 @@ class Client:
         """
         asked = None if names is None else list(names)
         body = {"group": group, "count": count, "names": asked, "labels": dict(labels), "reason": reason}
+        body |= {} if confirm is None else {"confirm": str(confirm)}
         made = self._allocate(pool, body, options, domain, ttl_s, None, dry_run=dry_run)
         self._answers.check_names(
             made, asked or [f"{group}-{number}" for number in range(1, (count or 0) + 1)]
@@ -289,6 +298,51 @@ class Client:
         self._answers.check([found], name=name)
         self._answers.check_labels([found], labels)
         return found
+
+    def configuration(self) -> Recorded:
+        """The configuration that all controllers of the registry share."""
+        return self._answers.read(codec.CONFIGURATION, self._get("/v1/configuration"))
+
+    def apply_configuration(self, shared: SharedConfiguration, *, reason: str | None = None) -> Recorded:
+        """Has all controllers of the registry use a configuration; all of them read it within seconds.
+
+        Args:
+            shared: What they share of it.
+            reason: Why, for the audit log.
+
+        Raises:
+            NotPermitted: Only root and the service's own user may do that.
+            Conflict: It contradicts allocations that exist, or cannot be used by this service.
+        """
+        body = {"tables": shared.tables, "reason": reason}
+        return self._answers.read(codec.CONFIGURATION, self._post("/v1/configuration", body))
+
+    def dhcp_servers(self) -> Sequence[Server]:
+        """The DHCP servers as all controllers see them, by name."""
+        return self._answers.read(codec.SERVERS, self._get("/v1/dhcp"))
+
+    def dhcp_out(self, name: str, *, forget: bool = False, reason: str | None = None) -> Server:
+        """Takes a DHCP server out for all controllers: nobody waits for it any more.
+
+        Args:
+            name: Its name in the configuration.
+            forget: Whether what it holds does not keep addresses from being free, either: it is gone for good.
+            reason: Why, for the audit log.
+
+        Raises:
+            NotFound: There is no such server.
+            Conflict: A pool would have no other one.
+        """
+        body = {"name": name, "forget": forget, "reason": reason}
+        return self._answers.read(codec.SERVER, self._post("/v1/dhcp/out", body))
+
+    def dhcp_in(self, name: str, *, reason: str | None = None) -> Server:
+        """Takes a DHCP server in again; it is told all that it should hold.
+
+        Raises:
+            NotFound: There is no such server.
+        """
+        return self._answers.read(codec.SERVER, self._post("/v1/dhcp/in", {"name": name, "reason": reason}))
 
     def _release(self, body: dict[str, Any], *, may_repeat: bool) -> Released:
         return self._answers.read(codec.RELEASED, self._post("/v1/release", body, may_repeat=may_repeat))

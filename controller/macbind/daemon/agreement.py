@@ -45,7 +45,9 @@ def own_part(used: Settings) -> Document:
     except ConfigError:
         return used.document
     mine = used.document.values
-    values = {kind: some for kind, some in found.values.items() if kind not in _AT_HOME}
+    kinds = (found.values.keys() | mine.keys()).difference(_AT_HOME)
+    # A table that the file does not have any more is needed for as long as the record has it.
+    values = {kind: {**mine.get(kind, {}), **found.values.get(kind, {})} for kind in kinds}
     return replace(found, values=values | {kind: mine[kind] for kind in _AT_HOME if kind in mine})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -10,7 +12,8 @@ from macbind.config import Settings, load
 from macbind.config.document import Document
 from macbind.config.shared import shared_part, with_shared_part
 from macbind.core.errors import ConfigError, InvalidRequest
-from macbind.core.shared_configuration import SharedConfiguration, in_words
+from macbind.core.shared_configuration import Recorded, SharedConfiguration, in_words
+from macbind.daemon.agreement import brought_home, outdated_file, own_part
 
 SAMPLE = Path(__file__).parents[2] / "dhcpd/macbind.toml"
 FILE = """
@@ -161,3 +164,52 @@ def test_a_table_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     settings = read(tmp_path, FILE)
     with pytest.raises(ConfigError, match=r"has a table \[moon\.…\]"):
         with_shared_part(settings.document, SharedConfiguration({"moon": {"a": {}}}), "a")
+
+
+def test_what_is_this_machines_own_is_read_from_its_file_again(tmp_path: Path) -> None:
+    """Its own keys are those of the file now; what only a load may change, and tables that are gone, stay as used."""
+    used = read(tmp_path, FILE + "[service]\ntimeout_s = 3.0\n")
+    recorded = shared_part(used, gethostname())
+    used.document.path.write_text(
+        FILE.replace('[dhcpd.far]\nhost = "192.0.2.9"\nkey_file = "/etc/far.key"\n', "[dhcpd.other]\n")
+        .replace('arp_probe = "br0"', 'arp_probe = "br9"')
+        .replace("[dhcpd.main]", '[dhcpd.main]\nkey_file = "/etc/new.key"')
+        + "[service]\ntimeout_s = 9.0\n"
+    )
+    now = brought_home(recorded, own_part(used))
+    assert list(now.dhcpds) == ["far", "main"]
+    assert now.dhcpds["far"].key_file == Path("/etc/far.key")
+    assert now.dhcpds["main"].key_file == Path("/etc/new.key")
+    assert (now.pools["farm"].arp_probe, now.service.timeout_s) == ("br9", 3.0)
+    used.document.path.write_text("[")
+    assert brought_home(recorded, own_part(used)).pools == used.pools
+
+
+def test_an_outdated_file_is_a_finding(tmp_path: Path) -> None:
+    """If another configuration was applied; whether the file differs in it, or cannot be read."""
+    used = read(tmp_path, FILE)
+
+    def found(text: str, *, is_applied: bool = True) -> str | None:
+        used.document.path.write_text(text)
+        recorded = Recorded(2, shared_part(used, gethostname()), is_applied, datetime.now(UTC), "root")
+        finding = outdated_file(used, recorded)
+        return None if finding is None else finding.message
+
+    assert outdated_file(used, None) is None
+    assert found(FILE) is None
+    assert found(FILE.replace("192.0.2.9", "192.0.2.8"), is_applied=False) is None
+    assert '"192.0.2.8" in the file, "192.0.2.9" in use.' in str(
+        found(FILE.replace("192.0.2.9", "192.0.2.8"))
+    )
+    assert "line 1" in str(found("["))
+
+
+def test_a_dhcpd_at_the_same_place_is_the_same(tmp_path: Path) -> None:
+    """Its new name is known; of another place, or with the old one still there, it is another one."""
+    before = shared_part(read(tmp_path, FILE), "a")
+    renamed = FILE.replace("[dhcpd.far]", "[dhcpd.near]")
+    assert shared_part(read(tmp_path, renamed), "a").renamed_from(before) == {"far": "near"}
+    assert (
+        shared_part(read(tmp_path, renamed.replace("192.0.2.9", "192.0.2.8")), "a").renamed_from(before) == {}
+    )
+    assert before.renamed_from(before) == {}

@@ -201,6 +201,8 @@ def test_a_token_of_pools_sees_and_changes_no_other(site: ApiSite) -> None:
             lambda: list(client.map("other")),
             lambda: client.map_blocks("other"),
             client.metrics,
+            client.configuration,
+            client.dhcp_servers,
             lambda: client.history(pool="other"),
             lambda: client.allocate("other", "new"),
             lambda: client.allocate("other", "new", dry_run=True),
@@ -219,6 +221,23 @@ def test_a_token_of_pools_sees_and_changes_no_other(site: ApiSite) -> None:
     with site.services[0].client() as local:
         assert local.get("theirs") == theirs
         assert local.get("mine").name == "mine"
+
+
+def test_what_all_controllers_share_is_root_s_on_the_host(site: ApiSite) -> None:
+    """A token that may write sees it, and changes none of it."""
+    with site.client(site.token("writer", "--write")) as client:
+        shared = client.configuration().shared
+        assert [one.name for one in client.dhcp_servers()] == ["main"]
+        for forbidden in (
+            lambda: client.apply_configuration(shared),
+            lambda: client.dhcp_out("main"),
+            lambda: client.dhcp_in("main"),
+        ):
+            with pytest.raises(NotPermitted) as refused:
+                forbidden()
+            assert refused.value.hint == "Ask as root on the service's host."
+    with site.services[0].client() as local:
+        assert local.configuration().shared == shared
 
 
 def test_the_command_line_works_from_elsewhere(site: ApiSite) -> None:

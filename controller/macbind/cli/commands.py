@@ -8,6 +8,8 @@ import typer
 
 from macbind import __version__
 from macbind.cli.allocations import allocate, label, release, reserve, unreserve
+from macbind.cli.configuration import configuration
+from macbind.cli.dhcp_servers import dhcp
 from macbind.cli.doctor import doctor
 from macbind.cli.guest_script import guest_script
 from macbind.cli.map import map_
@@ -79,6 +81,8 @@ for command in (
     app.command()(command)
 app.command("guest-script")(guest_script)
 app.add_typer(vm, name="vm")
+app.add_typer(configuration, name="config")
+app.add_typer(dhcp, name="dhcp")
 app.add_typer(token, name="token")
 for command in (schema, completion, man):
     app.command()(command)

@@ -185,6 +185,7 @@ def _tell(found: Allocation, renumbers_to: Allocation | None, history: Sequence[
         "renumbers from": found.renumbers_from,
         "renumbers to": None if renumbers_to is None else renumbers_to.address,
         "labels": [f"{key}={value}" for key, value in found.labels.items()] or None,
+        "confirmed by": list(found.confirmed_by) or None,
         "last seen": None if found.last_seen is None else f"{when(found.last_seen)} ({found.seen_by})",
         "expires" if found.renumbers_from is None else "settled": when(found.expires_at),
     }

@@ -15,6 +15,7 @@ from macbind.core.allocation import Allocation, BulkItem, Released
 from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
 from macbind.core.labels import NO_LABELS, Labels, Wanted
 from macbind.core.mac_address import MacAddress
+from macbind.core.pool import Confirm
 
 
 class ChangeCalls(Caller):
@@ -31,6 +32,7 @@ class ChangeCalls(Caller):
         domain: str | None = None,
         ttl_s: float | None = None,
         labels: Labels = NO_LABELS,
+        confirm: Confirm | None = None,
         reason: str | None = None,
         dry_run: bool = False,
     ) -> Allocation:
@@ -46,6 +48,8 @@ class ChangeCalls(Caller):
             domain: The libvirt domain it is for.
             ttl_s: Released by itself after so many seconds; asking again renews it.
             labels: Labels to find it by: values by keys.
+            confirm: How many DHCP servers are waited for; what the pool says by default. The answer to ``any`` may be
+                ``pending``: ``confirmed_by`` names those that serve the machine.
             reason: Why, for the audit log.
             dry_run: Whether only to say what would be taken. No machine may be started with that.
 
@@ -57,7 +61,7 @@ class ChangeCalls(Caller):
         headers = {"Idempotency-Key": key} if name is None else {}
         name = f"vm-{key[:12]}" if name is None else name
         wanted = None if address is None else parse_address(str(address))
-        body = {"name": name, "group": group, "labels": dict(labels), "reason": reason}
+        body = {"name": name, "group": group, "labels": dict(labels), "reason": reason, "confirm": confirm}
         made = self._allocate(pool, body, options, domain, ttl_s, wanted, dry_run=dry_run, headers=headers)
         self._answers.check_names(made, [name])
         self._answers.check(made, address=wanted)
@@ -74,6 +78,7 @@ class ChangeCalls(Caller):
         domain: str | None = None,
         ttl_s: float | None = None,
         labels: Labels = NO_LABELS,
+        confirm: Confirm | None = None,
         reason: str | None = None,
         dry_run: bool = False,
     ) -> list[Allocation]:
@@ -88,6 +93,7 @@ class ChangeCalls(Caller):
             domain: The libvirt domain they are for.
             ttl_s: Released by themselves after so many seconds.
             labels: Labels of each of them.
+            confirm: As of :meth:`allocate`.
             reason: Why, for the audit log.
             dry_run: Whether only to say what would be taken.
 
@@ -96,6 +102,7 @@ class ChangeCalls(Caller):
         """
         asked = None if names is None else list(names)
         body = {"group": group, "count": count, "names": asked, "labels": dict(labels), "reason": reason}
+        body["confirm"] = confirm
         made = self._allocate(pool, body, options, domain, ttl_s, None, dry_run=dry_run)
         self._answers.check_names(
             made, asked or [f"{group}-{number}" for number in range(1, (count or 0) + 1)]

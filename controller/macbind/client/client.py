@@ -13,13 +13,14 @@ the same allocation, and releasing what is gone succeeds and says so. Every answ
 
 from __future__ import annotations
 
+from macbind.client.administration import AdministrationCalls
 from macbind.client.changes import ChangeCalls
 from macbind.client.questions import QuestionCalls
 from macbind.client.renumberings import RenumberingCalls
 from macbind.client.waiting import WaitingCalls
 
 
-class Client(ChangeCalls, RenumberingCalls, QuestionCalls, WaitingCalls):
+class Client(ChangeCalls, RenumberingCalls, QuestionCalls, WaitingCalls, AdministrationCalls):
     """A connection to the macbind service.
 
     It may be used by several threads, after a fork in both processes, and be sent to another process.

@@ -14,10 +14,12 @@ from macbind.core.allocation import (
     Released,
     Renumbering,
 )
+from macbind.core.dhcp_servers import Server
 from macbind.core.event import Change, FindingsNow, Gap
 from macbind.core.findings import Status
 from macbind.core.free_range import FreePage
 from macbind.core.pool import PoolUsage
+from macbind.core.shared_configuration import Recorded
 from macbind.core.why import Why
 
 ALLOCATION = TypeAdapter(Allocation)
@@ -38,3 +40,6 @@ FINDINGS_NOW = TypeAdapter(FindingsNow)
 NAMES = TypeAdapter(list[str])
 HISTORY = TypeAdapter(list[AuditEntry])
 WHY = TypeAdapter(list[Why])
+CONFIGURATION = TypeAdapter(Recorded)
+SERVER = TypeAdapter(Server)
+SERVERS = TypeAdapter(list[Server])

@@ -89,7 +89,15 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
         ConfigError: It cannot be used; the message names file, line and key. Of several faults one is told,
             the first in the file where that can be known; :func:`faults` lists the others that are known.
     """
-    document = Document.read(path)
+    return settings_of(Document.read(path))
+
+
+def settings_of(document: Document) -> Settings:
+    """What a configuration that was read means; as :func:`load`.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
     tables = document.tables()
     for kind in ("dhcpd", "pool"):
         if not getattr(tables, kind):
@@ -216,6 +224,7 @@ def _pool(document: Document, tables: Tables, networks: Networks, draft: _Draft)
         arp_probe=table.arp_probe,
         own_gateway_rule=draft.rule,
         ipv6_prefix=prefix,
+        confirm=table.confirm,
     )
     key = "static_routes" if table.static_routes else "gateway" if table.gateway else "routers"
     with document.at(*path, key):  # with the subnet's, or a default route, the routes may be too many

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from macbind.core.listen_address import ListenAddress
-from macbind.core.pool import PoolMode, ReleasePolicy
+from macbind.core.pool import Confirm, PoolMode, ReleasePolicy
 
 _T = TypeVar("_T")
 
@@ -272,6 +272,7 @@ class PoolTable(_OptionKeys):
     mode: Annotated[PoolMode, Strict(strict=False)] = PoolMode.LIVE
     cooldown_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 0.0
     dhcpd: list[str] | None = None
+    confirm: Annotated[Confirm, Strict(strict=False)] = Confirm.ALL
     release: Annotated[ReleasePolicy, Strict(strict=False)] = ReleasePolicy.DESTROY
     claim_timeout_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 900.0
     arp_probe: Interface | None = None

@@ -33,7 +33,7 @@ def read_tokens(path: Path) -> dict[str, Token]:
             f"{path}: There is no such file of tokens.", hint="`macbind token add ID` makes it."
         ) from error
     except OSError as error:
-        why = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise _unreadable(path, why) from error
 
 
@@ -41,7 +41,7 @@ def _read(path: Path) -> bytes:
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
     with os.fdopen(number, "rb") as file:
         if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file")
+            raise OSError(errno.EINVAL, "it is no ordinary file")
         return file.read()
 
 
@@ -127,7 +127,7 @@ def _existing(path: Path, directory: int) -> Iterator[BinaryIO | None]:
         return
     try:
         if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file")
+            raise OSError(errno.EINVAL, "it is no ordinary file")
         with os.fdopen(number, "rb", closefd=False) as file:
             yield file
     finally:

@@ -22,6 +22,7 @@ CODES = {
     "conf_file_other": "dhcpd runs with a configuration that macbind's part is not in.",
     "conf_file_unclear": "A line of the configuration that dhcpd runs with cannot be understood.",
     "conf_file_unreadable": "macbind cannot read the configuration that dhcpd runs with.",
+    "config_outdated": "The configuration file is older than what all controllers were told to use.",
     "config_refused": "The configuration file is refused; the configuration from before is in force.",
     "connections_unknown": "macbind cannot list who is connected to the OMAPI port.",
     "dhcpd_deaf": "dhcpd confirms over OMAPI, and does not answer machines.",

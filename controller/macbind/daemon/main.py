@@ -29,7 +29,7 @@ from macbind.daemon.scrape import answering, listening_tcp
 from macbind.daemon.sd_notify import notify
 from macbind.daemon.watchdog import Heartbeat
 from macbind.doctor import Site, before_start
-from macbind.http import allocations, events, maps, renumberings, reports
+from macbind.http import allocations, configurations, dhcp_servers, events, maps, renumberings, reports
 from macbind.http.access import Access
 from macbind.http.api_listener import ApiLimits
 from macbind.http.app import create_app
@@ -70,6 +70,8 @@ def serve(
     path: Path,
     limits: Limits = Limits(),  # noqa: B008  # it is frozen
     sizes: Sizes = Sizes(),  # noqa: B008  # it is frozen
+    *,
+    take_over: bool = False,
 ) -> None:
     """Runs the service until SIGTERM or SIGINT. SIGHUP loads the configuration again.
 
@@ -77,13 +79,14 @@ def serve(
         path: The configuration file.
         limits: What one client may ask for; fewer connections if the open-file limit demands it.
         sizes: How much is done at a time.
+        take_over: Whether other controllers have to use this configuration, too.
 
     Raises:
         ConfigError, RegistryUnavailable: It cannot start; nothing was changed.
         InvariantViolation: It stopped because of a defect.
     """
     try:
-        _serve(load(path), limits, sizes)
+        _serve(load(path), limits, sizes, take_over=take_over)
     except MacbindError as error:
         notify(STATUS=error.message)  # the service manager keeps it
         raise
@@ -95,7 +98,7 @@ def _share_of(limits: Limits) -> ApiLimits:
     return dataclasses.replace(most, connections=min(most.connections, max(limits.connections // 4, 1)))
 
 
-def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
+def _serve(settings: Settings, limits: Limits, sizes: Sizes, *, take_over: bool) -> None:
     set_up_logging(settings.service)
     for finding in before_start(Site(settings.document.path, settings)):
         _log.warning("finding", code=finding.code, finding=str(finding), commands=list(finding.commands))
@@ -112,7 +115,7 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
         listening_tcp(settings) as tcp,
         listening_page(settings) as page_socket,
         listening_api(settings) as api_socket,
-        Controller(settings, sizes) as controller,
+        Controller(settings, sizes, take_over=take_over) as controller,
     ):
         signal.signal(signal.SIGHUP, lambda *_: controller.housekeeper.reload_soon())
 
@@ -151,6 +154,8 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes) -> None:
             *renumberings.operations(controller.renumberings),
             *reports.operations(controller.addresses, controller.report, controller.why, metrics),
             *maps.operations(controller.maps),
+            *configurations.operations(controller.configurations),
+            *dhcp_servers.operations(controller.servers),
             *events.operations(controller.events, patience, accepting.cut_one, limits),
         ]
         path = token_file(settings.api, settings.page)

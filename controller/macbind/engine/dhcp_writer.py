@@ -19,7 +19,8 @@ from ipaddress import IPv4Address
 
 import structlog
 
-from macbind.core.binding_plan import Ensure
+from macbind.core.binding import probe_mac
+from macbind.core.binding_plan import Ensure, Remove
 from macbind.core.errors import (
     DhcpdUnavailable,
     InvariantViolation,
@@ -42,6 +43,12 @@ _log = structlog.get_logger()
 
 POLL_S = 1.0
 """A safety net behind the wake-up, and how soon another controller's commits are seen."""
+LOOK_S = 5.0
+"""A server that had nothing to do for so long is asked something: whether it is still there."""
+SHORT_S, LONG_S = 0.25, 0.5
+"""After a batch of removals that took less, the next one is larger; after one that took more, smaller. A new binding
+waits for its end."""
+FIRST_REMOVALS, FEWEST_REMOVALS = 64, 4
 RETRY_REFUSED_S = 5.0
 """How long a change that the server refused waits before it is tried again."""
 
@@ -81,12 +88,15 @@ class DhcpWriter:
         self._dhcpd, self._registry, self._leader = dhcpd, registry, leader
         self._confirmations, self._resync_s, self._on_defect = confirmations, resync_s, on_defect
         self._retry_refused_s, self._batch, self._beat = retry_refused_s, registry.sizes.batch, beat
+        self._removals = min(FIRST_REMOVALS, self._batch)
+        self._asked_at = self._looked_at = 0.0
         self._reconciler = Reconciler(dhcpd, registry)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         weakref.finalize(self, os.close, self._wake)  # whoever still knows this writer may still wake it
         self._refused: dict[IPv4Address, tuple[int, float, MacbindError]] = {}
         self._state, self._since = DhcpdState.CONNECTING, datetime.now(UTC)
         self._problem: MacbindError | None = None
+        self._away_since: float | None = None
         # The server could not write a change down; and it can again, but what it writes behind a damaged place it
         # may not find at its next start.
         self._unwritable: MacbindError | None = None
@@ -120,6 +130,12 @@ class DhcpWriter:
         """How macbind gets on with this server."""
         return self._state
 
+    @property
+    def away_s(self) -> float:
+        """For how long the server has been known to be away, in seconds; 0 if it is not."""
+        since = self._away_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def status(self) -> DhcpdStatus:
         """How things stand."""
         with self._registry.read() as view:
@@ -143,6 +159,10 @@ class DhcpWriter:
             log = _log.warning if problem else _log.info
             why = {"problem": str(problem)} if problem else {}
             log("dhcpd", dhcpd=self._dhcpd.name, state=str(state), **why)
+        if state is DhcpdState.UNAVAILABLE:
+            self._away_since = self._away_since or time.monotonic()
+        elif state in (DhcpdState.SERVING, DhcpdState.STANDBY):
+            self._away_since = None
         self._state, self._problem = state, problem
 
     # -- the loop --------------------------------------------------------------------------------------
@@ -210,6 +230,9 @@ class DhcpWriter:
                 return
             if not busy:
                 self._wait()
+                if time.monotonic() - self._asked_at >= LOOK_S:
+                    self._asked_at = time.monotonic()
+                    self._dhcpd.observe([probe_mac(self._dhcpd.name)])
 
     def _wait(self) -> None:
         """Waits until something may be due, the server has gone, or the poll interval is over."""
@@ -229,15 +252,12 @@ class DhcpWriter:
     def _drain(self) -> bool:
         """Does one batch of what is due; True if more may be due already."""
         name = self._dhcpd.name
-        with self._registry.read() as view:
-            due = [
-                item
-                for item in pending_changes(view, name, self._batch + len(self._refused))
-                if not self._is_postponed(item)
-            ]
+        due, is_whole = self._due()
         if not due:
             return False
+        began = self._asked_at = time.monotonic()
         outcomes = iter(self._dhcpd.apply([item.change for item in due if item.change is not None]))
+        self._suit(sum(isinstance(item.change, Remove) for item in due), time.monotonic() - began)
         results = [(item, None if item.change is None else next(outcomes)) for item in due]
         done = [item for item, error in results if error is None]
         self._leader.check()
@@ -252,7 +272,41 @@ class DhcpWriter:
         for item, error in results:
             if error is not None:
                 self._postpone(item, error)
-        return len(due) >= self._batch  # whoever has made more due meanwhile has woken us
+        return not is_whole  # whoever has made more due meanwhile has woken us
+
+    def _due(self) -> tuple[list[PendingChange], bool]:
+        """A batch of what is due, and whether that is all. New bindings do not wait for many removals."""
+        name, more = self._dhcpd.name, len(self._refused)
+        size = self._removals
+        with self._registry.read() as view:
+            found = pending_changes(view, name, size + more)
+            is_whole = len(found) < size + more
+            if not is_whole and self._may_have_new():
+                first = pending_changes(view, name, self._batch + more, held=True)
+                known = {item.address for item in first}
+                found = [*first, *(item for item in found if item.address not in known)]
+        return [item for item in found if not self._is_postponed(item)], is_whole
+
+    def _may_have_new(self) -> bool:
+        """Whether somebody has said so, or has not been asked for a while: it is a long question."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        is_said = bool(poll.poll(0))
+        if is_said:
+            os.eventfd_read(self._wake)
+        now = time.monotonic()
+        if not is_said and now - self._looked_at < POLL_S:
+            return False
+        self._looked_at = now
+        return True
+
+    def _suit(self, removals: int, seconds: float) -> None:
+        """Makes the next batch of removals larger or smaller, after one of so many that took so long."""
+        if removals and seconds > LONG_S:
+            self._removals = max(FEWEST_REMOVALS, removals // 2)
+        elif removals >= self._removals and seconds < SHORT_S:
+            self._removals = 2 * self._removals
+        self._removals = min(self._removals, self._batch)
 
     def _is_postponed(self, item: PendingChange) -> bool:
         seq, retry_at, _ = self._refused.get(item.address, (None, 0.0, None))

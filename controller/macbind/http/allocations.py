@@ -29,7 +29,13 @@ def operations(addresses: Addresses, awaiting: Awaiting) -> list[Operation]:
 
     async def allocate(asked: Asked[AllocateBody], deadline: Deadline) -> Page:
         body = asked.given
-        made = await addresses.allocate(body.wanted(asked.key), asked.origin, deadline, dry_run=body.dry_run)
+        made = await addresses.allocate(
+            body.wanted(asked.key),
+            asked.origin,
+            deadline,
+            dry_run=body.dry_run,
+            confirm=body.confirm,
+        )
         return Page(made)
 
     async def release(asked: Asked[ReleaseBody], deadline: Deadline) -> Released:

@@ -19,6 +19,7 @@ from macbind.core.errors import InvalidOption, InvalidRequest
 from macbind.core.labels import MAX_LABELS, check_labels, check_wanted
 from macbind.core.mac_address import MacAddress
 from macbind.core.origin import MAX_REASON
+from macbind.core.pool import Confirm
 from macbind.registry.allocate import Wanted
 
 SEE_OPENAPI = "The OpenAPI document is at /openapi.json."
@@ -126,6 +127,9 @@ class AllocateBody(ChangeParameters):
         default=None, gt=0, le=MAX_TTL_S, description="released by itself after so many seconds"
     )
     labels: GivenLabels = Field(default_factory=dict)
+    confirm: Confirm | None = Field(
+        default=None, description="how many DHCP servers are waited for; what the pool says by default"
+    )
     dry_run: DryRun = False
 
     def wanted(self, key: str | None = None) -> Wanted:

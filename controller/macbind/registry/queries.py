@@ -270,11 +270,12 @@ def value(
     """
     pool = view.pool_of[row.pool_id]
     address = IPv4Address(row.ip)
+    by: tuple[str, ...] = ()
     if row.free_at is not None:
         state = State.RELEASING if confirmed or pending else State.COOLING
     else:
-        needed = {(view.ids.dhcpds[name], row.gen) for name in pool.dhcpds}
-        bound = not pool.needs_binding(address) or needed <= confirmed
+        by = tuple(name for name in pool.dhcpds if (view.ids.dhcpds[name], row.gen) in confirmed)
+        bound = not pool.needs_binding(address) or pool.is_bound_by(by)
         state = State.BOUND if bound else State.PENDING
     mac = MacAddress(row.mac)
     options = DhcpOptions.parse(row.options) if row.options else NO_OPTIONS
@@ -298,6 +299,7 @@ def value(
         renumbers_from=None if row.renumbers_from is None else IPv4Address(row.renumbers_from),
         doubted_at=_moment(row.doubted_at),
         labels=dict(labels or {}),
+        confirmed_by=by,
     )
 
 

@@ -193,6 +193,9 @@ dhcpd = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
+    Column("out", Text, comment="how it was taken out; NULL: it was not"),
+    Column("out_at", Double),
+    Column("out_by", Text),
 )
 
 confirmed = Table(
@@ -242,6 +245,20 @@ muted = Table(
     Column("until", Double, nullable=False),
     Column("actor", Text, nullable=False),
     Column("at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+configuration = Table(
+    "configuration",
+    metadata,
+    # What all controllers share of their configuration files. The one of the highest revision is in use.
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("is_applied", Boolean, nullable=False, comment="whether files that say otherwise are outdated"),
+    Column("gen", BigInteger, nullable=False, comment="the generation of bindings that it made anew"),
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
     sqlite_with_rowid=False,
 )
 

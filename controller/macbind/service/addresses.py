@@ -13,7 +13,7 @@ from macbind.core.errors import NotFound
 from macbind.core.labels import NO_LABELS, Labels
 from macbind.core.labels import Wanted as WantedLabels
 from macbind.core.mac_address import MacAddress
-from macbind.core.pool import Pool
+from macbind.core.pool import Confirm, Pool
 from macbind.registry.allocate import Wanted, allocate
 from macbind.registry.audit import history, remark
 from macbind.registry.bulk import release_labelled
@@ -47,12 +47,19 @@ class Addresses:
         self._registry, self._changes, self._machines = registry, changes, machines
 
     async def allocate(
-        self, wanted: Wanted, actor: str, deadline: Deadline, *, dry_run: bool = False
+        self,
+        wanted: Wanted,
+        actor: str,
+        deadline: Deadline,
+        *,
+        dry_run: bool = False,
+        confirm: Confirm | None = None,
     ) -> list[Allocation]:
         """Allocates; returns when every required DHCP server holds the bindings: the machines may start.
 
         An address that turns out to be in use is passed over, and the call goes on with the next. A dry run only
-        says what would be taken, as far as the registry knows.
+        says what would be taken, as far as the registry knows. ``confirm`` says how many DHCP servers are waited for,
+        instead of what the pool says.
         """
         if dry_run:
             return await self._changes.rehearse(actor, lambda txn: allocate(txn, wanted))
@@ -71,6 +78,7 @@ class Addresses:
             deadline,
             take_others=None if wanted.address is not None else take_others,
             look=(lambda used: self._ahead(wanted, used)) if is_probed else None,
+            confirm=confirm,
         )
 
     def _ahead(self, wanted: Wanted, used: Collection[IPv4Address]) -> Ahead:

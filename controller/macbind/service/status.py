@@ -36,6 +36,7 @@ class StatusReport:
 
     Attributes:
         refused_configuration: Why the configuration file is not in force; None if it is.
+        outdated_file: What the file says otherwise than all controllers mean; None if it says the same.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class StatusReport:
         self._registry, self._peers, self._around = registry, peers, around
         self._machines, self._rates = machines, rates
         self.refused_configuration: Finding | None = None
+        self.outdated_file: Finding | None = None
         self._account = FindingLog()
         self._started_at = datetime.now(UTC)
 
@@ -63,7 +65,8 @@ class StatusReport:
             used = used_addresses(view)
             silent = all_muted(view, now)
         dhcpds = tuple(completed(one, used.pop(one.name, ())) for one in dhcpds)
-        findings = [] if self.refused_configuration is None else [self.refused_configuration]
+        of_file = (self.refused_configuration, self.outdated_file)
+        findings = [one for one in of_file if one is not None]
         findings += [finding for one in dhcpds for finding in one.findings]
         findings += [finding for found in used.values() for finding in found]
         findings += [*self._around(), *_exhausted(pools), *_unfinished(under_way)]

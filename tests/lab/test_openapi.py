@@ -31,6 +31,7 @@ OPERATIONS = [
     ("GET", "/v1/allocations"),
     ("POST", "/v1/allocations"),
     ("GET", "/v1/allocations/{name}"),
+    ("GET", "/v1/controllers"),
     ("GET", "/v1/events"),
     ("GET", "/v1/history"),
     ("GET", "/v1/renumberings"),
@@ -56,6 +57,7 @@ OPERATIONS = [
 NOTHING_TO_GET_WRONG = {
     "/metrics",
     "/v1/allocations/{name}",
+    "/v1/controllers",
     "/v1/renumberings",
     "/v1/pools",
     "/v1/status",
@@ -185,6 +187,7 @@ DONE: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/v1/pools/{name}/blocks", {"path_parameters": {"name": "farm"}, "query": {"most": 2}}),
     ("GET", "/v1/why", {"query": {"q": "10.0.0.8"}}),
     ("GET", "/v1/why", {"query": {"q": "vm"}}),
+    ("GET", "/v1/controllers", {}),
     ("GET", "/v1/status", {}),
     ("GET", "/metrics", {}),
     ("POST", "/v1/renumberings/abort", {"body": {"name": "vm", "token": "our-token"}}),

@@ -62,6 +62,7 @@ ASKING: list[list[str]] = [
     ["label", "vm", "job=4711", "owner-"],
     ["release", "--label", "job"],
     ["pools"],
+    ["controllers"],
     ["status"],
 ]
 

@@ -43,7 +43,7 @@ from macbind.core.allocation import (
 from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
 from macbind.core.errors import InvalidRequest, NotYet
 from macbind.core.event import Event
-from macbind.core.findings import Status
+from macbind.core.findings import ControllerStatus, Status
 from macbind.core.free_range import FreeRange
 from macbind.core.labels import NO_LABELS, Labels, Wanted, written
 from macbind.core.mac_address import MacAddress
@@ -565,6 +565,10 @@ class Client:
     def status(self) -> Status:
         """The service at a glance."""
         return self._answers.read(codec.STATUS, self._get("/v1/status"))
+
+    def controllers(self) -> Sequence[ControllerStatus]:
+        """All controllers that share the registry, by host and socket."""
+        return self._answers.read(codec.CONTROLLERS, self._get("/v1/controllers"))
 
     def history(
         self,

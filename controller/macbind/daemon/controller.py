@@ -19,6 +19,7 @@ from macbind.config import Settings, load
 from macbind.core.errors import ConfigError, MacbindError, PeerError
 from macbind.core.findings import Finding
 from macbind.core.sizes import Sizes
+from macbind.daemon.company import Company
 from macbind.daemon.dhcpd import HANGS_S, DhcpdParts
 from macbind.daemon.housekeeper import Housekeeper
 from macbind.daemon.watchdog import Heartbeat, Task, Watchdog
@@ -103,6 +104,14 @@ class Controller:
         self._life_signs = LifeSigns()
         self._tracker: DomainTracker | None = None
         self._peers = Peers()
+        self._company = Company(
+            self.registry,
+            settings.service.socket,
+            lambda: self._peers,
+            self.confirmations,
+            self._changed,
+            self._on_defect,
+        )
         changes = service.Changes(
             self._committer, self.confirmations, lambda: self._peers, self.meters.rates.allocated
         )
@@ -144,6 +153,7 @@ class Controller:
             self._look_first(self.settings)
             self._own_addresses.tend()
             self._machines.begin()
+            self._company.start()
         except MacbindError:
             self.registry.close()
             raise
@@ -166,6 +176,7 @@ class Controller:
             self._machines.close()
         for one in self._dhcpds.values():
             one.close()
+        self._company.close()
         self.registry.close()
 
     def load_again(self) -> None:
@@ -260,6 +271,7 @@ class Controller:
                 self._life_signs,
                 self._last_seen,
                 self.meters,
+                self._company.presence,
             )
             for name, one in self.settings.dhcpds.items()
         }

@@ -25,6 +25,13 @@ def operations(
             codec.FREE,
             lambda asked: report.free(asked.name, **dict(asked.given)),
         ),
+        Question(
+            "/v1/controllers",
+            "All controllers that share the registry, and what each leads",
+            Nothing,
+            codec.CONTROLLERS,
+            lambda _: report.controllers(),
+        ),
         Question("/v1/status", "The service at a glance", Nothing, codec.STATUS, lambda _: report.status()),
         Question(
             "/v1/history",

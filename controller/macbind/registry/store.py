@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
+from uuid import uuid4
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from macbind.core.errors import MacbindError, RegistryUnavailable
 from macbind.core.pool import Pool
 from macbind.core.sizes import Sizes
 from macbind.registry import migrations
-from macbind.registry.database import LAZY, open_engine, reading, sqlite_path, translated
+from macbind.registry.database import LAZY, READ_ONLY, open_engine, reading, sqlite_path, translated
+from macbind.registry.fast_sql import execute
 from macbind.registry.gate import Gate
+from macbind.registry.news import tell
 from macbind.registry.sync import Changes, synchronise
 from macbind.registry.transaction import Ids, Transaction, View
 from macbind.registry.under_way import UnderWay
@@ -35,6 +38,9 @@ class Registry:
 
     Raises:
         ConfigError: The URL is of another kind of database.
+
+    Attributes:
+        origin: Stands for this process where several use the registry; made anew at each start.
     """
 
     def __init__(
@@ -45,12 +51,14 @@ class Registry:
         sizes: Sizes = Sizes(),  # noqa: B008  # it is frozen
     ) -> None:
         self.url, self.sizes = url, sizes
+        self.origin = uuid4().hex
         self.under_way = UnderWay()
         self.pools: dict[str, Pool] = {}
         self.ids = Ids({}, {})
         self.engine: Engine = open_engine(url, busy_timeout_s=busy_timeout_s)
         self._reader = reading(self.engine)
         self._lazy = self.engine.execution_options(**{LAZY: True})
+        self._unlocked = self.engine.execution_options(**{READ_ONLY: True})
         # Threads of this process wait here: SQLite's own waiting is polling.
         self._turn, self._patience_s = threading.Lock(), busy_timeout_s
         self._gate = Gate()
@@ -150,7 +158,7 @@ class Registry:
         """
         engine = self._lazy if lazy else self.engine
         with self._my_turn(), translated(self.url) as phase, engine.begin() as db:
-            yield Transaction(
+            txn = Transaction(
                 db,
                 self.pools,
                 self.ids,
@@ -160,7 +168,27 @@ class Registry:
                 under_way=self.under_way,
                 asked_at=time.monotonic(),
             )
+            yield txn
+            tell(db, self.origin, txn.news)
             phase.is_committing = True
+
+    @contextmanager
+    def aside(self) -> Iterator[Connection]:
+        """One transaction beside the truth, which a power failure may undo: who is there, and what he says.
+
+        In PostgreSQL it waits for no other change, however long that takes.
+
+        Raises:
+            RegistryUnavailable: The database did not take it.
+        """
+        with translated(self.url), ExitStack() as stack:
+            if self.engine.dialect.name == "sqlite":  # it has one lock for everything
+                stack.enter_context(self._my_turn())
+                yield stack.enter_context(self._lazy.begin())
+            else:
+                db = stack.enter_context(self._unlocked.begin())
+                execute(db, "SELECT set_config('synchronous_commit', 'off', true)")
+                yield db
 
     @contextmanager
     def read(self) -> Iterator[View]:

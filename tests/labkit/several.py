@@ -17,7 +17,7 @@ _SECOND = """
 [dhcpd.second]
 host = "{host}"
 port = 7912
-key_file = "{place}/macbind.key"
+key_file = "{place}/second.key"
 config_file = "{place}/second.conf"
 leases_file = "{place}/second.leases"
 """
@@ -65,8 +65,8 @@ def open_several(place: Path, count: int = 2, *, with_second_dhcpd: bool = False
         if with_second_dhcpd:
             # Both are in one namespace, so this one listens to machines at another port.
             options = ("-p", "6767")
-            leases, key = place / "second.leases", farm.dhcpd.key
-            second = Dhcpd(lab, place / "second.conf", leases, key=key, omapi_port=7912, options=options)
+            leases = place / "second.leases"
+            second = Dhcpd(lab, place / "second.conf", leases, omapi_port=7912, options=options)
             stack.enter_context(second)
         controllers = []
         for number in range(1, count + 1):

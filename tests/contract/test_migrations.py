@@ -78,7 +78,7 @@ def test_sqlites_tables_are_made_alike(tmp_path: Path) -> None:
     with made.begin() as db:
         metadata.create_all(db)
     without = {name for name, sql in _tables(migrated).items() if sql.rstrip().endswith("WITHOUT ROWID")}
-    added = {"evidence", "muted", "label", "seen", "configuration", "request"}
+    added = {"evidence", "muted", "label", "seen", "configuration", "controller", "request"}
     assert without == {"allocation", "free_extent", "confirmed", "pending"} | added
     left, right = described(migrated), described(made)
     assert left.keys() == right.keys()

@@ -144,7 +144,7 @@ def test_one_that_is_there_is_enough(desk: Desk) -> None:
         calling = asyncio.create_task(
             desk.addresses.allocate(wanted, "test", Deadline(600), confirm=Confirm.ANY)
         )
-        await asyncio.to_thread(until, lambda: bool(desk.confirmations._waiting), 60, "the call to wait")
+        await asyncio.to_thread(until, lambda: bool(desk.book.find()), 60, "the call to be recorded")
         (one,) = await asyncio.to_thread(desk.book.find)
         assert not calling.done()
         await asyncio.to_thread(desk.book.confirm, "d1")
@@ -153,3 +153,19 @@ def test_one_that_is_there_is_enough(desk: Desk) -> None:
 
     made = asyncio.run(ask())
     assert (made.state, made.confirmed_by) == (State.PENDING, ("d1",))
+
+
+def test_one_that_another_controller_serves_is_waited_for(desk: Desk) -> None:
+    """It is away from here only: what the other controller records ends the call."""
+    away(desk, "d1", 0.0)
+    away(desk, "d2", KNOWN_AWAY_S + 1)
+    desk.confirmations.is_served_elsewhere = lambda name: name == "d2"
+
+    async def ask() -> Allocation:
+        calling = asyncio.create_task(desk.addresses.allocate(Wanted("farm", ("vm",)), "test", Deadline(600)))
+        await asyncio.to_thread(until, lambda: bool(desk.book.find()), 60, "the call to be recorded")
+        await asyncio.to_thread(desk.book.confirm, *TWO)
+        await asyncio.to_thread(desk.confirmations.recheck, desk.book.registry)
+        return (await calling)[0]
+
+    assert asyncio.run(ask()).confirmed_by == TWO

@@ -15,7 +15,7 @@ from macbind.cli.guest_script import guest_script
 from macbind.cli.map import map_
 from macbind.cli.metrics import metrics
 from macbind.cli.output import Group, Output
-from macbind.cli.questions import free, list_, pools, show_, status
+from macbind.cli.questions import controllers, free, list_, pools, show_, status
 from macbind.cli.reference import STATUSES, completion, explain, man, schema
 from macbind.cli.renumber import renumber
 from macbind.cli.report import report
@@ -68,6 +68,7 @@ for command in (
     watch,
     wait,
     pools,
+    controllers,
     status,
     doctor,
     report,

@@ -16,7 +16,7 @@ from macbind.core.allocation import (
 )
 from macbind.core.dhcp_servers import Server
 from macbind.core.event import Change, FindingsNow, Gap
-from macbind.core.findings import Status
+from macbind.core.findings import ControllerStatus, Status
 from macbind.core.free_range import FreePage
 from macbind.core.pool import PoolUsage
 from macbind.core.shared_configuration import Recorded
@@ -34,6 +34,7 @@ MAP = TypeAdapter(MapPage)
 BLOCKS = TypeAdapter(MapBlocks)
 POOLS = TypeAdapter(list[PoolUsage])
 STATUS = TypeAdapter(Status)
+CONTROLLERS = TypeAdapter(list[ControllerStatus])
 CHANGE = TypeAdapter(Change)
 GAP = TypeAdapter(Gap)
 FINDINGS_NOW = TypeAdapter(FindingsNow)

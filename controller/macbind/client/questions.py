@@ -12,7 +12,7 @@ from macbind.client.caller import Caller, segment
 from macbind.core.address_map import MapBlocks, MapRun
 from macbind.core.address_range import parse_address
 from macbind.core.allocation import Allocation, AuditEntry, NetworkSettings
-from macbind.core.findings import Status
+from macbind.core.findings import ControllerStatus, Status
 from macbind.core.free_range import FreeRange
 from macbind.core.labels import NO_LABELS, Wanted, written
 from macbind.core.mac_address import MacAddress
@@ -150,6 +150,10 @@ class QuestionCalls(Caller):
     def status(self) -> Status:
         """The service at a glance."""
         return self._answers.read(codec.STATUS, self._get("/v1/status"))
+
+    def controllers(self) -> Sequence[ControllerStatus]:
+        """All controllers that share the registry, by host and socket."""
+        return self._answers.read(codec.CONTROLLERS, self._get("/v1/controllers"))
 
     def history(
         self,

@@ -22,6 +22,7 @@ from macbind.core.findings import Finding
 from macbind.core.shared_configuration import Recorded, SharedConfiguration
 from macbind.core.sizes import Sizes
 from macbind.daemon.agreement import brought_home, offer, outdated_file, own_part
+from macbind.daemon.company import Company
 from macbind.daemon.dhcpd import HANGS_S, DhcpdParts
 from macbind.daemon.follower import Follower
 from macbind.daemon.housekeeper import Housekeeper
@@ -123,6 +124,14 @@ class Controller:
         self._life_signs = LifeSigns()
         self._tracker: DomainTracker | None = None
         self._peers = Peers()
+        self._company = Company(
+            self.registry,
+            settings.service.socket,
+            lambda: self._peers,
+            self.confirmations,
+            self._changed,
+            self._on_defect,
+        )
         changes = service.Changes(
             self._committer, self.confirmations, lambda: self._peers, self.meters.rates.allocated
         )
@@ -176,6 +185,7 @@ class Controller:
             self._look_first(self.settings)
             self._own_addresses.tend()
             self._machines.begin()
+            self._company.start()
         except MacbindError:
             self._follower.close()
             self.registry.close()
@@ -210,6 +220,7 @@ class Controller:
             self._machines.close()
         for one in self._dhcpds.values():
             one.close()
+        self._company.close()
         self.registry.close()
 
     def load_again(self) -> None:
@@ -365,6 +376,7 @@ class Controller:
                 self._life_signs,
                 self._last_seen,
                 self.meters,
+                self._company.presence,
             )
             for name, one in self.settings.dhcpds.items()
         }

@@ -71,11 +71,14 @@ class Confirmations:
 
     Attributes:
         on_gone: Called with the addresses for which a DHCP server holds nothing any more.
+        is_served_elsewhere: Says whether another controller gets on with a DHCP server. What that one records counts,
+            whatever became of our own connection.
     """
 
     def __init__(self, after_report: Callable[[], None] = lambda: None) -> None:
         self._after_report = after_report
         self.on_gone: Callable[[Iterable[IPv4Address]], object] = lambda _: None
+        self.is_served_elsewhere: Callable[[str], bool] = lambda _: False
         self._lock = threading.Lock()
         self._waiting: dict[_Key, set[Waiter]] = defaultdict(set)
         self._released: dict[_Key, int] = {}
@@ -107,11 +110,11 @@ class Confirmations:
         names = tuple(dhcpds)
         with self._lock:
             if one_is_enough:
-                if any(name not in self._doubtful for name in confirmed_by if name in names):
+                if any(not self._is_doubtful(name) for name in confirmed_by if name in names):
                     return
                 waiter.either[allocation.address, allocation.generation] = names
             for name in names:
-                if name in self._doubtful or not (is_bound or name in confirmed_by):
+                if self._is_doubtful(name) or not (is_bound or name in confirmed_by):
                     self._expect(waiter, (name, allocation.address, allocation.generation))
 
     def expect_gone(self, waiter: Waiter, released: Allocation, dhcpds: Iterable[str]) -> None:
@@ -195,6 +198,9 @@ class Confirmations:
         with self._lock:
             self._doubtful.discard(dhcpd)
 
+    def _is_doubtful(self, dhcpd: str) -> bool:
+        return dhcpd in self._doubtful and not self.is_served_elsewhere(dhcpd)
+
     def reconsider(self, registry: Registry, dhcpds: Collection[str], renewed: Collection[int]) -> None:
         """Adapts what is awaited to a configuration that was taken into use.
 
@@ -241,7 +247,7 @@ class Confirmations:
                 key: self._released.get(key, 0)
                 for key, waiters in self._waiting.items()
                 if key[0] in asked
-                and key[0] not in self._doubtful
+                and not self._is_doubtful(key[0])
                 and any(waiter.since <= horizon for waiter in waiters)
             }
         if not keys:

@@ -29,9 +29,10 @@ from macbind.core.errors import (
     RegistryUnavailable,
     StorageFailed,
 )
-from macbind.core.findings import DhcpdState, DhcpdStatus, Finding
+from macbind.core.findings import DhcpdState, DhcpdStatus, Finding, Lead
 from macbind.dhcp.port import DhcpServer
 from macbind.engine.confirmations import Confirmations
+from macbind.engine.lead import Alone, LeadHolder, Others
 from macbind.engine.meter import Meter, Unmetered, count_released
 from macbind.engine.reconciler import Reconciler
 from macbind.engine.supervised import LONGEST_PAUSE_S, OnDefect, Supervised
@@ -42,7 +43,7 @@ from macbind.registry.store import Registry
 _log = structlog.get_logger()
 
 POLL_S = 1.0
-"""A safety net behind the wake-up, and how soon another controller's commits are seen."""
+"""A safety net behind the wake-up and the news of other controllers."""
 LOOK_S = 5.0
 """A server that had nothing to do for so long is asked something: whether it is still there."""
 SHORT_S, LONG_S = 0.25, 0.5
@@ -66,9 +67,7 @@ class DhcpWriter:
         beat: Called whenever the writer goes on; when it has not been for long, the writer hangs.
         on_defect: Called with a defect of ours; the writer has stopped.
         meter: Counts what happens.
-
-    Attributes:
-        leads: Whether this controller is the one that writes to the server.
+        others: The other controllers, with whom it shares the lead.
     """
 
     def __init__(
@@ -83,9 +82,11 @@ class DhcpWriter:
         beat: Callable[[], None] = lambda: None,
         on_defect: OnDefect = lambda _: None,
         meter: Meter = Unmetered(),  # noqa: B008  # it has no state
+        others: Others = Alone(),  # noqa: B008  # it has no state
     ) -> None:
-        self._meter, self.leads = meter, False
-        self._dhcpd, self._registry, self._leader = dhcpd, registry, leader
+        self._meter = meter
+        self._lead = LeadHolder(dhcpd, leader, others)
+        self._dhcpd, self._registry = dhcpd, registry
         self._confirmations, self._resync_s, self._on_defect = confirmations, resync_s, on_defect
         self._retry_refused_s, self._batch, self._beat = retry_refused_s, registry.sizes.batch, beat
         self._removals = min(FIRST_REMOVALS, self._batch)
@@ -119,11 +120,16 @@ class DhcpWriter:
         """Ends the thread after the batch it is at; what is left stays in the registry."""
         self._stop.set()
         self.wake()
+        self._lead.look_soon()
         self._thread.close()
 
     def wake(self) -> None:
         """Says that something may be due; cheap, and safe from any thread."""
         os.eventfd_write(self._wake, 1)
+
+    def look_soon(self) -> None:
+        """Says that the lead may be free, or wanted; cheap, and safe from any thread."""
+        self._lead.look_soon()
 
     @property
     def state(self) -> DhcpdState:
@@ -136,13 +142,28 @@ class DhcpWriter:
         since = self._away_since
         return 0.0 if since is None else time.monotonic() - since
 
+    @property
+    def leads(self) -> bool:
+        """Whether this controller is the one that writes to the server."""
+        return self._lead.is_held
+
+    @property
+    def lead(self) -> Lead | None:
+        """What other controllers should know of this one's lead; None if another has it."""
+        if not self.leads:
+            return None
+        return Lead(self._dhcpd.name, self._state, self._since, self._findings())
+
+    @property
+    def wants(self) -> bool:
+        """Whether this controller reaches the server, and should lead it instead of another one."""
+        return self._lead.is_wanted
+
     def status(self) -> DhcpdStatus:
         """How things stand."""
         with self._registry.read() as view:
             left = backlog(view, self._dhcpd.name)
-        refused = [error for _, _, error in list(self._refused.values())]
-        problem = self._problem or next(iter(refused), None)
-        lasting = [error for error in (problem, self._unwritable) if error is not None]
+        problem = self._trouble()
         return DhcpdStatus(
             self._dhcpd.name,
             self._state,
@@ -150,11 +171,19 @@ class DhcpWriter:
             left,
             "" if problem is None else str(problem),
             compared_at=self._compared_at,
-            findings=(*dict.fromkeys(_finding(error, self._dhcpd.name) for error in lasting), *self._found),
+            findings=self._findings(),
         )
 
+    def _trouble(self) -> MacbindError | None:
+        return self._problem or next((error for _, _, error in list(self._refused.values())), None)
+
+    def _findings(self) -> tuple[Finding, ...]:
+        lasting = [error for error in (self._trouble(), self._unwritable) if error is not None]
+        return (*dict.fromkeys(_finding(error, self._dhcpd.name) for error in lasting), *self._found)
+
     def _enter(self, state: DhcpdState, problem: MacbindError | None = None) -> None:
-        if state is not self._state or str(problem) != str(self._problem):
+        is_new = state is not self._state or str(problem) != str(self._problem)
+        if is_new:
             self._since = datetime.now(UTC)
             log = _log.warning if problem else _log.info
             why = {"problem": str(problem)} if problem else {}
@@ -164,6 +193,8 @@ class DhcpWriter:
         elif state in (DhcpdState.SERVING, DhcpdState.STANDBY):
             self._away_since = None
         self._state, self._problem = state, problem
+        if is_new:
+            self._lead.has_news()
 
     # -- the loop --------------------------------------------------------------------------------------
 
@@ -175,7 +206,7 @@ class DhcpWriter:
 
     def _let_go(self) -> None:
         self._dhcpd.close()
-        self._leader.release()
+        self._lead.let_go()
 
     def _session_until_broken(self) -> None:
         """Connects, compares, serves. Returns when asked to stop, or when a session that served broke.
@@ -186,38 +217,44 @@ class DhcpWriter:
         served, began = False, time.monotonic()
         self._beat()  # a try that fails is progress: it is the peer who hangs
         try:
-            self.leads = False
-            self.leads = self._leader.acquire()
-            if not self.leads:
-                self._confirmations.trusted(self._dhcpd.name)  # what the other one records counts
-                self._enter(DhcpdState.STANDBY)
-                self._found, self._unwritable = (), None  # what became of it, the other one knows
-                self._refused.clear()
-                self._beat()
-                self._stop.wait(POLL_S)
+            if not self._lead.take():
+                self._stand_by()
                 return
             self._confirmations.in_doubt(self._dhcpd.name)
             if self._state is DhcpdState.STANDBY:
                 self._enter(DhcpdState.CONNECTING)
-            self._dhcpd.connect()
+            self._lead.reach()
             self._unwritable = None  # when it started, it wrote its files anew
-            while not self._stop.is_set():
+            while not self._stop.is_set() and not self._lead.is_claimed:
                 self._compare()
                 served = True
                 self._serve(until=time.monotonic() + self._resync_s)
+            if not self._stop.is_set():
+                self._lead.hand_over()
+                self._stand_by()
         except PeerError as error:
             self._confirmations.in_doubt(self._dhcpd.name)
             self._dhcpd.close()
             self._enter(DhcpdState.UNAVAILABLE, error)
+            self._lead.broke(error)
             if not served or time.monotonic() - began < LONGEST_PAUSE_S:
                 raise
+
+    def _stand_by(self) -> None:
+        """Waits while another controller writes to the server."""
+        self._confirmations.trusted(self._dhcpd.name)  # what the other one records counts
+        self._enter(DhcpdState.STANDBY)
+        self._found, self._unwritable = (), None  # what became of it, the other one knows
+        self._refused.clear()
+        self._beat()
+        self._lead.wait(self._stop)
 
     def _serve(self, until: float) -> None:
         """Drains until it is time to compare again: by the clock, or because something was out of order."""
         registry_was_away = False
-        while not self._stop.is_set() and time.monotonic() < until:
+        while not self._stop.is_set() and not self._lead.is_claimed and time.monotonic() < until:
             self._beat()
-            self._leader.check()
+            self._lead.check()
             try:
                 busy = self._drain()
             except RegistryUnavailable as error:
@@ -260,7 +297,7 @@ class DhcpWriter:
         self._suit(sum(isinstance(item.change, Remove) for item in due), time.monotonic() - began)
         results = [(item, None if item.change is None else next(outcomes)) for item in due]
         done = [item for item, error in results if error is None]
-        self._leader.check()
+        self._lead.check()
         with self._registry.write("writer", lazy=True) as txn:
             completed = confirm(txn, name, done)
         self._confirmations.confirmed(name, done)
@@ -354,7 +391,7 @@ class DhcpWriter:
         if self._stop.is_set():
             return False
         self._beat()
-        self._leader.check()  # it must not outlive the right to write
+        self._lead.check()  # it must not outlive the right to write
         self._drain()
         return True
 

@@ -43,6 +43,13 @@ def operations(
             within=within.status,
         ),
         Question(
+            "/v1/controllers",
+            "All controllers that share the registry, and what each leads",
+            Nothing,
+            codec.CONTROLLERS,
+            lambda _: report.controllers(),
+        ),
+        Question(
             "/v1/history",
             "The latest changes, newest first",
             HistoryQuery,

@@ -56,7 +56,10 @@ def renumberings(found: Sequence[Renumbering], asked: Asked[Any]) -> list[Renumb
 
 
 def status(found: Status, asked: Asked[Any]) -> Status:
-    """Whether DHCP servers answer, and what is found about these pools; nothing of hypervisors and the database."""
+    """Whether DHCP servers answer, and what is found about these pools.
+
+    Nothing of hypervisors, controllers and the database.
+    """
     return replace(
         found,
         registry="",
@@ -65,4 +68,5 @@ def status(found: Status, asked: Asked[Any]) -> Status:
         findings=tuple(one for one in found.findings if _has(asked, one.subject)),
         hypervisors=(),
         rates=None,
+        controllers=(),
     )

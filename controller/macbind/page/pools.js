@@ -71,6 +71,12 @@ function trend(hour, size) {
   );
 }
 
+/** All controllers, where there is more than one. */
+function others(status) {
+  const all = status?.controllers ?? [];
+  return all.length > 1 ? all : [];
+}
+
 /** The service in numbers. */
 export function showNumbers(status, activity) {
   const sum = (key) => (activity?.pools ?? []).reduce((total, one) => total + lately(one[key]), 0);
@@ -83,6 +89,7 @@ export function showNumbers(status, activity) {
     ["Waiting callers", activity ? count(activity.waiting) : "–"],
     ...(status?.dhcpds ?? []).map((one) => [`dhcpd ${one.name}`, one.backlog ? `${one.state}, ${count(one.backlog)} to do` : one.state]),
     ...(status?.hypervisors ?? []).map((one) => [`hypervisor ${one.name}`, one.connected ? `${count(one.domains)} domains` : "not connected"]),
+    ...others(status).map((one) => [`controller ${one.host}`, one.is_alive ? one.leads.map((lead) => lead.dhcpd).join(", ") || "stands by" : "silent"]),
   ];
   $("numbers").replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }

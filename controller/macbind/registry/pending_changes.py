@@ -253,6 +253,7 @@ def confirm(txn: Transaction, dhcpd: str, done: Sequence[PendingChange]) -> list
     valid = [item for item in done if asked.get(int(item.address)) == item.seq]
     if not valid:
         return []
+    txn.has_confirmed = True
     keys = [{"d": number, "a": int(item.address)} for item in valid]
     DELETE_PENDING.run_each(txn.db, keys)
     _DELETE_CONFIRMED.run_each(txn.db, keys)

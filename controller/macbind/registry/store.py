@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Self
+from uuid import uuid4
 
 from sqlalchemy import Connection, Engine
 
@@ -26,8 +27,10 @@ from macbind.registry.configuration import (
     recorded,
     revision_of,
 )
-from macbind.registry.database import LAZY, open_engine, reading, sqlite_path, translated
+from macbind.registry.database import LAZY, READ_ONLY, open_engine, reading, sqlite_path, translated
+from macbind.registry.fast_sql import execute
 from macbind.registry.gate import Gate
+from macbind.registry.news import tell
 from macbind.registry.presence import presence_for
 from macbind.registry.servers import in_force, rename, uses
 from macbind.registry.sync import Changes, synchronise
@@ -56,6 +59,7 @@ class Registry:
         ConfigError: The URL is of another kind of database.
 
     Attributes:
+        origin: Stands for this process where several use the registry; made anew at each start.
         presence: Says to other controllers that this one is there.
         revision: Of the configuration that was offered and is used; 0 if none was.
         outdated: Set when somebody waits for another configuration to be read.
@@ -71,12 +75,14 @@ class Registry:
         sizes: Sizes = Sizes(),  # noqa: B008  # it is frozen
     ) -> None:
         self.url, self.sizes = url, sizes
+        self.origin = uuid4().hex
         self.under_way = UnderWay()
         self.pools: dict[str, Pool] = {}
         self.ids = Ids({}, {})
         self.engine: Engine = open_engine(url, busy_timeout_s=busy_timeout_s)
         self._reader = reading(self.engine)
         self._lazy = self.engine.execution_options(**{LAZY: True})
+        self._unlocked = self.engine.execution_options(**{READ_ONLY: True})
         # Threads of this process wait here: SQLite's own waiting is polling.
         self._turn, self._patience_s = threading.Lock(), busy_timeout_s
         self._gate = Gate()
@@ -255,7 +261,7 @@ class Registry:
         while True:
             with self._my_turn(), translated(self.url) as phase, engine.begin() as db:
                 if self._is_current(db):
-                    yield Transaction(
+                    txn = Transaction(
                         db,
                         self.pools,
                         self.ids,
@@ -265,9 +271,29 @@ class Registry:
                         under_way=self.under_way,
                         asked_at=time.monotonic(),
                     )
+                    yield txn
+                    tell(db, self.origin, txn.news)
                     phase.is_committing = True
                     return
             self._await_current(until)
+
+    @contextmanager
+    def aside(self) -> Iterator[Connection]:
+        """One transaction beside the truth, which a power failure may undo: who is there, and what he says.
+
+        In PostgreSQL it waits for no other change, however long that takes.
+
+        Raises:
+            RegistryUnavailable: The database did not take it.
+        """
+        with translated(self.url), ExitStack() as stack:
+            if self.engine.dialect.name == "sqlite":  # it has one lock for everything
+                stack.enter_context(self._my_turn())
+                yield stack.enter_context(self._lazy.begin())
+            else:
+                db = stack.enter_context(self._unlocked.begin())
+                execute(db, "SELECT set_config('synchronous_commit', 'off', true)")
+                yield db
 
     @contextmanager
     def read(self) -> Iterator[View]:

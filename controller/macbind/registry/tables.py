@@ -262,6 +262,20 @@ configuration = Table(
     sqlite_with_rowid=False,
 )
 
+controller = Table(
+    "controller",
+    metadata,
+    # Who shares the registry. The database's clock says when each was last heard of.
+    Column("id", Text, primary_key=True, comment="made anew at each start"),
+    Column("host", Text, nullable=False),
+    Column("socket", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("heard_at", Double, nullable=False),
+    Column("said", JSON, nullable=False, comment="which DHCP servers it leads, and how it gets on with them"),
+    sqlite_with_rowid=False,
+)
+
 request = Table(
     "request",
     metadata,

@@ -29,6 +29,7 @@ from macbind.core.origin import Origin
 from macbind.core.pool import Pool
 from macbind.core.sizes import Sizes
 from macbind.registry.fast_sql import Statement, execute
+from macbind.registry.news import News
 from macbind.registry.tables import audit
 from macbind.registry.tables import pending as pe
 from macbind.registry.tables import pool as pool_table
@@ -132,6 +133,7 @@ class Transaction(View):
 
     Attributes:
         has_news: Whether a DHCP server has something to do after it, or the audit log says something new.
+        has_confirmed: Whether it records what a DHCP server has confirmed.
     """
 
     def __init__(
@@ -148,12 +150,17 @@ class Transaction(View):
     ) -> None:
         super().__init__(db, pools, ids, sizes)
         self.now, self.actor = now, actor
-        self.has_news = False
+        self.has_news = self.has_confirmed = False
         self.under_way, self.asked_at = under_way, asked_at
 
     @override
     def may_use(self, pool: str) -> bool:
         return not isinstance(self.actor, Origin) or self.actor.pools is None or pool in self.actor.pools
+
+    @property
+    def news(self) -> list[News]:
+        """What other controllers should look at after it."""
+        return [News.DUE] * self.has_news + [News.DONE] * self.has_confirmed
 
     @contextmanager
     def undone_if_refused(self) -> Iterator[None]:

@@ -325,13 +325,12 @@ class Changes:
         return True
 
     def _known_away(self) -> set[str]:
-        """The DHCP servers that have been away for long, where another one serves the same machines."""
+        """The DHCP servers that no controller has reached for long, where another one serves the same machines."""
         writers = self._peers().writers
-        return (
-            {name for name, one in writers.items() if one.away_s > KNOWN_AWAY_S}
-            if len(writers) > 1
-            else set()
-        )
+        if len(writers) < 2:
+            return set()
+        is_served = self._confirmations.is_served_elsewhere
+        return {name for name, one in writers.items() if one.away_s > KNOWN_AWAY_S and not is_served(name)}
 
     async def _withdraw(
         self, new: Sequence[Allocation], error: MacbindError, in_use: Sequence[Evidence]

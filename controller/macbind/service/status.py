@@ -10,9 +10,10 @@ from ipaddress import IPv4Address
 from macbind import __version__
 from macbind.core.allocation import Renumbering
 from macbind.core.errors import HypervisorUnavailable
-from macbind.core.findings import Finding, Rates, Status, worst_first
+from macbind.core.findings import ControllerStatus, Finding, Rates, Status, worst_first
 from macbind.core.free_range import FreePage
 from macbind.core.pool import PoolStates, PoolUsage
+from macbind.registry.controllers import controllers
 from macbind.registry.database import place
 from macbind.registry.lookups import free_ranges
 from macbind.registry.muted import all_muted, marked
@@ -64,11 +65,13 @@ class StatusReport:
             under_way = renumberings(view)
             used = used_addresses(view)
             silent = all_muted(view, now)
+            there = controllers(view.db, self._registry.origin)
         dhcpds = tuple(completed(one, used.pop(one.name, ())) for one in dhcpds)
         of_file = (self.refused_configuration, self.outdated_file)
         findings = [one for one in of_file if one is not None]
         findings += [finding for one in dhcpds for finding in one.findings]
         findings += [finding for found in used.values() for finding in found]
+        findings += [finding for one in there if not one.is_asked for finding in _of_other(one)]
         findings += [*self._around(), *_exhausted(pools), *_unfinished(under_way)]
         hypervisors = peers.machines.status() if peers.machines else ()
         findings += [
@@ -91,7 +94,13 @@ class StatusReport:
             findings=tuple(worst_first(known.values())),
             hypervisors=hypervisors,
             rates=self._rates(),
+            controllers=tuple(there),
         )
+
+    def controllers(self) -> list[ControllerStatus]:
+        """All that share the registry, by host and socket."""
+        with self._registry.read() as view:
+            return controllers(view.db, self._registry.origin)
 
     def keep_account(self) -> None:
         """Looks at the findings although nobody asks, so that it is known when each has come and gone.
@@ -133,6 +142,21 @@ class StatusReport:
         found = ", ".join(f"dhcpd {name}: {peers.state(name)}" for name in sorted(peers.writers))
         refused = self.refused_configuration
         return found if refused is None else f"{refused.message} ({found})"
+
+
+def _of_other(one: ControllerStatus) -> list[Finding]:
+    """What is to be said of another controller, and what that one has found where it leads."""
+    if one.is_alive:
+        return [finding for lead in one.leads for finding in lead.findings]
+    return [
+        Finding(
+            "controller_silent",
+            f"The controller on '{one.host}' with the socket {one.socket} was last heard of "
+            f"{one.heard_at:%Y-%m-%d %H:%M:%S} UTC, and has not said that it ends.",
+            "Start it again, or look why its machine does not reach the database. It is forgotten after an hour.",
+            f"{one.host}:{one.socket}",
+        )
+    ]
 
 
 def _exhausted(pools: Iterable[PoolUsage]) -> list[Finding]:

@@ -111,7 +111,8 @@ def second_of(farm: Farm) -> Iterator[Second]:
 @pytest.fixture
 def pair(make_farm: Callable[..., Farm]) -> Iterator[tuple[Farm, Second]]:
     """A farm and a second controller, which does not run yet."""
-    farm = make_farm(pools=POOLS, deadline_s=SOON_S)
+    service = 'socket_mode = "0666"\nmay_change = ["nobody"]\n'
+    farm = make_farm(pools=POOLS, service=service, deadline_s=SOON_S)
     with second_of(farm) as second:
         yield farm, second
 
@@ -201,7 +202,7 @@ def test_who_may_apply_what(pair: tuple[Farm, Second]) -> None:
     second.start()
     with second.client() as other:
         other.allocate("farm", "a")
-        second.write(POOLS.replace("pool.farm", "pool.other"))
+        second.write(POOLS.replace("pool.farm", "pool.other").replace("10.1.1.", "10.9.1."))
         done = farm.run("config", "apply", str(second.config))
         assert (done.returncode, done.stdout) == (4, "")
         assert "The pool 'farm' is no longer configured but still has 1 allocations" in done.stderr
@@ -211,7 +212,6 @@ def test_who_may_apply_what(pair: tuple[Farm, Second]) -> None:
             other.apply_configuration(SharedConfiguration(wrong))
         assert other.configuration().revision == 1
         assert other.allocate("farm", "b").state is State.BOUND
-    farm.socket.chmod(0o666)
     nobody = farm.run("config", "apply", str(farm.config), user="nobody")
     assert nobody.returncode == 6, nobody.stderr
     assert "may not change the configuration of all controllers" in nobody.stderr

@@ -44,7 +44,7 @@ def pair(make_farm: Callable[..., Farm]) -> Iterator[tuple[Farm, Dhcpd]]:
     farm = make_farm(pools=POOLS, deadline_s=60)
     place = farm.directory
     farm.configure(pools=table(place, "second") + POOLS)
-    farm.macbind("render", "second", "--config", str(farm.config))
+    farm.macbind("render", "--dhcpd", "second", "--config", str(farm.config))
     options = ("-p", "1067")  # both are in one namespace
     with Dhcpd(
         farm.lab, place / "second.conf", place / "second.leases", omapi_port=7912, options=options

@@ -321,7 +321,8 @@ class DhcpWriter:
             if not is_whole and self._may_have_new():
                 first = pending_changes(view, name, self._batch + more, held=True)
                 known = {item.address for item in first}
-                found = [*first, *(item for item in found if item.address not in known)]
+                others = (item for item in found if item.address not in known)
+                found = [*first, *others][: self._batch + more]
         return [item for item in found if not self._is_postponed(item)], is_whole
 
     def _may_have_new(self) -> bool:

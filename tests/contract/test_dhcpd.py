@@ -34,6 +34,7 @@ from labkit.lease import Route
 from labkit.wait import until
 from macbind.core.binding import Binding, binding_name
 from macbind.core.binding_plan import Remove
+from macbind.core.binding_size import MAX_STATEMENTS, size_of
 from macbind.core.dhcp_options import DhcpOptions
 from macbind.core.errors import DhcpdRefused, DhcpdUnavailable, MacbindError
 from macbind.core.mac_address import MacAddress
@@ -269,6 +270,26 @@ def test_every_algorithm_carries_the_longest_reservation(tmp_path: Path, algorit
         assert (lease.address, lease.filename) == (ADDRESS, "f" * 127)
         apply_all(server, [Remove(one.address, one.generation, one.mac) for one in batch])
         assert {site.held(one.mac) for one in batch[::20]} == {None}
+
+
+def raw_options(last: int) -> DhcpOptions:
+    """Four options of 255 bytes, and one of so many."""
+    sizes = {"224": 255, "225": 255, "226": 255, "227": 255, "228": last}
+    return DhcpOptions(raw={code: f"hex:{'00' * size}" for code, size in sizes.items()})
+
+
+def test_as_much_as_is_allowed_reaches_the_machine_and_survives_restarts(site: Site) -> None:
+    """dhcpd takes options of the largest size that we accept, sends them, and has them after two restarts."""
+    last = max(size for size in range(1, 256) if size_of(raw_options(size)) <= MAX_STATEMENTS)
+    apply_all(site.server(), [ensure(options=raw_options(last)), ensure(address=IPv4Address("10.1.1.4"))])
+    for _ in range(3):
+        lease = site.machine(says={57: (1500).to_bytes(2)}, wanted=(224, 228)).dora()
+        assert lease is not None
+        assert lease.options[224] == bytes(255)
+        assert lease.options[228] == bytes(last)
+        assert site.held(mac_of(IPv4Address("10.1.1.4"))) is not None
+        site.dhcpd.restart()
+        site.dhcpd.wait_ready()
 
 
 # -- keys and connections ----------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ from macbind.virt.connection import Hypervisor, run_event_loop
 from macbind.virt.domain_xml import parse_domain
 from macbind.virt.template import Template
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 POOLS = """
 [subnet."10.0.0.0/8"]

@@ -39,6 +39,7 @@ QUESTIONS: list[list[str]] = [
     ["pools"],
     ["controllers"],
     ["free", "forms"],
+    ["map", "forms"],
     ["history", "--pool", "forms"],
     ["show", "one"],
     ["why", "one"],

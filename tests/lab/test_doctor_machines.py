@@ -16,7 +16,7 @@ from labkit.services import Services
 from labkit.virt import Libvirtd
 from labkit.wait import until
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 SOON_S = 60.0
 RESTART = "systemctl restart libvirtd || systemctl restart virtqemud.socket"

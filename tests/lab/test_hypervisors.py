@@ -19,7 +19,7 @@ from macbind.client.client import Client
 from macbind.core.allocation import Allocation
 from macbind.core.findings import HypervisorStatus
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 POOLS = """
 [subnet."10.0.0.0/8"]

@@ -23,7 +23,7 @@ from macbind.config.tables import TRANSITION_S
 from macbind.core.allocation import Allocation
 from macbind.core.errors import AddressInUse
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 POOLS = """
 [subnet."10.0.0.0/8"]

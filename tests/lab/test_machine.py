@@ -59,7 +59,7 @@ from macbind.virt.connection import Hypervisor, run_event_loop
 from macbind.virt.domain_xml import macs_in
 from macbind.virt.spoofing import check_bound
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 POOLS = """
 [subnet."10.0.0.0/8"]

@@ -24,7 +24,7 @@ from macbind.core.errors import NotFound, PoolExhausted
 from macbind.core.release_cause import ReleaseCause
 from macbind.http.metrics import CONTENT_TYPE
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 POOLS = """
 [subnet."10.0.0.0/8"]

@@ -23,7 +23,7 @@ from labkit.virt import Libvirtd
 from labkit.wait import until
 from macbind.client.client import Client
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 URL = "http://127.0.0.1:8067/"
 DEADLINE_MS = 60_000
@@ -153,8 +153,12 @@ def test_allocation_domain_and_destroy_are_seen_without_reloading(site: Site, pa
     page.wait_for_selector(".answer[data-code=free]")
     assert "its domain is gone" in page.inner_text(".history")
     assert page.evaluate("window.isTheSame")
-    measured = page.locator("#numbers div:has(dt:text-matches('^Release until free')) dd")
+    measured = page.locator("#numbers div:has(dt:text-matches('^Destroy to free')) dd")
     until(lambda: "\N{EN DASH}" not in measured.all_inner_texts(), 30, "the time until free")
+    rates = site.client.status().rates
+    assert rates is not None
+    assert rates.destroy_to_free_p50_s is not None
+    assert rates.destroy_to_free_p50_s > 0
 
 
 def test_dhcpd_that_ends_and_comes_back_is_a_finding_meanwhile(site: Site, page: Page) -> None:
@@ -204,7 +208,7 @@ def test_text_of_others_is_only_text(site: Site, page: Page) -> None:
     )  # fmt: skip
     page.reload()
     page.wait_for_selector(row("victim"))
-    cell = page.locator(f"{row('victim')} td").nth(6)
+    cell = page.locator(f"{row('victim')} td").nth(7)
     assert cell.text_content() == long
     page.wait_for_selector("#findings .finding")
     for what in (str(two.address), str(two.address + 1)):
@@ -222,6 +226,20 @@ def test_text_of_others_is_only_text(site: Site, page: Page) -> None:
     assert page.locator("main script, main img, dialog script, dialog img").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     site.sql("DELETE FROM evidence WHERE mac = 7")
+
+
+def test_labels_are_shown_and_found(site: Site, page: Page) -> None:
+    """In a column of their own; a change is seen at once, and a search finds key, value, or both."""
+    site.client.allocate("farm", "build", labels={"job": "4711", "owner": "ci"})
+    site.client.allocate("farm", "plain")
+    page.wait_for_selector(f"{row('build')} td[title='job=4711, owner=ci']")
+    site.client.label("build", {"owner": "<b>me</b>"})
+    page.wait_for_selector(f"{row('build')} td[title='job=4711, owner=<b>me</b>']")
+    page.wait_for_selector(row("plain"))
+    for text in ("job=4711", "OWNER", "<b>me"):
+        page.fill("#table-search", text)
+        page.wait_for_selector("#table-count >> text=1 of 2 addresses")
+        assert page.is_visible(row("build"))
 
 
 def test_several_are_released_at_once_under_the_tokens_name(site: Site, page: Page) -> None:

@@ -30,7 +30,7 @@ from macbind.machines import Progress, Step, Wait, abort_renumbering, launch, re
 from macbind.virt.connection import run_event_loop
 from macbind.virt.domain_xml import macs_in
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 POOLS = """
 [subnet."10.0.0.0/8"]

@@ -19,7 +19,7 @@ from macbind.core.errors import MachineFailed
 from macbind.machines import Progress, Step, Wait, renumber
 from macbind.virt.connection import run_event_loop
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 MDEV = "SUBSYSTEM=net;.* 0:0 600 @/mac2ip\n"
 """As the manual has it, but for the place of the script."""

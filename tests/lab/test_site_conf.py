@@ -1,5 +1,6 @@
 """A site whose dhcpd.conf includes ours: what else stands there is seen, and machines keep their names."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
@@ -10,7 +11,7 @@ import pytest
 from lab.conftest import open_directory
 from lab.test_health import dnsmasq
 from labkit.dhcp import DhcpClient
-from labkit.farm import Farm
+from labkit.farm import POOLS, Farm
 from labkit.net import Lab
 from labkit.wait import until
 from macbind.client.client import Client
@@ -30,9 +31,11 @@ def place() -> Iterator[Path]:
 
 
 @contextmanager
-def farm_in(lab: Lab, place: Path, own: str, dhcpd: str = "") -> Iterator[tuple[Farm, Client]]:
+def farm_in(
+    lab: Lab, place: Path, own: str, dhcpd: str = "", pools: str = POOLS
+) -> Iterator[tuple[Farm, Client]]:
     """A serving farm whose dhcpd runs with the site's own file, in which ours is included."""
-    farm = Farm(lab, place, dhcpd=f"resync_s = 1\n{dhcpd}")
+    farm = Farm(lab, place, pools=pools, dhcpd=f"resync_s = 1\n{dhcpd}")
     site = place / "site.conf"
     site.write_text(f'{own}\ninclude "{place}/macbind.conf";\n')
     farm.dhcpd.config = site
@@ -150,3 +153,28 @@ def test_machine_that_takes_the_offer_of_another_server_is_found(lab: Lab, place
         machine = DhcpClient(port, "00:11:22:33:44:55")
         until(machine.dora, SOON_S, "the other server's address")
         assert "another DHCP server than dhcpd 'main': 10.0.0.77." in sentence(farm, "second_dhcp_server")
+
+
+SITES_SUBNET = "ping-check false;\nsubnet 10.0.0.0 netmask 255.0.0.0 { range 10.9.0.10 10.9.0.20; }"
+POOL = '[pool.farm]\nsubnet = "10.0.0.0/8"\nranges = ["10.1.1.3-10.1.1.250"]\n'
+
+
+@pytest.mark.parametrize(
+    ("own", "subnet", "addresses"),
+    [(SITES_SUBNET, "rendered = false", 1), ("", 'dynamic = ["10.9.0.10-10.9.0.20"]', 2)],
+    ids=["the site's", "ours"],
+)
+def test_clones_take_one_address_in_turns_in_a_subnet_of_the_site(
+    lab: Lab, place: Path, own: str, subnet: str, addresses: int
+) -> None:
+    """The doctor names both machines. In a subnet of ours dhcpd keeps no identifier, and each has its own address."""
+    pools = f'[subnet."10.0.0.0/8"]\n{subnet}\n{POOL}'
+    with farm_in(lab, place, own, f'conf_file = "{place}/site.conf"\n', pools) as (farm, _):
+        clones = [DhcpClient(lab.port(name), client_id=b"\0clone") for name in ("one", "two")]
+        leases = [until(one.dora, SOON_S, "a lease") for one in clones]
+        assert len({one.address for one in leases if one is not None}) == addresses
+        found = json.loads(farm.run("doctor", "clones", "--json").stdout)["checks"][-1]
+        assert (found["check"], found["note"]) == ("clones", "")
+        said = [one["message"] for one in found["findings"]]
+        assert len(said) == (addresses == 1)
+        assert all(clone.mac in one for one in said for clone in clones)

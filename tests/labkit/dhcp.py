@@ -8,7 +8,7 @@ the address to the machine for good.
 
 import random
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Interface
@@ -39,6 +39,8 @@ __all__ = [
 
 DEFAULT_TIMEOUT_S = 15.0
 _WANTED = (1, 3, 6, 12, 15, 28, 51, 54, 119, 121)  # mask, routers, dns, names, times, routes
+Codes = Mapping[int, bytes]
+"""Options by number."""
 
 
 class _Kind(IntEnum):
@@ -55,7 +57,8 @@ class DhcpClient:
     """A machine that speaks DHCP, plugged into `port`.
 
     `mac` is the port's unless given; several clients with their own MACs may share one port. `client_id` is
-    option 61, type byte included. `seed` makes the transaction ids repeatable.
+    option 61, type byte included. `says` are more options that go with every message, `wanted` those that it asks for
+    beside the usual ones. `seed` makes the transaction ids repeatable.
     """
 
     def __init__(
@@ -65,12 +68,16 @@ class DhcpClient:
         *,
         client_id: bytes | None = None,
         hostname: str | None = None,
+        says: Codes | None = None,
+        wanted: Iterable[int] = (),
         seed: int | None = None,
     ) -> None:
         self.port = port
         self.mac = (mac or port.mac).lower()
         self.client_id = client_id
         self.hostname = hostname
+        self.says = says or {}
+        self.wanted = (*_WANTED, *wanted)
         self._random = random.Random(seed)
 
     def __repr__(self) -> str:
@@ -158,10 +165,11 @@ class DhcpClient:
         """The next transaction id."""
         return self._random.getrandbits(32)
 
-    def identity(self) -> list[tuple[str, Any]]:
+    def identity(self) -> list[tuple[str | int, Any]]:
         """The options that go with every message of this client."""
-        options: list[tuple[str, Any]] = [("client_id", self.client_id)] if self.client_id else []
-        return [*options, ("hostname", self.hostname)] if self.hostname else options
+        options: list[tuple[str | int, Any]] = [("client_id", self.client_id)] if self.client_id else []
+        options += [("hostname", self.hostname)] if self.hostname else []
+        return [*options, *self.says.items()]
 
 
 def expect_silence(
@@ -253,7 +261,11 @@ class _Exchange:
         return Ack(reply.lease(self.elapsed_s))
 
     def _message(self, kind: str, options: Iterable[tuple[str, Any]], ciaddr: IPv4Address) -> Any:
-        wanted = [("param_req_list", list(_WANTED))] if kind in {"discover", "request", "inform"} else []
+        wanted = (
+            [("param_req_list", list(self.client.wanted))]
+            if kind in {"discover", "request", "inform"}
+            else []
+        )
         all_options = [("message-type", kind), *self.client.identity(), *options, *wanted, "end"]
         return bootp(self.client.mac, self.xid, ciaddr) / DHCP(options=all_options)
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,23 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from macbind.core.binding_size import MAX_STATEMENTS, size_of
 from macbind.core.dhcp_options import DhcpOptions
 from macbind.core.errors import InvalidOption
+from macbind.core.option_kinds import BOOT_CLIENTS
 from macbind.core.static_route import StaticRoute
 from macbind.dhcp.isc import syntax
 from macbind.dhcp.isc.lease_file import parse
 
 QUAD = r"\d{1,3}(\.\d{1,3}){3}"
+HEX = r"[0-9a-f]{2}(:[0-9a-f]{2})*"
+FILE = rf'(filename "[^"\\]+";|option server.filename = {HEX}:00;)'
 STATEMENT = re.compile(
-    r'(option (host-name|domain-name)|filename) "[^"\\]+";'
-    rf"|(option (routers|domain-name-servers)|next-server) {QUAD}(, {QUAD})*;"
-    r"|option unknown-121 [0-9a-f]{2}(:[0-9a-f]{2})*;"
+    rf'(option (host-name|domain-name)) "[^"\\]+";|{FILE}'
+    rf"|(option (routers|domain-name-servers|ntp-servers)|next-server) {QUAD}(, {QUAD})*;"
+    rf"|option unknown-\d+ = {HEX};|option unknown-249 = config-option unknown-121;|option interface-mtu \d+;"
+    r'|option domain-search "[A-Za-z0-9.-]+"(, "[A-Za-z0-9.-]+")*;'
+    rf'|(( els)?if [^"{{}}]*("(iPXE|HTTPClient)")? {{ (option vendor-class-identifier "HTTPClient"; )?{FILE} }})+'
 )
 
 # Addresses whose bytes are printable, quote and backslash among them, make poisonous values common.
@@ -46,7 +53,16 @@ def accepted(**values: Any) -> bool:
 
 
 labels = st.sampled_from(["a", "Z-9", "0", "web-1", "a" * 63])
-printable = st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters='"\\')
+printable = st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters='"')
+file_names = st.text(printable, min_size=1, max_size=127)
+domains = st.lists(labels, min_size=1, max_size=3).map(".".join)
+nasty_bytes = st.lists(st.sampled_from([0, 0x22, 0x41, 0x5C, 0xFF]), min_size=1, max_size=9).map(bytes)
+raw_tables = st.dictionaries(
+    st.sampled_from(["2", "43", "42", "60", "66", "67", "125", "150", "252"]),
+    (nasty_bytes | st.binary(min_size=1, max_size=255)).map(lambda value: f"hex:{value.hex()}"),
+    max_size=3,
+).filter(lambda table: accepted(raw=table))
+boot_tables = st.dictionaries(st.sampled_from(BOOT_CLIENTS), file_names)
 servers = hosts.filter(lambda address: accepted(next_server=address))
 several = st.lists(servers, max_size=3).map(tuple)
 route_lists = st.lists(routes, max_size=3).map(tuple).filter(lambda some: accepted(static_routes=some))
@@ -55,11 +71,16 @@ valid_options = st.builds(
     hostname=st.none() | labels,
     routers=several,
     domain_name_servers=several,
-    domain_name=st.none() | st.lists(labels, min_size=1, max_size=3).map(".".join),
+    domain_name=st.none() | domains,
+    domain_search=st.lists(domains, max_size=3).map(tuple).filter(lambda some: accepted(domain_search=some)),
+    mtu=st.none() | st.integers(576, 65535).filter(lambda mtu: accepted(mtu=mtu)),
     next_server=st.none() | servers,
-    filename=st.none() | st.text(printable, min_size=1, max_size=127),
+    filename=st.none() | file_names,
+    boot=boot_tables,
     static_routes=route_lists,
-)
+    ntp_servers=several,
+    raw=st.just({}),
+) | st.builds(DhcpOptions, raw=raw_tables, boot=boot_tables, filename=st.none() | file_names)
 LARGEST = DhcpOptions(
     hostname="a" * 63,
     routers=tuple(IPv4Address(0xDFFFFF00 + last) for last in range(63)),
@@ -79,6 +100,14 @@ anything = st.fixed_dictionaries(
         "hostname": texts,
         "domain_name": texts,
         "filename": texts,
+        "mtu": texts | st.integers(),
+        "ntp_servers": texts | st.lists(texts | hosts.map(str), max_size=3),
+        "domain_search": texts | st.lists(texts | domains, max_size=3),
+        "boot": texts
+        | st.dictionaries(texts | st.sampled_from(BOOT_CLIENTS), texts | file_names, max_size=3),
+        "raw": texts
+        | raw_tables
+        | st.dictionaries(st.integers(0, 300).map(str), texts | st.just("hex:4122")),
         "next_server": texts | hosts.map(str),
         "routers": texts | st.lists(texts | hosts.map(str), max_size=3),
         "domain_name_servers": texts | st.lists(texts | hosts.map(str), max_size=3),
@@ -107,9 +136,16 @@ def test_reading_inverts_writing(options: DhcpOptions) -> None:
     assert DhcpOptions.parse(options.to_dict()) == options
 
 
-def test_statements_fit_into_one_message() -> None:
-    """The longest options leave room for the rest of an OMAPI message, which must stay below 4000 bytes."""
-    assert len(" ".join(syntax.statements(LARGEST))) < 3600
+def test_what_was_the_longest_once_can_still_be_told() -> None:
+    """Machines that have every option there was before, as long as possible, are told them as before."""
+    assert size_of(LARGEST) <= MAX_STATEMENTS
+
+
+@given(valid_options)
+@example(LARGEST)
+def test_the_estimate_is_never_too_small(options: DhcpOptions) -> None:
+    """A binding takes no more bytes than its options are said to, and hardly fewer."""
+    assert len(syntax.of_host(options)) <= size_of(options) <= 1.2 * len(syntax.of_host(options)) + 350
 
 
 @given(valid_options, valid_options)
@@ -124,7 +160,12 @@ def test_over_prefers_its_own_and_is_idempotent(own: DhcpOptions, base: DhcpOpti
     """Completing twice is completing once; nothing own is changed; with nothing below all stays as it is."""
     whole = own.over(base)
     assert whole.over(base) == whole
-    assert own.to_dict().items() <= whole.to_dict().items()
+    for key, value in own.to_dict().items():
+        assert (
+            value.items() <= whole.to_dict()[key].items()
+            if key in ("boot", "raw")
+            else whole.to_dict()[key] == value
+        )
     assert own.over(DhcpOptions()) == own
     assert DhcpOptions().over(own) == own
     assert own.beyond(own) == DhcpOptions()
@@ -138,10 +179,16 @@ def test_dhcpd_sends_what_was_meant(own: DhcpOptions, base: DhcpOptions) -> None
     assert effect(base) | effect(whole.beyond(base)) == effect(whole)
 
 
-def effect(options: DhcpOptions) -> dict[str, str]:
-    """What dhcpd makes of the statements: the last one of a kind counts."""
-    heads = [re.match(r"(option )?\S+", statement) for statement in syntax.statements(options)]
-    return {head[0]: head.string for head in heads if head}
+def effect(options: DhcpOptions) -> dict[str, object]:
+    """What dhcpd makes of the statements: the last one of a kind counts, and the boot file depends on who asks."""
+    found: dict[str, object] = {}
+    for statement in syntax.statements(replace(options, filename=None, boot={})):
+        head = re.match(r"(option )?\S+", statement)
+        assert head
+        found[head[0].replace("ntp-servers", "unknown-42")] = statement
+    if options.filename:
+        found |= dict.fromkeys(("anybody", *BOOT_CLIENTS), options.filename)
+    return found | dict(options.boot)
 
 
 def rewritten_by_dhcpd(text: str) -> list[bytes]:
@@ -182,7 +229,8 @@ def test_options_survive_two_restarts_of_dhcpd(options: DhcpOptions) -> None:
     statements = syntax.statements(options)
     first, second = rewritten_by_dhcpd(lease_file(*statements))
     assert second == first
-    assert first.count(b"supersede") == len(statements)
+    values = len(statements) - bool(options.boot) + len(options.boot) + ("http" in options.boot)
+    assert len(re.findall(rb"^\s+supersede ", first, re.MULTILINE)) == values
     assert parse(first).hosts == parse(lease_file().encode()).hosts
     assert parse(first).problems == ()
 
@@ -193,6 +241,8 @@ def test_options_survive_two_restarts_of_dhcpd(options: DhcpOptions) -> None:
         "option unknown-121 20:41:42:22:43:44:45:46:47;",
         "option routers 66.34.70.80;",
         "next-server 65.65.65.92;",
+        "option interface-mtu 8769;",
+        "option unknown-252 = 41:22:42;",
     ],
 )
 def test_the_danger_is_real(poison: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from playwright.sync_api import Browser, Page
 
 from docs.tables import PAGES
 from labkit.browser import chromium
+from labkit.farm import Farm
 from labkit.net import Lab
 from screenshots.farm import ADDRESSES, URL, demo_farm
 
@@ -22,7 +24,7 @@ MOST_BYTES = 150 << 10
 
 def whole(page: Page) -> None:
     """The page as it opens."""
-    page.wait_for_selector("#pools >> text=a minute")
+    page.wait_for_selector("#pools >> text=in 15 minutes")
     page.wait_for_selector("#table-count[data-whole=true]")
 
 
@@ -45,6 +47,33 @@ def why(page: Page) -> None:
     page.fill("#ask-what", "172.16.0.2")
     page.keyboard.press("Enter")
     page.wait_for_selector("#why .history")
+
+
+TERMINAL = """<!doctype html><style>
+body { margin: 0; background: #fff; }
+#terminal { display: inline-block; max-width: 960px; margin: 0; padding: 14px 18px; border-radius: 8px;
+  color: #e6eaee; background: #14181d; font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
+#terminal div { white-space: pre-wrap; padding-left: 2ch; text-indent: -2ch; }
+.ask { color: #7db8f5; } .error { color: #ff9d94; } .warning { color: #ffc46b; } .well { color: #7fd199; }
+.command { font-weight: bold; }
+</style><div id="terminal">"""
+MARKS = {"$": "ask", "\N{BALLOT X}": "error", "!": "warning", "\N{CHECK MARK}": "well", "    ": "command"}
+
+
+def doctor_of(farm: Farm) -> Callable[[Page], None]:
+    """What `macbind doctor` prints, as a terminal shows it."""
+    printed = farm.run("doctor").stdout.replace(str(farm.directory), "/etc/macbind")
+    lines = ["$ macbind doctor", *printed.splitlines()]
+
+    def line(text: str) -> str:
+        kind = next((kind for mark, kind in MARKS.items() if text.startswith(mark)), "")
+        return f'<div class="{kind}">{escape(text)}</div>'
+
+    def prepare(page: Page) -> None:
+        page.goto("about:blank")  # the policy of the page would refuse the style
+        page.set_content(TERMINAL + "".join(map(line, lines)) + "</div>")
+
+    return prepare
 
 
 @dataclass(frozen=True)
@@ -110,8 +139,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mb-") as name, Lab(ADDRESSES) as lab:
         place = Path(name)
         place.chmod(0o755)
-        with demo_farm(place, lab), chromium(lab, place) as browser:
-            for shot in SHOTS:
+        with demo_farm(place, lab) as farm, chromium(lab, place) as browser:
+            doctor = Shot("doctor", doctor_of(farm), "#terminal", width=1000)
+            for shot in (*SHOTS, doctor):
                 path = shoot(browser, shot)
                 print(f"{path.relative_to(PAGES.parent)}: {path.stat().st_size >> 10} KiB")
 

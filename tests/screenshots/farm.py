@@ -79,7 +79,7 @@ def _fill(client: Client, chance: random.Random) -> None:
     """Machines as they come: specks of a few to some hundred, of which many have ended."""
     specks = [(f"speck-{number}", chance.choice((8, 24, 60, 250, 400))) for number in range(4400, 4560)]
     for number, (name, count) in enumerate(specks):
-        client.allocate_group("ci", name, count)
+        client.allocate_group("ci", name, count, labels={"job": str(52_000 + 7 * number)})
         if number > 20 and chance.random() < 0.5:
             gone, _ = specks[chance.randrange(number - 15)]
             client.release_group(gone)

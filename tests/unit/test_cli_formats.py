@@ -12,7 +12,7 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from macbind.cli import machine_tables, service_tables, tables
+from macbind.cli import machine_tables, page_tables, service_tables, tables
 from macbind.cli.columns import Column, Table, in_order
 from macbind.cli.commands import app
 from macbind.cli.formats import Form, csv_lines, structured
@@ -27,7 +27,7 @@ from macbind.core.mac_address import MacAddress
 HOSTILE = "=cmd|' /C calc'!A0\x1b[2J\u202e\r\n\udcff\x7f"
 EVERY = [
     one
-    for module in (tables, machine_tables, service_tables)
+    for module in (tables, machine_tables, page_tables, service_tables)
     for one in vars(module).values()
     if isinstance(one, Table)
 ]
@@ -61,15 +61,17 @@ def test_every_command_that_prints_rows_has_the_same_options() -> None:
     """-o, --json and --columns are everywhere the same."""
     group = get_command(app)
     known: dict[str, Any] = dict(group.commands)  # type: ignore[attr-defined]
-    known |= {f"vm {name}": one for name, one in known.pop("vm").commands.items()}
+    for group_name in ("vm", "token"):
+        known |= {f"{group_name} {name}": one for name, one in known.pop(group_name).commands.items()}
     options = {
         name: {spelling for one in command.params for spelling in one.opts} for name, command in known.items()
     }
     rows = {name for name, command in known.items() if table_of(command.callback)}
     assert {"list", "pools", "free", "history", "show", "why", "status", "watch", "vm list"} <= rows
+    assert {"map", "token add", "token list", "token remove"} <= rows
     for name in rows:
         assert {"--output", "-o", "--json"} <= options[name], name
-        assert {"--columns", "--headers"} <= options[name] or name == "renumber", name
+        assert {"--columns", "--headers"} <= options[name] or name in ("renumber", "token remove"), name
 
 
 @pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\uff1d1"])

@@ -22,8 +22,19 @@ TEXT_KEYS = [
 ]
 
 
-@pytest.mark.parametrize("payload", ['x"; } host evil { }', "x\\", "x\nhost evil { }", "x\0", "é"])
-@pytest.mark.parametrize(("table", "key", "many"), TEXT_KEYS)
+PAYLOADS = ('x"; } host evil { }', "x\\", "x\nhost evil { }", "x\0", "é")
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "many", "payload"),
+    [
+        (*one, payload)
+        for one in TEXT_KEYS
+        for payload in PAYLOADS
+        if (one[1], payload)
+        != ("filename", "x\\")  # a file may have one, which is written in hexadecimal digits
+    ],
+)
 def test_no_text_smuggles_statements(table: str, key: str, many: bool, payload: str, tmp_path: Path) -> None:
     """A quote, backslash, newline, NUL or foreign letter is refused in every text before it is rendered."""
     path = tmp_path / "macbind.toml"

@@ -140,7 +140,8 @@ def test_a_host_is_told_the_gateway_of_its_own_address(tmp_path: Path) -> None:
     assert syntax.line(plain.binding_options(IPv4Address("10.5.1.1"))) == "option routers 10.5.0.1;"
     routed = pool_of(tmp_path, 'gateway = "x.x.0.1"\nstatic_routes = ["10.9.0.0/16 via 10.0.0.7"]', "")
     assert syntax.line(routed.binding_options(SEED)) == (
-        "option routers 10.4.0.1; option unknown-121 10:0a:09:0a:00:00:07:00:0a:04:00:01;"
+        "option routers 10.4.0.1; option unknown-121 = 10:0a:09:0a:00:00:07:00:0a:04:00:01; "
+        "option unknown-249 = config-option unknown-121;"
     )
     same = pool_of(tmp_path, 'routers = ["10.4.0.1"]', 'gateway = "x.x.0.1"')
     assert syntax.line(same.binding_options(SEED)) == "", "the subnet says it already"
@@ -178,7 +179,8 @@ def test_dynamic_ranges_are_cut_where_the_gateway_changes(tmp_path: Path) -> Non
         ),
         "main",
     )
-    routes = "option unknown-121 10:0a:09:0a:00:00:07:00:0a:0{}:00:01;"
+    also = "option unknown-249 = config-option unknown-121;"
+    routes = f"option unknown-121 = 10:0a:09:0a:00:00:07:00:0a:0{{}}:00:01; {also}"
     pool = "  pool {{ option routers 10.{0}.0.1; {1} range {2}; }}\n"
     assert (
         "".join(

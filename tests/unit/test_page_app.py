@@ -124,10 +124,19 @@ def test_every_answer_has_its_headers_and_every_name_is_looked_at(path: str) -> 
     assert answer.json()["error"]["code"] == "invalid_request"
 
 
+PAGE = Path(__file__).parents[2] / "controller" / "macbind" / "page"
+
+
+def test_every_module_is_asked_for_at_once() -> None:
+    """The document names all modules; a browser would find those that others import one round after the other."""
+    text = (PAGE / "index.html").read_text(encoding="utf-8")
+    named = {one.partition('"')[0] for one in text.split('="/page/')[1:]}
+    assert named == {one.name for one in PAGE.iterdir() if one.suffix != ".html"}
+
+
 def test_nothing_comes_from_elsewhere_and_no_text_becomes_markup() -> None:
     """The files name no other host, and use neither inline scripts or styles nor anything that parses markup."""
-    page = Path(__file__).parents[2] / "controller" / "macbind" / "page"
-    for file in page.iterdir():
+    for file in PAGE.iterdir():
         text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in text, file
         assert "https:" not in text, file

@@ -122,7 +122,7 @@ def test_a_launched_machine_reads_in_xenstore_who_it_is(
     awkward = 'a,b="c" \\ %'
     launch = ["vm", "launch", str(file), "farm", "clerk", "--uri", "xen:///system", "--channel", "xenstore"]
     data = ["--data", "role=worker", "--data", f"role.of.it={awkward}"]
-    farm.macbind(*launch, *data, "--timeout", "480", deadline_s=540)
+    farm.macbind(*launch, *data, "--timeout", "1200", deadline_s=1300)
     address = farm.addresses()["clerk"]
     wait_up(farm.xen, address, "clerk")
     lines = greeting(farm.xen.lab, address).splitlines()

@@ -9,24 +9,27 @@ from typing import Annotated
 
 import typer
 
-from macbind.cli.options import Json, Socket, connect
+from macbind.cli.options import Socket, connect
+from macbind.cli.page_tables import RUNS
+from macbind.cli.show import Show, prints
 from macbind.core.map_picture import most_blocks, picture
 
 
+@prints(RUNS)
 def map_(
-    ctx: typer.Context,
     pool: Annotated[str, typer.Argument(help="The pool.")],
     width: Annotated[
         int | None,
         typer.Option("--width", "-w", min=20, max=1000, help="Columns to draw in; those of the terminal."),
     ] = None,
     socket: Socket = None,
-    json: Json = False,
+    *,
+    show: Show,
 ) -> None:
-    """Draw what the addresses of a pool are; with --json list them as runs of one state."""
+    """Draw what the addresses of a pool are; in every other form list them as runs of one state."""
     with connect(socket) as client:
-        if json:
-            ctx.obj.value(list(client.map(pool)))
+        if not show.is_prose or show.order or show.limit is not None:
+            show.print(client.map(pool))
             return
         columns = width or shutil.get_terminal_size().columns
         found = client.map_blocks(pool, most=most_blocks(columns))

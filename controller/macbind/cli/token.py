@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from macbind.cli.options import DEFAULT_CONFIG, Config, Json, seconds, settings_of
-from macbind.cli.output import say, table, when
+from macbind.cli.options import DEFAULT_CONFIG, Config, seconds, settings_of
+from macbind.cli.output import say
+from macbind.cli.page_tables import MADE, TOKENS, By, ListedToken, MadeToken
+from macbind.cli.service_tables import NAMES
+from macbind.cli.show import VALUES, Show, prints
 from macbind.core.errors import ConfigError, Conflict, InvalidRequest, NotFound
 from macbind.core.page_token import BY_CERTIFICATE, May, Token, check_id, check_note, hashed
 
@@ -44,8 +47,8 @@ def _file(config: Path) -> Path:
 
 
 @token.command("add")
+@prints(MADE, without=frozenset({"limit", "sort"}))
 def add(
-    ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="ID", help="Its id; the audit log says page:ID or api:ID.")],
     write: Annotated[
         bool, typer.Option("--write", help="It may change allocations, too; else it may only read.")
@@ -64,7 +67,8 @@ def add(
     ] = False,
     note: Annotated[str, typer.Option("--note", help="What it is for.")] = "",
     config: Config = DEFAULT_CONFIG,
-    json: Json = False,
+    *,
+    show: Show,
 ) -> None:
     """Make a token, and print it: it is shown this once, and only its hash is kept."""
     from macbind.config.token_file import change_tokens
@@ -87,12 +91,8 @@ def add(
 
     change_tokens(path, change)
     printed = None if certificate else f"{made.id}.{secret}"
-    if json:
-        ctx.obj.value(
-            {"id": made.id, "token": printed, "may": made.may, "pools": _listed(made), "expires_at": end}
-        )
-    elif printed is not None:
-        say(printed)
+    shown = MadeToken(made.id, printed, made.may, _listed(made), end)
+    show.print([shown], whole=shown, prose=lambda _: None if printed is None else say(printed))
 
 
 def _pools(config: Path, given: list[str] | None) -> frozenset[str] | None:
@@ -115,51 +115,36 @@ def _listed(one: Token) -> list[str] | None:
 
 
 @token.command("list")
-def list_(ctx: typer.Context, config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
+@prints(TOKENS)
+def list_(config: Config = DEFAULT_CONFIG, *, show: Show) -> None:
     """List the tokens: what each may, in which pools, until when, and when it was last used."""
     from macbind.config.token_file import read_tokens, read_used
 
     path = _file(config)
     tokens, used = read_tokens(path) if path.exists() else {}, read_used(path)
-    if json:
-        ctx.obj.value(
-            [
-                {
-                    "id": one.id,
-                    "may": one.may,
-                    "by": "certificate" if one.hash == BY_CERTIFICATE else "secret",
-                    "pools": _listed(one),
-                    "expires_at": one.expires_at,
-                    "is_over": one.is_over(datetime.now(UTC)),
-                    "last_used_at": used.get(one.id),
-                    "note": one.note,
-                }
-                for one in tokens.values()
-            ]
+    now = datetime.now(UTC)
+    show.print(
+        ListedToken(
+            one.id,
+            one.may,
+            By.CERTIFICATE if one.hash == BY_CERTIFICATE else By.SECRET,
+            _listed(one),
+            one.expires_at,
+            one.is_over(now),
+            used.get(one.id),
+            one.note,
         )
-        return
-    table(
-        ["ID", "MAY", "POOLS", "EXPIRES", "LAST USED", "NOTE"],
-        [
-            (
-                one.id,
-                one.may,
-                None if one.pools is None else ",".join(sorted(one.pools)),
-                when(one.expires_at),
-                when(used.get(one.id)),
-                one.note or None,
-            )
-            for one in tokens.values()
-        ],
-        "No tokens.",
+        for one in tokens.values()
     )
 
 
 @token.command("remove")
+@prints(NAMES, VALUES)
 def remove(
     name: Annotated[str, typer.Argument(metavar="ID", help="Its id.")],
     config: Config = DEFAULT_CONFIG,
-    json: Json = False,  # noqa: ARG001  # its callback keeps it
+    *,
+    show: Show,
 ) -> None:
     """End a token; whoever has it is refused from now on."""
     from macbind.config.token_file import change_tokens
@@ -171,3 +156,4 @@ def remove(
             raise NotFound(f"There is no token '{name}'.", hint="`macbind token list` shows all.", name=name)
 
     change_tokens(path, change)
+    show.print([name], prose=lambda _: None)

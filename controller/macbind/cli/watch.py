@@ -31,6 +31,7 @@ class Goal(StrEnum):
 
     BOUND = "bound"
     FREE = "free"
+    ANSWERS = "answers"
 
 
 After = Annotated[
@@ -97,7 +98,11 @@ def wait(
         typer.Argument(help="Names of allocations.", metavar="NAME...", autocompletion=complete.names),
     ],
     goal: Annotated[
-        Goal, typer.Option("--for", help="bound: the machine may start. free: gone from every dhcpd.")
+        Goal,
+        typer.Option(
+            "--for",
+            help="bound: the machine may start. free: gone from every dhcpd. answers: it answers ARP.",
+        ),
     ] = Goal.BOUND,
     any_of: Annotated[bool, typer.Option("--any", help="One of the names is enough.")] = False,
     generation: Annotated[
@@ -114,10 +119,14 @@ def wait(
     *,
     show: Show,
 ) -> None:
-    """Wait until names are bound, or free again; print those that are."""
+    """Wait until names are bound, are free again, or their machines answer; print those names."""
     with connect(socket) as client:
-        ask = client.wait_bound if goal is Goal.BOUND else client.wait_free
-        found = list(ask(*names, generation=generation, any_of=any_of, timeout_s=seconds(timeout)))
+        ask = {
+            Goal.BOUND: client.wait_bound,
+            Goal.FREE: client.wait_free,
+            Goal.ANSWERS: client.wait_answers,
+        }
+        found = list(ask[goal](*names, generation=generation, any_of=any_of, timeout_s=seconds(timeout)))
     show.print(found, prose=lambda rows: _tell_goal(rows, goal))
 
 

@@ -60,6 +60,29 @@ class WaitingCalls(Caller):
         """
         return self._wait("free", names, generation, any_of, timeout_s)
 
+    def wait_answers(
+        self, *names: str, generation: int | None = None, any_of: bool = False, timeout_s: float | None = None
+    ) -> Sequence[str]:
+        """Waits until machines answer: their names are bound, and they answer ARP at their addresses with their MACs.
+
+        The service asks, from its host. A machine that answers is up; what it serves may not be yet.
+
+        Args:
+            names: The names.
+            generation: Of the allocation that is meant; for one name only.
+            any_of: Whether one of the names is enough.
+            timeout_s: How long to wait, in seconds; as long as the client's by default.
+
+        Returns:
+            The names whose machines answer.
+
+        Raises:
+            NotYet: They do not answer in time.
+            NotFound: The allocation of this generation is gone.
+            NetworkUnavailable: The service cannot ask that network.
+        """
+        return self._wait("answers", names, generation, any_of, timeout_s)
+
     def _wait(
         self,
         until: str,

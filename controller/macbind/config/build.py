@@ -8,7 +8,7 @@ is guessed or skipped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import MappingProxyType
@@ -211,13 +211,21 @@ def _pool(document: Document, tables: Tables, networks: Networks, draft: _Draft)
         )
     with document.at(*path, "ipv6_prefix"):
         prefix = None if table.ipv6_prefix is None else parse_prefix(table.ipv6_prefix)
+    options = replace(draft.options, hostname=draft.options.hostname or network.hostname)
+    if options.hostname and table.mode is PoolMode.STATIC:
+        raise document.error(
+            (*path, "hostname" if table.hostname else "mode"),
+            f"{label(path)} mode: The names of machines are told live, and all that a static pool says stands in "
+            "dhcpd's configuration file.",
+            'Use mode = "live", or leave hostname out of the pool and its subnet.',
+        )
     pool = Pool(
         draft.name,
         plan,
         network.subnet,
         _dhcpds_of(document, draft, tables.dhcpd),
         mode=table.mode,
-        options=draft.options,
+        options=options,
         cooldown_s=table.cooldown_s,
         release=table.release,
         claim_timeout_s=table.claim_timeout_s,
@@ -229,6 +237,9 @@ def _pool(document: Document, tables: Tables, networks: Networks, draft: _Draft)
     key = "static_routes" if table.static_routes else "gateway" if table.gateway else "routers"
     with document.at(*path, key):  # with the subnet's, or a default route, the routes may be too many
         pool.effective_options(plan.assignable[0].lo)
+    if table.mode is PoolMode.LIVE:
+        with document.at(*path):
+            pool.check_binding(plan.assignable[0].lo)
     return pool
 
 

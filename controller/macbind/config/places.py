@@ -76,6 +76,9 @@ def _roles(settings: Settings, address: IPv4Address, subnet: Subnet) -> Iterator
         if str(address) in table.get("domain_name_servers", ()):
             sentence = f"{address} is a DNS server of {here}"
             yield _because(settings, Reason.SERVER, sentence, (*path, "domain_name_servers"))
+        if str(address) in table.get("ntp_servers", ()):
+            sentence = f"{address} is a time server of {here}"
+            yield _because(settings, Reason.SERVER, sentence, (*path, "ntp_servers"))
         if str(address) == table.get("next_server"):
             sentence = f"{address} is the boot server of {here}"
             yield _because(settings, Reason.SERVER, sentence, (*path, "next_server"))

@@ -34,6 +34,7 @@ class Network:
         gateways: Gateways that an option names.
         servers: Servers that an option names; they may lie elsewhere.
         rules: The rules that make gateways.
+        hostname: The pattern by which its machines get the name of their allocation as host name; None for none.
     """
 
     subnet: Subnet
@@ -41,6 +42,7 @@ class Network:
     gateways: set[IPv4Address] = field(default_factory=set)
     servers: set[IPv4Address] = field(default_factory=set)
     rules: list[GatewayRule] = field(default_factory=list)
+    hostname: str | None = None
 
 
 class Networks(dict[IPv4Network, Network]):
@@ -69,9 +71,10 @@ class Networks(dict[IPv4Network, Network]):
             return
         options, rule = self.options(path, table, network), self.rule(path, table, network)
         dynamic = ranges(self.document, path, "dynamic", table.dynamic, network)
+        # No DHCP server makes a machine's name by itself: the pools tell it with each binding.
         subnet = Subnet(
             network,
-            options,
+            replace(options, hostname=None),
             table.lease_time_s,
             dynamic,
             rule,
@@ -81,7 +84,7 @@ class Networks(dict[IPv4Network, Network]):
         )
         if not table.rendered:
             self._check_unrendered(path, table)
-        self[network] = replace(self[network], subnet=subnet)
+        self[network] = replace(self[network], subnet=subnet, hostname=options.hostname)
         if rule is not None:
             with self.document.at(*path, "static_routes"):  # with a default route they may be too many
                 replace(options, routers=(rule.of(network[1]),))
@@ -112,6 +115,7 @@ class Networks(dict[IPv4Network, Network]):
         last = "static_routes" if "static_routes" in values else "routers"
         with self.document.at(*path, last):  # routes and routers share one option; the sum may be refused
             options = DhcpOptions.parse(values)
+        self._check_hostname(path, options)
         ends = () if network.prefixlen > 30 else (network.network_address, network.broadcast_address)
         routes = tuple(route.gateway for route in options.static_routes)
         for key, addresses in (("routers", options.routers), ("static_routes", routes)):
@@ -123,10 +127,20 @@ class Networks(dict[IPv4Network, Network]):
                         "A gateway must be on the machines' own subnet, or they cannot reach it.",
                     )
         self[network].gateways.update(options.routers, routes)
-        self[network].servers.update(options.domain_name_servers)
+        self[network].servers.update(options.domain_name_servers, options.ntp_servers)
         if options.next_server:
             self[network].servers.add(options.next_server)
         return options
+
+    def _check_hostname(self, path: KeyPath, options: DhcpOptions) -> None:
+        """Many machines cannot have one name, and they are no group whose members have numbers."""
+        name = options.hostname
+        if name is not None and ("{name}" not in name or "{n}" in name):
+            raise self.document.error(
+                (*path, "hostname"),
+                f"{label(path)} hostname: {name!r} would be the host name of several machines.",
+                'Write "{name}": the name of each allocation, where that is a host name.',
+            )
 
     def check_dynamic(self) -> None:
         """Dynamic ranges must be disjoint and hold no address that is somebody's already."""

@@ -241,14 +241,20 @@ class _OptionKeys(_Table):
     routers: list[str] = []
     domain_name_servers: list[str] = []
     domain_name: str | None = None
+    domain_search: list[str] = []
+    ntp_servers: list[str] = []
+    mtu: int | None = None
     next_server: str | None = None
     filename: str | None = None
+    boot: dict[str, str] = {}
     static_routes: list[str] = []
+    raw: dict[str, str] = {}
+    hostname: str | None = None
 
     def options(self) -> dict[str, Any]:
         """The options that are set, in their textual form."""
         values = {name: getattr(self, name) for name in _OptionKeys.model_fields}
-        return {name: value for name, value in values.items() if value not in (None, [])}
+        return {name: value for name, value in values.items() if value not in (None, [], {})}
 
 
 class SubnetTable(_OptionKeys):

@@ -16,7 +16,7 @@ CODES = {
     "bridge_slow": "A bridge lets a machine speak only seconds after it was switched on.",
     "check_crashed": "A check of `macbind doctor` ended with a defect of its own; what it looks at is unknown.",
     "check_late": "A check of `macbind doctor` did not end in time; what it looks at is unknown.",
-    "client_id_shared": "Several machines send dhcpd one client identifier: clones with one machine-id.",
+    "client_id_shared": "Clones with one machine-id take one address in turns, in a subnet that is not macbind's.",
     "clock_wrong": "The clock of this machine is wrong, or differs from the database's.",
     "conf_file_old": "dhcpd runs with an older configuration than the one on disk.",
     "conf_file_other": "dhcpd runs with a configuration that macbind's part is not in.",

@@ -1,9 +1,4 @@
-"""The kinds of values of DHCP options: reading them from text, and checks that keep a DHCP server safe from them.
-
-dhcpd writes printable values between quotes into its lease file *without* escaping them. It drops everything after
-a value that it cannot read back, other machines' bindings included. Therefore addresses are addresses, never names,
-and texts have only the characters they need. Nothing reaches a DHCP server that did not pass this file.
-"""
+"""The kinds of values of DHCP options, and how they are read from text."""
 
 from __future__ import annotations
 
@@ -19,16 +14,26 @@ from macbind.core.address_range import parse_address
 from macbind.core.errors import InvalidAddress, InvalidOption
 from macbind.core.gateway_rule import GatewayRule
 from macbind.core.static_route import StaticRoute
+from macbind.core.texts import Texts
 
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
-_FILENAME = r"[A-Za-z0-9 !#$%&'()*+,./:;<=>?@\[\]^_`{|}~-]+"
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+DOMAIN = rf"{LABEL}(?:\.{LABEL})*"
+FILENAME = r"[A-Za-z0-9 !#$%&'()*+,./:;<=>?@\[\\\]^_`{|}~-]+"
+PLACES = re.compile(r"\{(?:n|name)\}")
 _PRINTABLE = range(0x20, 0x7F)
 
 # One option carries at most 255 bytes (RFC 2132 section 2); the BOOTP file field holds 127 and a NUL.
 MAX_OPTION_BYTES = 255
 MAX_FILENAME = 127
 MAX_HOSTNAME = 63
+MIN_MTU, MAX_MTU = 576, 65_535
+"""RFC 791 wants every machine to take 576 bytes; the option has two bytes."""
+
+BOOT_CLIENTS = ("ipxe", "http", "efi64", "efi32", "arm64", "bios")
+"""Who asks for a boot file, in the order in which they are told apart."""
+
+NEVER_RAW = frozenset({0, 1, *range(50, 60), 61, 81, 82, 118, 255})
+"""Options by which the DHCP server and the machine talk to each other."""
 
 
 class Kind(Enum):
@@ -40,11 +45,25 @@ class Kind(Enum):
     ADDRESS = "an address"
     ADDRESSES = "addresses"
     ROUTES = "routes"
+    MTU = "a number of bytes"
+    DOMAINS = "domain names"
+    BOOT = "boot files"
+    RAW = "raw options"
 
     @property
     def is_list(self) -> bool:
         """Whether an option of this kind has several values."""
-        return self in (Kind.ADDRESSES, Kind.ROUTES)
+        return self in (Kind.ADDRESSES, Kind.ROUTES, Kind.DOMAINS)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether an option of this kind has values by keys."""
+        return self in (Kind.BOOT, Kind.RAW)
+
+    @property
+    def empty(self) -> Any:
+        """The value of an option that is not set."""
+        return () if self.is_list else Texts() if self.is_table else None
 
     @property
     def is_text(self) -> bool:
@@ -64,6 +83,8 @@ class Option:
         flag: The option of the command line, without dashes.
         usage: What the command line says of it.
         max_bytes: How many bytes its value has at most on the wire.
+        code: Its number (RFC 2132); 0 if it is no single option.
+        reaches_guests: Whether scripts and channels tell it, too, so that it must not be hidden in ``raw``.
     """
 
     field: str
@@ -73,11 +94,36 @@ class Option:
     flag: str
     usage: str
     max_bytes: int = MAX_OPTION_BYTES
+    code: int = 0
+    reaches_guests: bool = True
 
 
 def is_label(text: str) -> bool:
     """Whether a text can be a host name: one label of at most 63 letters, digits and inner hyphens."""
-    return re.fullmatch(_LABEL, text) is not None
+    return re.fullmatch(LABEL, text) is not None
+
+
+def is_pattern(text: str | None) -> bool:
+    """Whether a host name is to be made of a machine's name or number."""
+    return text is not None and PLACES.search(text) is not None
+
+
+def fill(pattern: str, name: str, number: int = 1) -> str | None:
+    """The host name of a machine by its name and its number in its group; None if that cannot be one."""
+    made = pattern.replace("{name}", name).replace("{n}", str(number))
+    return made if is_label(made) else None
+
+
+def raw_bytes(text: str) -> bytes:
+    """The value of a raw option.
+
+    Raises:
+        ValueError: It is not written as ``hex:0a000001``.
+    """
+    head, _, digits = text.partition(":")
+    if head != "hex" or not re.fullmatch(r"[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2})*", digits):
+        raise ValueError(text)
+    return bytes.fromhex(digits.replace(":", ""))
 
 
 def poisons(raw: bytes) -> bool:
@@ -100,13 +146,51 @@ def parse(option: Option, value: Any) -> Any:
         raise InvalidOption(
             f"{option.field}: {value!r} is not a text.", hint="Put it in quotes.", option=option.field
         )
-    read = StaticRoute.parse if option.kind is Kind.ROUTES else lambda text: _parse_address(option, text)
+    if option.kind is Kind.MTU:
+        return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
+    if option.kind.is_table:
+        return _parse_table(option, value)
+    read: Callable[[str], Any] = lambda text: _parse_address(option, text)  # noqa: E731
+    if option.kind is not Kind.ADDRESSES and option.kind is not Kind.ADDRESS:
+        read = StaticRoute.parse if option.kind is Kind.ROUTES else str
     if not option.kind.is_list:
         return read(str(value))
     several = value if isinstance(value, list | tuple) else [value] if value else []
     if len(several) > MAX_OPTION_BYTES // 4:  # before any of them is read
-        raise _too_many(option, len(several))
+        raise too_many(option, len(several))
     return tuple(read(str(one)) for one in several)
+
+
+def _parse_table(option: Option, value: Any) -> Texts:
+    """A table; on the command line each entry is ``KEY=VALUE``."""
+    parts = value if isinstance(value, list | tuple) else [value] if isinstance(value, str) else None
+    if parts is not None:
+        if not all(isinstance(one, str) and "=" in one for one in parts):
+            raise InvalidOption(
+                f"{option.field}: {value!r} is not a table.",
+                hint="Write each entry as KEY=VALUE.",
+                option=option.field,
+            )
+        value = dict(one.split("=", 1) for one in parts)
+    if not isinstance(value, Mapping) or not all(isinstance(one, str) for one in (*value, *value.values())):
+        raise InvalidOption(
+            f"{option.field}: {value!r} is not a table of texts.",
+            hint="Put every value in quotes.",
+            option=option.field,
+        )
+    if option.kind is Kind.RAW:
+        value = {_canonical_code(code): _canonical_hex(text) for code, text in value.items()}
+    return Texts(value)
+
+
+def _canonical_code(code: str) -> str:
+    return str(int(code)) if re.fullmatch("[0-9]{1,3}", code, re.ASCII) else code
+
+
+def _canonical_hex(text: str) -> str:
+    with suppress(ValueError):
+        return f"hex:{raw_bytes(text).hex()}"
+    return text
 
 
 def _parse_address(option: Option, text: str) -> IPv4Address:
@@ -121,79 +205,10 @@ def _parse_address(option: Option, text: str) -> IPv4Address:
         raise InvalidOption(f"{option.field}: {error.message}", hint=hint, option=option.field) from error
 
 
-# -- checks ----------------------------------------------------------------------------------------------------
-
-
-def _check_text(option: Option, text: str) -> None:
-    pattern = {Kind.LABEL: _LABEL, Kind.DOMAIN: _DOMAIN, Kind.FILENAME: _FILENAME}[option.kind]
-    if len(text) > option.max_bytes or not re.fullmatch(pattern, text):
-        raise unusable(option, text)
-
-
-def unusable(option: Option, text: str) -> InvalidOption:
-    """The error for a text that an option cannot have."""
-    what, hint = {
-        Kind.LABEL: (
-            "is not a host name",
-            f"Use at most {MAX_HOSTNAME} letters, digits and inner hyphens; the domain goes into domain_name.",
-        ),
-        Kind.DOMAIN: (
-            "is not a domain name",
-            "Use letters, digits, hyphens and dots, as farm.example.org.",
-        ),
-        Kind.FILENAME: (
-            "cannot be given to dhcpd",
-            f"Use 1 to {MAX_FILENAME} printable ASCII characters; \" and \\ would corrupt dhcpd's lease file.",
-        ),
-    }[option.kind]
-    return InvalidOption(f"{option.field} {text!r} {what}.", hint=hint, option=option.field)
-
-
-def _check_addresses(option: Option, addresses: tuple[IPv4Address, ...]) -> None:
-    for address in addresses:
-        if address.is_unspecified or address.is_multicast or int(address) == 0xFFFFFFFF:
-            raise InvalidOption(
-                f"{option.field}: {address} is not the address of a host.",
-                hint="Use a unicast address.",
-                option=option.field,
-            )
-    if 4 * len(addresses) > option.max_bytes:
-        raise _too_many(option, len(addresses))
-
-
-def _too_many(option: Option, count: int) -> InvalidOption:
+def too_many(option: Option, count: int) -> InvalidOption:
+    """The error for more addresses, routes or domains than an option carries."""
     return InvalidOption(
         f"{option.field}: {count} of them do not fit into one DHCP option.",
         hint=f"Give at most {option.max_bytes // 4}.",
         option=option.field,
     )
-
-
-def _check_written_addresses(option: Option, addresses: tuple[IPv4Address, ...]) -> None:
-    _check_addresses(option, addresses)
-    for address in addresses:
-        if poisons(address.packed):
-            raise InvalidOption(
-                f"The address {address} would corrupt dhcpd's lease file (all its bytes are printable "
-                "characters and one is a quote or backslash).",
-                hint="Reach this server under another address.",
-            )
-
-
-_CHECKS: Mapping[Kind, Callable[[Option, Any], None]] = {
-    Kind.LABEL: _check_text,
-    Kind.DOMAIN: _check_text,
-    Kind.FILENAME: _check_text,
-    Kind.ADDRESS: lambda option, address: _check_written_addresses(option, (address,)),
-    Kind.ADDRESSES: _check_written_addresses,
-    Kind.ROUTES: lambda option, routes: _check_addresses(option, tuple(route.gateway for route in routes)),
-}
-
-
-def check(option: Option, value: Any) -> None:
-    """Checks a value that is not empty.
-
-    Raises:
-        InvalidOption: A DHCP server must not be told this value.
-    """
-    _CHECKS[option.kind](option, value)

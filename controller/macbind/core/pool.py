@@ -10,9 +10,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from macbind.core.address_plan import AddressPlan
 from macbind.core.address_range import AddressRange
 from macbind.core.binding import Binding, binding_name
+from macbind.core.binding_size import check_size
 from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
 from macbind.core.gateway_rule import GatewayRule
 from macbind.core.mac_address import MacAddress
+from macbind.core.option_kinds import MAX_HOSTNAME, is_pattern
 from macbind.core.static_route import default_route
 
 
@@ -138,28 +140,47 @@ class Pool:
         return self.mode is PoolMode.LIVE or address not in self.plan
 
     def binding(
-        self, address: IPv4Address, mac: MacAddress, generation: int, options: DhcpOptions
+        self, address: IPv4Address, mac: MacAddress, generation: int, options: DhcpOptions, name: str = ""
     ) -> Binding:
-        """The binding that makes an allocation real in a DHCP server."""
+        """The binding that makes an allocation of this name real in a DHCP server."""
         return Binding(
-            binding_name(address, generation), mac, address, self.binding_options(address, options)
+            binding_name(address, generation), mac, address, self.binding_options(address, options, name)
         )
 
-    def binding_options(self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS) -> DhcpOptions:
+    def binding_options(
+        self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS, name: str = ""
+    ) -> DhcpOptions:
         """What the binding of this address says beyond its subnet, for a machine with these options.
 
-        The options of machines without their own depend on the address by the gateway only.
+        The options of machines without their own depend on the address by the gateway only, and on the name where the
+        pool :attr:`tells_names`.
         """
-        effective = self.effective_options(address, options)
+        effective = self.effective_options(address, options, name)
         return effective.beyond(self.subnet.options) if self.subnet.rendered else effective
 
-    def effective_options(self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS) -> DhcpOptions:
-        """All that the machine with this address and these options of its own is told by DHCP.
+    def check_binding(self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS) -> None:
+        """Refuses what no DHCP server can be told, whatever the name of the machine with this address is.
+
+        Raises:
+            InvalidOption: The pool's options and those of the machine are impossible together.
+        """
+        said = self.binding_options(address, options, "n" * MAX_HOSTNAME)
+        check_size(said, f"a machine of the pool '{self.name}'")
+
+    @property
+    def tells_names(self) -> bool:
+        """Whether its machines get the name of their allocation as host name."""
+        return is_pattern(self.options.hostname)
+
+    def effective_options(
+        self, address: IPv4Address, options: DhcpOptions = NO_OPTIONS, name: str = ""
+    ) -> DhcpOptions:
+        """All that the machine with this address, name and options of its own is told by DHCP.
 
         The machine's own options count first, then the pool's, then the subnet's. A gateway by rule counts
         where the rule stands.
         """
-        nearest = options.over(self.options)
+        nearest = options.over(self.options).named(name)
         if self.gateway_rule is not None and not nearest.routers:
             nearest = replace(nearest, routers=(self.gateway_rule.of(address),))
         return nearest.over(self.subnet.options)

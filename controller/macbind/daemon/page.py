@@ -16,13 +16,14 @@ from macbind.config.page import is_open_to_read
 from macbind.daemon.controller import Controller
 from macbind.http import events
 from macbind.http.operation import Operation
-from macbind.http.page import LIMITS, Page, about
+from macbind.http.page import LIMITS, Page, about, rows
 from macbind.http.page_access import PageAccess, names_here
 from macbind.http.page_listener import PageListener
 from macbind.http.patience import Patience
 from macbind.http.server import config_of
 from macbind.http.tokens import Tokens
-from macbind.service.activity import ActivityReport
+from macbind.service.table import Table
+from macbind.service.trends import Trends
 
 _log = structlog.get_logger()
 _BACKLOG = 64
@@ -88,11 +89,10 @@ class PageServer:
         if self._listener is None:
             return
         page = controller.settings.page
-        activity = ActivityReport(controller.registry, controller.report.pools, lambda: patience.waiting)
-        controller.confirmations.on_gone = activity.gone
         mine = [one for one in operations if one.path != "/v1/events"]
         mine += [
-            about(activity),
+            about(controller.report, Trends(controller.registry), controller.maps),
+            rows(Table(controller.registry)),
             *events.operations(controller.events, patience, self._listener.cut_one, LIMITS),
         ]
         app = Page(

@@ -188,7 +188,7 @@ CHECKS = (
     Check(
         name="clones",
         severity=Severity.WARNING,
-        about="Several machines send one client identifier: clones with one machine-id.",
+        about="Clones with one machine-id take one address in turns, in a subnet that is not macbind's.",
         look=clients.look,
         needs=(_CONFIGURED, _ROOT),
         deadline_s=60.0,

@@ -1,4 +1,8 @@
-"""Clones: machines that send dhcpd one client identifier, because they have one machine-id."""
+"""Clones: machines that send dhcpd one client identifier, because they have one machine-id.
+
+dhcpd keeps no identifiers in a subnet that macbind renders (``ignore-client-uids``): there the MAC counts, and clones
+do no harm. In a subnet of the site's own configuration it gives one identifier one address.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,8 @@ def look(site: Site) -> Iterator[Finding]:
                 "client_id_shared",
                 f"{len(macs)} machines send dhcpd '{name}' one client identifier, {uid}: {some}. They are clones "
                 "with one machine-id, and take one address in turns.",
-                "In the template: `truncate -s 0 /etc/machine-id`. In each clone: the same, then "
+                "Write `ignore-client-uids true;` into the subnet of dhcpd's own configuration, as macbind does in "
+                "its own. Or in the template: `truncate -s 0 /etc/machine-id`; in each clone the same, then "
                 "`systemd-machine-id-setup` and a reboot.",
                 uid,
             )

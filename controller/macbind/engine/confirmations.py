@@ -70,14 +70,12 @@ class Confirmations:
         after_report: Called after each report.
 
     Attributes:
-        on_gone: Called with the addresses for which a DHCP server holds nothing any more.
         is_served_elsewhere: Says whether another controller gets on with a DHCP server. What that one records counts,
             whatever became of our own connection.
     """
 
     def __init__(self, after_report: Callable[[], None] = lambda: None) -> None:
         self._after_report = after_report
-        self.on_gone: Callable[[Iterable[IPv4Address]], object] = lambda _: None
         self.is_served_elsewhere: Callable[[str], bool] = lambda _: False
         self._lock = threading.Lock()
         self._waiting: dict[_Key, set[Waiter]] = defaultdict(set)
@@ -156,7 +154,6 @@ class Confirmations:
     def confirmed(self, dhcpd: str, done: Sequence[PendingChange]) -> None:
         """A writer reports what it recorded as confirmed."""
         self._resolve((dhcpd, item.address, item.confirms) for item in done)
-        self.on_gone(item.address for item in done if item.confirms is None)
         self._after_report()
 
     def _resolve(self, keys: Iterable[_Key]) -> None:

@@ -123,7 +123,9 @@ def operations(addresses: Addresses, awaiting: Awaiting) -> list[Operation]:
             get,
             within=within.allocation,
         ),
-        Change("GET", "/v1/wait", "Wait until names are bound, or free", WaitQuery, codec.NAMES, wait),
+        Change(
+            "GET", "/v1/wait", "Wait until names are bound, are free, or answer", WaitQuery, codec.NAMES, wait
+        ),
         Change("POST", "/v1/reservations", "Reserve an address", ReserveBody, codec.ALLOCATION, reserve),
         Change(
             "DELETE",

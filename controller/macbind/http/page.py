@@ -13,15 +13,17 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from ipaddress import IPv4Address
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from macbind import __version__
 from macbind.core.errors import InvalidRequest, NotFound
+from macbind.core.findings import Status
 from macbind.core.page_token import May
 from macbind.http import within
 from macbind.http.errors import Refused
@@ -30,12 +32,17 @@ from macbind.http.limits import Limits
 from macbind.http.operation import Asked, Endpoint, Operation, Question
 from macbind.http.page_access import PagePeer, page_peer
 from macbind.http.patience import Patience
-from macbind.http.schemas import Nothing
-from macbind.service.activity import Activity, ActivityReport
+from macbind.http.schemas import Address, Nothing, Parameters
+from macbind.service.maps import Maps
 from macbind.service.meters import Meters
+from macbind.service.status import StatusReport
+from macbind.service.table import Table, TablePage
+from macbind.service.trends import PoolTrend, Trends
 
 LIMITS = Limits(body_bytes=64 << 10, heartbeat_s=5.0, readers=2)
 """What a page may ask for. It releases one name at a time, and notices soon that it is cut off."""
+MAX_ROWS, MAX_ADDRESSES = 10_000, 200
+"""Rows in one answer, and addresses in one question."""
 _WRITES = {("POST", "/v1/release")}
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -47,32 +54,55 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a page must know of itself.
+    """What a page knows of itself and of the service.
 
     Attributes:
-        version: macbind's version.
         token: The id of the token it has; None without one.
         may: What it may.
-        activity: The last hour.
+        status: The service at a glance.
+        trends: The last hour of each pool.
+        bounds: The lowest and the highest address of each pool's map.
     """
 
-    version: str
     token: str | None
     may: May
-    activity: Activity
+    status: Status
+    trends: list[PoolTrend]
+    bounds: dict[str, tuple[IPv4Address, IPv4Address]]
 
 
-def about(report: ActivityReport) -> Question[Nothing]:
-    """The operation that only the page has."""
+class RowsQuery(Parameters):
+    """Which rows of the table; addresses have commas between them."""
+
+    pool: str
+    addresses: (
+        Annotated[
+            list[Address],
+            Field(max_length=MAX_ADDRESSES),
+            BeforeValidator(lambda text: text.split(",")),
+        ]
+        | None
+    ) = None
+    after: Address | None = None
+    limit: int = Field(default=MAX_ROWS, ge=1, le=MAX_ROWS)
+
+
+def about(report: StatusReport, trends: Trends, maps: Maps) -> Question[Nothing]:
+    """What the page asks again and again."""
 
     def ask(asked: Asked[Nothing]) -> About:
         peer = asked.peer
         assert isinstance(peer, PagePeer)
-        return About(__version__, peer.token or None, peer.may, _cut(report.activity(), peer))
+        status = report.status()
+        if peer.pools is not None:
+            status = within.status(status, asked)
+        known = {one.pool for one in status.pools}
+        bounds = {pool: ends for pool, ends in maps.bounds().items() if pool in known}
+        return About(peer.token or None, peer.may, status, trends.of(status.pools), bounds)
 
     return Question(
         "/v1/page",
-        "What the page may do, and the last hour",
+        "What the page may do, the service, and its last hour",
         Nothing,
         TypeAdapter(About),
         ask,
@@ -80,12 +110,16 @@ def about(report: ActivityReport) -> Question[Nothing]:
     )
 
 
-def _cut(activity: Activity, peer: PagePeer) -> Activity:
-    """The last hour as a token of pools sees it: without the numbers of all pools together."""
-    if peer.pools is None:
-        return activity
-    mine = [one for one in activity.pools if one.pool in peer.pools]
-    return Activity(mine, release_p50_s=None, release_p99_s=None, releases=0, waiting=0)
+def rows(table: Table) -> Question[RowsQuery]:
+    """The table's rows, in an answer as small as can be."""
+    return Question(
+        "/v1/page/rows",
+        "The allocations of a pool as arrays, in large pages",
+        RowsQuery,
+        TypeAdapter(TablePage),
+        lambda asked: table.page(**dict(asked.given)),
+        within=within.itself,
+    )
 
 
 def _is_of_the_page(one: Operation) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from typing import Annotated, Any
@@ -14,10 +13,11 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from pydantic_core import PydanticCustomError
 
 from macbind.core.allocation import MAX_LEASE_S, check_name
-from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
+from macbind.core.dhcp_options import BY_FIELD, NO_OPTIONS, DhcpOptions
 from macbind.core.errors import InvalidOption, InvalidRequest
 from macbind.core.labels import MAX_LABELS, check_labels, check_wanted
 from macbind.core.mac_address import MacAddress
+from macbind.core.option_kinds import Kind
 from macbind.core.origin import MAX_REASON
 from macbind.core.pool import Confirm
 from macbind.registry.allocate import Wanted
@@ -42,8 +42,6 @@ def _plain(value: str) -> str:
 Plain = Annotated[str, Field(max_length=255), AfterValidator(_plain)]
 """Text for the registry."""
 
-_LISTS = frozenset(item.name for item in fields(DhcpOptions) if item.default == ())
-
 
 def _text(value: object) -> object:
     # JSON's numbers and true are no addresses, though IPv4Address would take them for 0.0.0.1 and the like.
@@ -57,11 +55,19 @@ def _options(value: object) -> object:
     if not isinstance(value, dict):
         return value
     for name, one in value.items():
-        listed = name in _LISTS
-        parts = one if listed else [one]
-        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts if part or listed):
+        kind = BY_FIELD[name].kind if name in BY_FIELD else Kind.LABEL
+        if kind.is_table or kind is Kind.MTU:
+            wanted = dict if kind.is_table else int
+            what, fits = f"{'an object' if kind.is_table else 'a number'}", one is None or type(one) is wanted
+        else:
+            parts = one if kind.is_list else [one]
+            what = "a list of texts" if kind.is_list else "a text"
+            fits = isinstance(parts, list) and all(
+                isinstance(part, str) for part in parts if part or kind.is_list
+            )
+        if not fits:
             raise InvalidOption(
-                f"{name}: {one!r} is not a {'list of texts' if listed else 'text'}.",
+                f"{name}: {one!r} is not {what}.",
                 hint="Write addresses and routes as texts, as in the configuration file.",
                 option=str(name),
             )

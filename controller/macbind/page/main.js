@@ -13,7 +13,7 @@ import { Why } from "./why.js";
 const SAID = { connecting: "connecting …", live: "live", cut: "not live", token: "a token is needed" };
 
 const api = new Api();
-const known = { about: null, status: null, pool: null };
+const known = { about: null, pool: null };
 let isLive = false;
 
 const why = new Why(api);
@@ -44,19 +44,18 @@ function trouble(text) {
 const numbers = new Soon(async () => {
   try {
     known.about = await api.get("/v1/page");
-    known.status = await api.get("/v1/status");
   } catch (error) {
     failed(error);
     return;
   }
   trouble("");
-  $("version").textContent = known.status.version;
+  const { status, trends } = known.about;
+  $("version").textContent = status.version;
   $("token-open").textContent = known.about.token ? `Token ${known.about.token} (${known.about.may})` : "Token …";
-  showFindings(known.status.findings);
-  showNumbers(known.status, known.about.activity);
-  const pools = known.status.pools;
-  if (!pools.some((one) => one.pool === known.pool)) choose(pools[0]?.pool ?? null);
-  showPools(pools, known.about.activity, known.pool, choose);
+  showFindings(status.findings);
+  showNumbers(status);
+  if (!status.pools.some((one) => one.pool === known.pool)) choose(status.pools[0]?.pool ?? null);
+  showPools(status.pools, trends, known.pool, choose);
   table.buttons();
 }, 1000);
 
@@ -64,8 +63,8 @@ function choose(pool) {
   if (pool === known.pool) return;
   known.pool = pool;
   for (const one of document.querySelectorAll(".pool-name")) one.textContent = pool ?? "";
-  if (known.status) showPools(known.status.pools, known.about?.activity, pool, choose);
-  map.choose(pool);
+  showPools(known.about.status.pools, known.about.trends, pool, choose);
+  if (pool) map.choose(pool, known.about.bounds[pool]);
   table.choose(pool);
 }
 
@@ -79,6 +78,7 @@ const live = new Live(api, {
   },
   findings: showFindings,
   anew(isNew) {
+    if (!known.about && numbers.runs) return; // it is being asked for
     numbers.ask();
     if (isNew && known.pool) table.reload.ask();
     if (known.pool) map.refresh.ask();

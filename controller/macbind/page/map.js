@@ -44,9 +44,12 @@ export class PoolMap {
     new ResizeObserver(() => this.resized()).observe(canvas.parentElement);
   }
 
-  async choose(pool) {
+  /** bounds: the lowest and the highest address of the pool's map. */
+  async choose(pool, bounds) {
     this.pool = pool;
-    this.part = this.whole = this.grid = null;
+    this.grid = null;
+    [this.lowest, this.highest] = bounds.map(ip);
+    this.part = this.whole = around(this.lowest, this.highest);
     this.cursor = -1;
     await this.refresh.now();
   }
@@ -56,13 +59,6 @@ export class PoolMap {
     if (!pool) return;
     const path = `/v1/pools/${encodeURIComponent(pool)}`;
     try {
-      if (!this.whole) {
-        const known = await this.api.get(`${path}/map`, { limit: 1 });
-        if (pool !== this.pool) return;
-        this.lowest = ip(known.first);
-        this.highest = ip(known.last);
-        this.part = this.whole = around(this.lowest, this.highest);
-      }
       const part = this.part;
       const grid = new Grid(part, this.width());
       const first = Math.max(this.lowest, part.base);
@@ -117,10 +113,12 @@ export class PoolMap {
     const style = getComputedStyle(this.canvas);
     const colours = Object.fromEntries(STATES.map((state) => [state, rgb(style.getPropertyValue(`--map-${state}`))]));
     const image = new ImageData(grid.columns, grid.rows);
+    const pixels = new DataView(image.data.buffer);
+    const whole = Object.fromEntries(STATES.map((state) => [state, pixel(colours[state], state)]));
     for (let cell = 0; cell < grid.cells; cell++) {
       const state = grid.states[cell];
-      const [r, g, b] = mixed(colours, state, grid.step === 1 ? 1 : grid.fill[cell]);
-      image.data.set([r, g, b, state === "excluded" ? 0 : 255], cell * 4);
+      const isWhole = grid.step === 1 || grid.fill[cell] >= 1 || !TAKEN.includes(state);
+      pixels.setUint32(cell * 4, isWhole ? whole[state] : pixel(mixed(colours, state, grid.fill[cell]), state));
     }
     const small = new OffscreenCanvas(grid.columns, grid.rows);
     small.getContext("2d").putImageData(image, 0, 0);
@@ -229,7 +227,9 @@ function rgb(text) {
 
 /** The colour of a block: the more of it is taken, the more it has the colour of what takes it. */
 function mixed(colours, state, fill) {
-  if (!TAKEN.includes(state) || fill >= 1) return colours[state];
   const part = 0.25 + 0.75 * Math.sqrt(fill);
   return colours.free.map((value, index) => Math.round(value + (colours[state][index] - value) * part));
 }
+
+/** A colour as a canvas has it; what is not of the pool is transparent. */
+const pixel = ([r, g, b], state) => ((r << 24) | (g << 16) | (b << 8) | (state === "excluded" ? 0 : 255)) >>> 0;

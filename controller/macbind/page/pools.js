@@ -2,19 +2,14 @@
 
 import { $, count, el, span, svg } from "./dom.js";
 
-const MINUTES = 5;
+const LATELY = 15; // minutes
 const FAR_S = 90 * 86400; // what is farther away than a season is not foreseen
 
-const rate = (value) => (value < 0.05 ? "0" : value.toFixed(1));
-
-/** The mean of the last minutes, the one that has just begun included. */
-const lately = (values) => values.slice(-1 - MINUTES).reduce((sum, one) => sum + one, 0) / (MINUTES + ((Date.now() / 60000) % 1));
-
 /** How full each pool is, how it has been for an hour, and how long it lasts. */
-export function showPools(pools, activity, chosen, choose) {
+export function showPools(pools, trends, chosen, choose) {
   const place = $("pools");
   const had = document.activeElement?.dataset?.pool;
-  const known = new Map((activity?.pools ?? []).map((one) => [one.pool, one]));
+  const known = new Map(trends.map((one) => [one.pool, one]));
   place.replaceChildren(...pools.map((one) => card(one, known.get(one.pool), one.pool === chosen, choose)));
   if (had) place.querySelector(`button[data-pool="${CSS.escape(had)}"]`)?.focus({ preventScroll: true });
 }
@@ -50,10 +45,11 @@ function card(one, hour, isChosen, choose) {
 }
 
 function outlook(hour, one) {
-  const rates = `+${rate(lately(hour.allocated))} and −${rate(lately(hour.released))} a minute`;
-  if (!one.free) return `${rates}, no address is left`;
+  const more = hour.held.at(-1) - hour.held.at(-1 - LATELY);
+  const lately = `${more < 0 ? "−" : "+"}${count(Math.abs(more))} in ${LATELY} minutes`;
+  if (!one.free) return `${lately}, no address is left`;
   const isSoon = hour.exhausted_in_s !== null && hour.exhausted_in_s < FAR_S;
-  return isSoon ? `${rates}, full in ${span(hour.exhausted_in_s)}` : rates;
+  return isSoon ? `${lately}, full in ${span(hour.exhausted_in_s)}` : lately;
 }
 
 /** The last hour as a line; it uses the whole height between its lowest and its highest value. */
@@ -72,24 +68,21 @@ function trend(hour, size) {
 }
 
 /** All controllers, where there is more than one. */
-function others(status) {
-  const all = status?.controllers ?? [];
-  return all.length > 1 ? all : [];
-}
+const others = (controllers) => (controllers.length > 1 ? controllers : []);
 
-/** The service in numbers. */
-export function showNumbers(status, activity) {
-  const sum = (key) => (activity?.pools ?? []).reduce((total, one) => total + lately(one[key]), 0);
+/** The service in numbers; a token of pools sees no rates, which are of all pools. */
+export function showNumbers({ rates, dhcpds, hypervisors, controllers }) {
+  const number = (value) => (value === undefined ? "–" : count(value));
   const time = (value) => (value === null || value === undefined ? "–" : span(value));
   const facts = [
-    ["Allocated a minute", activity ? rate(sum("allocated")) : "–"],
-    ["Released a minute", activity ? rate(sum("released")) : "–"],
-    ["Release until free, p50", time(activity?.release_p50_s)],
-    ["Release until free, p99", time(activity?.release_p99_s)],
-    ["Waiting callers", activity ? count(activity.waiting) : "–"],
-    ...(status?.dhcpds ?? []).map((one) => [`dhcpd ${one.name}`, one.backlog ? `${one.state}, ${count(one.backlog)} to do` : one.state]),
-    ...(status?.hypervisors ?? []).map((one) => [`hypervisor ${one.name}`, one.connected ? `${count(one.domains)} domains` : "not connected"]),
-    ...others(status).map((one) => [`controller ${one.host}`, one.is_alive ? one.leads.map((lead) => lead.dhcpd).join(", ") || "stands by" : "silent"]),
+    ["Allocated, last minute", number(rates?.allocations_per_minute)],
+    ["Released, last minute", number(rates?.releases_per_minute)],
+    ["Destroy to free, p50", time(rates?.destroy_to_free_p50_s)],
+    ["Destroy to free, p99", time(rates?.destroy_to_free_p99_s)],
+    ["Waiting callers", number(rates?.waiting)],
+    ...dhcpds.map((one) => [`dhcpd ${one.name}`, one.backlog ? `${one.state}, ${count(one.backlog)} to do` : one.state]),
+    ...hypervisors.map((one) => [`hypervisor ${one.name}`, one.connected ? `${count(one.domains)} domains` : "not connected"]),
+    ...others(controllers).map((one) => [`controller ${one.host}`, one.is_alive ? one.leads.map((lead) => lead.dhcpd).join(", ") || "stands by" : "silent"]),
   ];
   $("numbers").replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }

@@ -1,9 +1,55 @@
 // The rows of the table: allocations in the order of their addresses, and the free space between them. No element here.
 
-import { ip } from "./dom.js";
+import { dotted, ip } from "./dom.js";
 
 export const MOST = 50000;
 const plain = (text) => text.toLowerCase().replace(/[:.\-\s]/g, "");
+
+/** An allocation as the service sends it: an array. Its texts are made when they are needed: few rows are seen. */
+class Row {
+  constructor(values) {
+    this.number = values[0];
+    this.macNumber = values[1];
+    this.name = values[2];
+    this.generation = values[3];
+    this.state = values[4];
+    this.group = values[5];
+    this.domain = values[6];
+    this.createdAt = values[7];
+    this.isReserved = values[8];
+    this.renumbersFrom = values[9];
+    this.isDoubted = values[10];
+    this.labels = values[11];
+  }
+
+  get address() {
+    return dotted(this.number);
+  }
+
+  get mac() {
+    return this.macDigits.match(/../g).join(":");
+  }
+
+  get macDigits() {
+    return this.macNumber.toString(16).padStart(12, "0");
+  }
+
+  get labelText() {
+    return Object.entries(this.labels ?? {})
+      .map(([key, value]) => (value ? `${key}=${value}` : key))
+      .join(", ");
+  }
+
+  get isReleased() {
+    return this.state === "releasing" || this.state === "cooling";
+  }
+
+  /** Whether a search has found it; what is searched is kept. */
+  has(wanted, digits) {
+    this.searched ??= [this.address, this.mac, this.name, this.group, this.domain, this.labelText].filter(Boolean).join("\n").toLowerCase();
+    return this.searched.includes(wanted) || (digits !== "" && this.macDigits.includes(digits));
+  }
+}
 
 export class Rows {
   constructor() {
@@ -11,10 +57,9 @@ export class Rows {
     this.gaps = [];
   }
 
-  static of(one) {
-    const words = [one.address, one.mac, one.name, one.group, one.domain, ...Object.entries(one.labels ?? {}).flat()];
-    const text = words.filter(Boolean).join("\n").toLowerCase();
-    return { number: ip(one.address), one, text, mac: plain(one.mac) };
+  /** More rows, whose addresses are above all others. */
+  add(rows) {
+    for (const values of rows) this.all.push(new Row(values));
   }
 
   place(number) {
@@ -30,22 +75,24 @@ export class Rows {
 
   at(address) {
     const number = ip(address);
-    const row = this.all[this.place(number)];
-    return row?.number === number ? row.one : null;
+    const one = this.all[this.place(number)];
+    return one?.number === number ? one : null;
   }
 
-  /** What an address is now: an allocation, or null. */
-  put(address, one) {
-    const number = ip(address);
-    const at = this.place(number);
-    const isThere = this.all[at]?.number === number;
-    if (one) this.all.splice(at, isThere ? 1 : 0, Rows.of(one));
-    else if (isThere) this.all.splice(at, 1);
+  /** What these addresses (numbers) are now: those of the rows, and no others. */
+  put(numbers, rows) {
+    const now = new Map(rows.map((values) => [values[0], values]));
+    for (const number of numbers) {
+      const at = this.place(number);
+      const isThere = this.all[at]?.number === number;
+      if (now.has(number)) this.all.splice(at, isThere ? 1 : 0, new Row(now.get(number)));
+      else if (isThere) this.all.splice(at, 1);
+    }
   }
 
   /** Those that are on their way to another state. */
   unsettled() {
-    return this.all.filter(({ one }) => one.state !== "bound").map(({ one }) => one.address);
+    return this.all.filter((one) => one.state !== "bound").map((one) => one.number);
   }
 
   /** What is listed: all that match, and without a search the gaps between them. */
@@ -53,7 +100,7 @@ export class Rows {
     const wanted = search.trim().toLowerCase();
     if (wanted) {
       const hex = /^[0-9a-f:.\-\s]{2,17}$/.test(wanted) ? plain(wanted) : "";
-      return this.all.filter((row) => row.text.includes(wanted) || (hex.length >= 4 && row.mac.includes(hex)));
+      return this.all.filter((one) => one.has(wanted, hex.length >= 4 ? hex : ""));
     }
     if (!withGaps) return this.all;
     const merged = [];

@@ -4,11 +4,14 @@ import { $, count, dotted, el, ip, plural, Soon, when } from "./dom.js";
 import { MOST, Rows } from "./rows.js";
 
 const FIRST = 200;
-const PAGE = 1000;
+const PAGE = 10000;
+const GAP_PAGE = 1000;
 const GAP_PAGES = 20;
-const FEW = 60; // so many changed rows are asked for one by one
-const SEEN = 200; // so many rows around those that are seen are asked for again
+const FEW = 200; // so many changed rows are asked for by their addresses
+const COLUMNS = 9;
 const AHEAD = 12; // rows above and below what is seen
+
+const ROWS = "/v1/page/rows";
 
 export class Table {
   /** on: why(address), release(list of allocations), failed(error), may() whether releasing is allowed. */
@@ -56,12 +59,12 @@ export class Table {
     try {
       let after;
       do {
-        const limit = fresh.all.length ? PAGE : FIRST;
-        const page = await this.api.get("/v1/allocations", { pool, released: true, after, limit });
+        const limit = isFirst && !fresh.all.length ? FIRST : PAGE;
+        const page = await this.api.get(ROWS, { pool, after, limit });
         if (pool !== this.pool) return;
-        fresh.all.push(...page.allocations.map(Rows.of));
+        fresh.add(page.rows);
         after = page.next;
-        if (isFirst) this.show(fresh); // what is there can be used meanwhile
+        if (limit === FIRST && after) this.show(fresh); // what is there can be used meanwhile
       } while (after && fresh.all.length < MOST);
       fresh.isCut = Boolean(after);
       if ($("table-gaps").checked) await this.loadGaps(pool, fresh);
@@ -77,7 +80,7 @@ export class Table {
   async loadGaps(pool, fresh) {
     let after;
     for (let page = 0; page < GAP_PAGES; page++) {
-      const found = await this.api.get(`/v1/pools/${encodeURIComponent(pool)}/free`, { after, limit: PAGE });
+      const found = await this.api.get(`/v1/pools/${encodeURIComponent(pool)}/free`, { after, limit: GAP_PAGE });
       fresh.gaps.push(...found.ranges);
       after = found.next;
       if (!after) return;
@@ -88,7 +91,7 @@ export class Table {
     this.rows = rows;
     for (const [name, one] of this.chosen) {
       const now = rows.at(one.address);
-      if (now?.name !== name || now.generation !== one.generation || now.state === "releasing") this.chosen.delete(name);
+      if (now?.name !== name || now.generation !== one.generation || now.isReleased) this.chosen.delete(name);
     }
     this.list();
   }
@@ -96,7 +99,7 @@ export class Table {
   /** An event: an address of the pool has changed. */
   note(change) {
     if (change.pool !== this.pool || !change.address) return;
-    this.changed.add(change.address);
+    this.changed.add(ip(change.address));
     this.update.ask();
   }
 
@@ -104,6 +107,7 @@ export class Table {
     if (this.reload.runs) return null; // it is looked at afterwards: rows come in their order now
     const changed = [...this.changed];
     this.changed.clear();
+    if (!changed.length) return null;
     if (changed.length > FEW || $("table-gaps").checked) return this.reload.ask();
     await this.ask(changed);
     return this.settle.ask();
@@ -112,42 +116,29 @@ export class Table {
   async unsettled() {
     const open = this.rows.unsettled();
     if (!open.length || this.reload.runs) return;
-    await this.ask(open.slice(0, FEW));
+    await this.ask(open);
     this.settle.ask();
   }
 
   /** Asks again for the rows that are seen: which domain uses an address is no event. */
   async seen() {
-    const rows = this.rows;
-    const shown = this.listed.slice(this.from, this.to).filter((row) => row.one);
+    const shown = this.listed.slice(this.from, this.to).filter((row) => !row.gap);
     if (!shown.length || document.hidden || this.reload.runs) return;
-    const [first, last] = [shown[0].number, shown.at(-1).number];
-    const limit = rows.place(last) - rows.place(first) + 1;
-    if (limit > SEEN) return; // what a search has found lies far apart
+    await this.ask(shown.map((row) => row.number));
+  }
+
+  /** What these addresses are now. */
+  async ask(numbers) {
+    const rows = this.rows;
+    const some = numbers.slice(0, FEW);
     try {
-      const page = await this.api.get("/v1/allocations", { pool: this.pool, released: true, after: dotted(Math.max(0, first - 1)), limit });
-      if (rows !== this.rows) return;
-      const now = new Map(page.allocations.map((one) => [one.address, one]));
-      for (const row of shown) rows.put(row.one.address, now.get(row.one.address) ?? (page.next && row.number > ip(page.next) ? row.one : null));
+      const page = await this.api.get(ROWS, { pool: this.pool, addresses: some.map(dotted).join(",") });
+      if (rows !== this.rows) return; // it was loaded anew
+      rows.put(some, page.rows);
       this.show(rows);
     } catch (error) {
       this.on.failed(error);
     }
-  }
-
-  async ask(addresses) {
-    const rows = this.rows;
-    const pool = this.pool;
-    try {
-      for (const address of addresses) {
-        const page = await this.api.get("/v1/allocations", { pool, address, released: true });
-        if (rows !== this.rows) return; // it was loaded anew
-        rows.put(address, page.allocations[0] ?? null);
-      }
-    } catch (error) {
-      this.on.failed(error);
-    }
-    this.show(rows);
   }
 
   /** The name that holds an address, if it is loaded. */
@@ -159,7 +150,7 @@ export class Table {
     const search = $("table-search").value;
     this.listed = this.rows.listed(search, $("table-gaps").checked);
     const all = this.rows.all.length;
-    const found = this.listed.filter((row) => row.one).length;
+    const found = search.trim() ? this.listed.length : all;
     const cut = this.rows.isCut ? `. The first ${count(MOST)} are listed; ask above for others.` : "";
     $("table-count").textContent = (search.trim() ? `${count(found)} of ${plural(all, "address", "addresses")}` : plural(all, "address", "addresses")) + cut;
     this.paint(true);
@@ -172,17 +163,16 @@ export class Table {
     button.textContent = number ? `Release ${count(number)} …` : "Release …";
     button.disabled = !number || !this.on.may();
     button.title = this.on.may() ? "" : "A token that may write is needed.";
-    const choosable = this.listed.filter((row) => isChoosable(row.one));
     const all = $("table-all");
-    all.checked = choosable.length > 0 && choosable.every((row) => this.chosen.has(row.one.name));
+    all.checked = number > 0 && this.listed.every((row) => !isChoosable(row) || this.chosen.has(row.name));
     all.indeterminate = !all.checked && number > 0;
   }
 
   chooseAll(isOn) {
     for (const row of this.listed) {
-      if (!isChoosable(row.one)) continue;
-      if (isOn) this.chosen.set(row.one.name, row.one);
-      else this.chosen.delete(row.one.name);
+      if (!isChoosable(row)) continue;
+      if (isOn) this.chosen.set(row.name, row);
+      else this.chosen.delete(row.name);
     }
     this.paint(true);
     this.buttons();
@@ -206,7 +196,7 @@ export class Table {
       const state = stateOf(row, this.chosen);
       let made = before.get(key);
       if (made?.dataset.as !== state) {
-        made = row.one ? this.row(row.one) : gapRow(row.gap);
+        made = row.gap ? gapRow(row.gap) : this.row(row);
         made.dataset.key = key;
         made.dataset.as = state;
       }
@@ -234,7 +224,7 @@ export class Table {
     pick.addEventListener("change", () => {
       if (pick.checked) this.chosen.set(one.name, one);
       else this.chosen.delete(one.name);
-      pick.closest("tr").dataset.as = stateOf({ one }, this.chosen);
+      pick.closest("tr").dataset.as = stateOf(one, this.chosen);
       this.buttons();
     });
     const why = el("button", { type: "button", className: "link", onclick: () => this.on.why(one.address) }, one.address);
@@ -246,35 +236,38 @@ export class Table {
       el("td", { title: one.name }, one.name),
       el("td", { className: "wide mono" }, one.mac),
       el("td", { className: "wide", title: one.group ?? "" }, one.group ?? ""),
+      el("td", { className: "wide", title: one.labelText }, one.labelText),
       el("td", {}, saidState(one)),
       el("td", { className: "wide", title: one.domain ?? "" }, one.domain ?? ""),
-      el("td", { className: "wide" }, when(one.created_at)),
+      el("td", { className: "wide", title: when(one.createdAt * 1000) }, when(one.createdAt * 1000).slice(0, -3)),
     );
   }
 }
 
-const isChoosable = (one) => Boolean(one) && !one.pinned && !one.released_at && !one.renumbers_from;
+const isChoosable = (row) => !row.gap && !row.isReserved && !row.isReleased && !row.renumbersFrom;
 
-const keyOf = (row) => (row.one ? `${row.number}` : `gap ${row.number}`);
+const keyOf = (row) => (row.gap ? `gap ${row.number}` : `${row.number}`);
 
-const stateOf = ({ one, gap }, chosen) =>
-  one ? `${one.generation} ${saidState(one)} ${one.domain} ${one.name} ${chosen.has(one.name)}` : `${gap.lo} ${gap.hi}`;
+const stateOf = (row, chosen) =>
+  row.gap
+    ? `${row.gap.lo} ${row.gap.hi}`
+    : `${row.generation} ${saidState(row)} ${row.domain} ${row.name} ${row.labelText} ${chosen.has(row.name)}`;
 
 function saidState(one) {
   const words = [one.state];
-  if (one.pinned) words.push("reserved");
-  if (one.renumbers_from) words.push(`renumbers from ${one.renumbers_from}`);
-  if (one.doubted_at) words.push("domain missing");
+  if (one.isReserved) words.push("reserved");
+  if (one.renumbersFrom) words.push(`renumbers from ${dotted(one.renumbersFrom)}`);
+  if (one.isDoubted) words.push("domain missing");
   return words.join(", ");
 }
 
 function gapRow(gap) {
   const range = gap.lo === gap.hi ? gap.lo : `${gap.lo} – ${gap.hi}`;
-  return el("tr", { className: "gap" }, el("td", { className: "pick" }), el("td", { colSpan: 7 }, `${range}: ${count(gap.size)} free`));
+  return el("tr", { className: "gap" }, el("td", { className: "pick" }), el("td", { colSpan: COLUMNS - 1 }, `${range}: ${count(gap.size)} free`));
 }
 
 function spacer(height) {
-  const cell = el("td", { colSpan: 8 });
+  const cell = el("td", { colSpan: COLUMNS });
   cell.style.height = `${height}px`;
   const row = el("tr", { className: "spacer", "aria-hidden": "true" }, cell);
   row.hidden = height <= 0;

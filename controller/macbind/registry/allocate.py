@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address
@@ -19,6 +19,7 @@ from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
 from macbind.core.errors import (
     AddressInUse,
     Conflict,
+    InvalidOption,
     InvalidRequest,
     InvariantViolation,
     NotInPool,
@@ -26,6 +27,7 @@ from macbind.core.errors import (
 )
 from macbind.core.labels import NO_LABELS, Labels, check_labels
 from macbind.core.mac_address import MacAddress
+from macbind.core.option_kinds import MAX_HOSTNAME, is_pattern
 from macbind.core.pool import Pool, PoolUsage
 from macbind.registry import evidence, free_space, in_use, requests
 from macbind.registry.fast_sql import Statement
@@ -83,12 +85,36 @@ class Wanted:
             )
         if self.address is not None and len(self.names) != 1:
             raise InvalidRequest("An address can be wanted for one machine only.", hint="Leave address out.")
-        if self.options.hostname is not None and len(self.names) != 1:
+        if (
+            len(self.names) != 1
+            and self.options.hostname is not None
+            and not is_pattern(self.options.hostname)
+        ):
             raise InvalidRequest(
                 f"hostname: all {len(self.names)} machines would be called '{self.options.hostname}'.",
-                hint="Leave it out, or allocate the machines one by one, each with a host name of its own.",
+                hint=f"Give a pattern: in {self.options.hostname[: MAX_HOSTNAME - 4]}-{{n}}, {{n}} is each machine's "
+                "number.",
                 option="hostname",
             )
+
+    def own_options(self, number: int) -> DhcpOptions:
+        """The options of one of the machines.
+
+        Args:
+            number: Its number among ``names``, from 1.
+
+        Raises:
+            InvalidOption: The pattern of host names makes none of its name or number.
+        """
+        name = self.names[number - 1]
+        options = self.options.named(name, number)
+        if self.options.hostname is not None and options.hostname is None:
+            raise InvalidOption(
+                f"hostname: {self.options.hostname!r} makes no host name for '{name}', number {number}.",
+                hint=f"A host name has at most {MAX_HOSTNAME} letters, digits and inner hyphens.",
+                option="hostname",
+            )
+        return options
 
 
 def allocate(txn: Transaction, wanted: Wanted) -> list[Allocation]:
@@ -106,10 +132,12 @@ def allocate(txn: Transaction, wanted: Wanted) -> list[Allocation]:
         check_name(name)
     if wanted.group is not None:
         check_name(wanted.group, "group")
+    own = [wanted.options] * len(wanted.names)
     if wanted.options != NO_OPTIONS:
+        own = [wanted.own_options(number) for number in range(1, len(wanted.names) + 1)]
         _check_options(pool, wanted.options)
     labels = check_labels(wanted.labels)
-    held = _held(txn, wanted)
+    held = _held(txn, wanted, own)
     if wanted.request is not None:
         requests.check_not_over(txn, wanted.request, held or ())
     if held is not None:
@@ -124,10 +152,19 @@ def allocate(txn: Transaction, wanted: Wanted) -> list[Allocation]:
         else _take_lowest(txn, pool, len(wanted.names))
     )
     # Names and addresses are paired in order, so a group reads as it was asked for.
-    options = wanted.options.to_dict()
+    same = None if is_pattern(wanted.options.hostname) else wanted.options.to_dict()
     rows = [
-        row_of(txn, pool, ip, MacAddress(pool.plan.scheme.offset + ip), name, generation, wanted, options)
-        for ip, name in zip(taken, wanted.names, strict=True)
+        row_of(
+            txn,
+            pool,
+            ip,
+            MacAddress(pool.plan.scheme.offset + ip),
+            name,
+            generation,
+            wanted,
+            options.to_dict() if same is None else same,
+        )
+        for ip, name, options in zip(taken, wanted.names, own, strict=True)
     ]
     return insert_rows(txn, "allocate", pool, rows, generation, labels)
 
@@ -141,10 +178,10 @@ def _check_options(pool: Pool, options: DhcpOptions) -> None:
             "configuration file and cannot differ.",
             hint="Set options for the whole pool, or use a pool in live mode.",
         )
-    pool.binding(first, MacAddress(0), 1, options)
+    pool.check_binding(first, options)
 
 
-def _held(txn: Transaction, wanted: Wanted) -> list[Allocation] | None:
+def _held(txn: Transaction, wanted: Wanted, own: Sequence[DhcpOptions]) -> list[Allocation] | None:
     """The allocations that already have these names, None if there is none of them."""
     held = named(txn, wanted.names)
     if wanted.whole_group and wanted.group is not None:
@@ -158,8 +195,9 @@ def _held(txn: Transaction, wanted: Wanted) -> list[Allocation] | None:
             )
     if not held:
         return None
-    for one in held.values():
-        _check_same(one, wanted)
+    for name, options in zip(wanted.names, own, strict=True):
+        if name in held:
+            _check_same(held[name], wanted, options)
     missing = [name for name in wanted.names if name not in held]
     if missing:
         raise Conflict(
@@ -182,11 +220,11 @@ def _renew(txn: Transaction, held: dict[str, Allocation], expires_at: datetime) 
     return named(txn, list(held))
 
 
-def _check_same(one: Allocation, wanted: Wanted) -> None:
+def _check_same(one: Allocation, wanted: Wanted, options: DhcpOptions) -> None:
     differences = {
         "pool": (one.pool, wanted.pool),
         "group": (one.group, wanted.group),
-        "options": (one.options.to_dict(), wanted.options.to_dict()),
+        "options": (one.options.to_dict(), options.to_dict()),
         "address": (str(one.address), str(wanted.address or one.address)),
         "domain": (one.domain, wanted.domain or one.domain),
         "pinned": (one.pinned, False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from enum import StrEnum
 
 from sqlalchemy import select
@@ -24,39 +24,48 @@ class Until(StrEnum):
     """Every required DHCP server has confirmed the binding."""
     FREE = "free"
     """No DHCP server holds the binding any more, and nobody does."""
+    ANSWERS = "answers"
+    """It is bound, and its machine answers at its address."""
 
 
 Meant = tuple[str, int | None]
 """A name, and the generation that is meant; None for whatever the name has."""
 
 
-def outcomes(view: View, meant: Collection[Meant], until: Until) -> dict[Meant, MacbindError | None]:
-    """Those for which it has happened, with None, and those for which it never will, with why.
-
-    Args:
-        view: The open transaction.
-        meant: What is waited for.
-        until: What is to happen.
-    """
-    rows: dict[str, list[Allocation]] = defaultdict(list)
-    for one in find(view, names=sorted({name for name, _ in meant}), released=True):
-        rows[one.name].append(one)
-    found: dict[Meant, MacbindError | None] = {}
-    for name, generation in meant:
-        mine = [one for one in rows[name] if _is_meant(view, one, generation)]
-        live = [one for one in mine if one.released_at is None]
-        if until is Until.FREE:
-            if all(one.state is State.COOLING for one in mine):
-                found[name, generation] = None
-        elif any(one.state is State.BOUND for one in live):
-            found[name, generation] = None
+def bound(view: View, meant: Collection[Meant]) -> dict[Meant, Allocation | MacbindError]:
+    """Those that are bound, and those that never will be, with why."""
+    found: dict[Meant, Allocation | MacbindError] = {}
+    for one, mine in _allocations(view, meant):
+        name, generation = one
+        live = [held for held in mine if held.released_at is None]
+        held = next((held for held in live if held.state is State.BOUND), None)
+        if held is not None:
+            found[one] = held
         elif generation is not None and not live:
-            found[name, generation] = NotFound(
+            found[one] = NotFound(
                 f"'{name}' of generation {generation} is not allocated any more.",
                 hint="Ask for the name without a generation to wait for its next allocation.",
                 name=name,
             )
     return found
+
+
+def free(view: View, meant: Collection[Meant]) -> list[Meant]:
+    """Those that are free."""
+    return [
+        one
+        for one, mine in _allocations(view, meant)
+        if all(former.state is State.COOLING for former in mine)
+    ]
+
+
+def _allocations(view: View, meant: Collection[Meant]) -> Iterator[tuple[Meant, list[Allocation]]]:
+    """What is meant, with its allocations, released ones included."""
+    rows: dict[str, list[Allocation]] = defaultdict(list)
+    for one in find(view, names=sorted({name for name, _ in meant}), released=True):
+        rows[one.name].append(one)
+    for name, generation in meant:
+        yield (name, generation), [one for one in rows[name] if _is_meant(view, one, generation)]
 
 
 def _is_meant(view: View, one: Allocation, generation: int | None) -> bool:

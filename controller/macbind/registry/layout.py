@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 from typing import Any
@@ -12,8 +13,10 @@ from sqlalchemy import (
     Row,
     Select,
     Table,
+    Text,
     and_,
     case,
+    cast,
     exists,
     func,
     or_,
@@ -23,7 +26,8 @@ from sqlalchemy import (
 )
 
 from macbind.core.address_range import AddressRange, merge, subtract
-from macbind.core.errors import ConfigError
+from macbind.core.dhcp_options import DhcpOptions
+from macbind.core.errors import ConfigError, InvalidOption
 from macbind.core.mac_address import MacAddress
 from macbind.core.pool import Pool, PoolMode
 from macbind.core.sizes import Sizes
@@ -157,6 +161,22 @@ def refuse_gateways(db: Connection, pool: Pool) -> None:
             hint=f"Undo the change, release '{row.name}', then change the gateway.",
             pool=pool.name,
         )
+
+
+def refuse_options(db: Connection, pool: Pool, pool_id: int) -> None:
+    """Refuses options that no dhcpd can be told together with those an allocation has of its own."""
+    own = cast(al.c.options, Text)
+    each = select(own.label("own"), func.min(al.c.ip).label("ip"), func.min(al.c.name).label("name"))
+    for row in db.execute(each.where(al.c.pool_id == pool_id, LIVE, own != "{}").group_by(own)):
+        try:
+            pool.check_binding(IPv4Address(row.ip), DhcpOptions.parse(json.loads(row.own)))
+        except InvalidOption as error:
+            raise ConfigError(
+                f"The options of the pool '{pool.name}' and those of '{row.name}' are impossible together: "
+                f"{error.message}",
+                hint=f"Undo the change, or release '{row.name}' first. {error.hint}",
+                pool=pool.name,
+            ) from error
 
 
 def close_pool(db: Connection, row: Row[Any], pools: Mapping[str, Pool]) -> None:

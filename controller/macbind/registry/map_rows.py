@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, bindparam, case, func, select, text
 
 from macbind.core.address_map import MapState, Span, bounds, gateways, paint
 from macbind.core.pool import Pool
@@ -15,15 +15,38 @@ from macbind.registry.tables import evidence as ev
 from macbind.registry.tables import free_extent as fe
 from macbind.registry.transaction import View
 
-_ROWS = 2000
+_ROWS = 10_000
 """Rows that are held at a time."""
 
-_HELD = Statement(
-    select(al.c.ip, al.c.pinned, al.c.free_at, al.c.renumbers_from)
-    .where(al.c.pool_id == bindparam("p"), al.c.ip > bindparam("after"), al.c.ip <= bindparam("high"))
-    .order_by(al.c.ip)
-    .limit(bindparam("n"))
-)
+_KINDS = (MapState.ALLOCATED, MapState.RESERVED, MapState.RENUMBERING, MapState.RESTING)
+
+
+def _held_runs() -> Select[Any]:
+    """Rows as runs, made by the database: in a run, the address grows as its number among those of its kind does."""
+    kind = case(
+        (al.c.free_at.is_not(None), 3), (al.c.renumbers_from.is_not(None), 2), (al.c.pinned, 1), else_=0
+    )
+    held = (
+        select(al.c.ip, kind.label("kind"))
+        .where(al.c.pool_id == bindparam("p"), al.c.ip > bindparam("after"), al.c.ip <= bindparam("high"))
+        .order_by(al.c.ip)
+        .limit(bindparam("n"))
+        .subquery()
+    )
+    number = func.row_number().over(partition_by=held.c.kind, order_by=held.c.ip)
+    numbered = select(held.c.ip, held.c.kind, (held.c.ip - number).label("run")).subquery()
+    return (
+        select(
+            func.min(numbered.c.ip).label("lo"),
+            func.max(numbered.c.ip).label("hi"),
+            numbered.c.kind,
+        )
+        .group_by(numbered.c.kind, numbered.c.run)
+        .order_by(text("lo"))
+    )
+
+
+_HELD = Statement(_held_runs())
 _FREE = Statement(
     select(fe.c.lo, fe.c.hi)
     .where(fe.c.pool_id == bindparam("p"), fe.c.hi > bindparam("after"), fe.c.lo <= bindparam("high"))
@@ -72,20 +95,15 @@ def _pages(view: View, statement: Statement, key: str, number: int, low: int, hi
     after = low - 1
     while True:
         rows = statement.all(view.db, {"p": number, "after": after, "high": high, "n": _ROWS})
-        yield from rows
-        if len(rows) < _ROWS:
+        if not rows:
             return
+        yield from rows
         after = getattr(rows[-1], key)
 
 
 def _held(view: View, number: int, low: int, high: int) -> Iterator[Span]:
-    for ip, pinned, free_at, renumbers_from in _pages(view, _HELD, "ip", number, low, high):
-        if free_at is not None:
-            yield ip, ip, MapState.RESTING
-        elif renumbers_from is not None:
-            yield ip, ip, MapState.RENUMBERING
-        else:
-            yield ip, ip, MapState.RESERVED if pinned else MapState.ALLOCATED
+    for lo, hi, kind in _pages(view, _HELD, "hi", number, low, high):
+        yield lo, hi, _KINDS[kind]
 
 
 def _free(view: View, number: int, low: int, high: int) -> Iterator[Span]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -40,7 +40,15 @@ from macbind.registry.transaction import DELETE_PENDING, Transaction, View
 
 _NO_OPTIONS = "{}"
 # What a binding is made of. Most machines have no options of their own, so these are left as text.
-_DESIRED = (al.c.ip, al.c.mac, al.c.gen, al.c.pool_id, al.c.free_at, cast(al.c.options, Text).label("own"))
+_DESIRED = (
+    al.c.ip,
+    al.c.mac,
+    al.c.gen,
+    al.c.pool_id,
+    al.c.name,
+    al.c.free_at,
+    cast(al.c.options, Text).label("own"),
+)
 _LIVE_PAGE = Statement(
     select(*_DESIRED)
     .where(al.c.ip > bindparam("after"), al.c.free_at.is_(None))
@@ -149,11 +157,14 @@ def _binding(view: View, dhcpd: str, row: Any) -> Binding | None:
         return None
     if row.own != _NO_OPTIONS:
         options = DhcpOptions.parse(json.loads(row.own))
-        return pool.binding(address, MacAddress(row.mac), row.gen, options)
+        return pool.binding(address, MacAddress(row.mac), row.gen, options, row.name)
     key = (row.pool_id, None if pool.gateway_rule is None else pool.gateway_rule.of(address))
     if key not in view.plain_options:
         view.plain_options[key] = pool.binding_options(address)
-    return Binding(binding_name(address, row.gen), MacAddress(row.mac), address, view.plain_options[key])
+    options = view.plain_options[key]
+    if pool.tells_names:
+        options = replace(options, hostname=pool.options.named(row.name).hostname)
+    return Binding(binding_name(address, row.gen), MacAddress(row.mac), address, options)
 
 
 def desired(view: View, dhcpd: str, *, after: int, limit: int) -> list[Ensure]:

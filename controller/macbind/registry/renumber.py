@@ -171,7 +171,7 @@ def _pool_for(txn: Transaction, old: Allocation, to: IPv4Address) -> Pool:
             name=old.name,
         )
     if pool.needs_binding(to):
-        pool.binding(to, mac, 1, old.options)
+        pool.check_binding(to, old.options)
     return pool
 
 

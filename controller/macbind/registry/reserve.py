@@ -49,6 +49,7 @@ def reserve(
         NotInPool, AddressInUse, Conflict: See :mod:`macbind.core.errors`.
     """
     check_name(name)
+    options = Wanted("", (name,), options=options).own_options(1)
     pool = _pool_of_address(txn, address)
     txn.check_pool(pool.name, str(address))
     own = pool.plan.scheme.encode(address)
@@ -150,4 +151,4 @@ def check_reservation(
             hint="Exclude the address from the pool's ranges, render, and reserve it then.",
         )
     if pool.needs_binding(address):
-        pool.binding(address, mac, 1, options)
+        pool.check_binding(address, options)

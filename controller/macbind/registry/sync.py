@@ -44,6 +44,7 @@ from macbind.registry.layout import (
     layout,
     ranges_of,
     refuse_gateways,
+    refuse_options,
     refuse_swaps,
     space,
 )
@@ -223,6 +224,7 @@ def _renew_generations(db: Connection, pool_id: int, before: str, pool: Pool, fr
     was, now = json.loads(before), json.loads(_extra(pool))
     if was == now:
         return 0
+    refuse_options(db, pool, pool_id)
     mine = [al.c.pool_id == pool_id, LIVE, al.c.gen != fresh]
     if was.get("all") == now["all"] and was.get("rule") == now.get("rule"):
         # What all of them carry is the same: only own options may differ.

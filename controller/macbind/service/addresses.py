@@ -241,7 +241,9 @@ class Addresses:
         one, pools = self._get(name)
         pool = pools[one.pool]
         interface = IPv4Interface(f"{one.address}/{pool.subnet.network.prefixlen}")
-        return NetworkSettings(one.name, one.mac, interface, pool.effective_options(one.address, one.options))
+        return NetworkSettings(
+            one.name, one.mac, interface, pool.effective_options(one.address, one.options, one.name)
+        )
 
     def history(self, **which: Any) -> list[AuditEntry]:
         """The latest changes, newest first; see :func:`macbind.registry.audit.history`."""

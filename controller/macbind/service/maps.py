@@ -22,6 +22,11 @@ class Maps:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
+    def bounds(self) -> dict[str, tuple[IPv4Address, IPv4Address]]:
+        """The lowest and the highest address of the map of each pool."""
+        known = {name: bounds(pool.plan) for name, pool in self._registry.pools.items()}
+        return {name: (IPv4Address(first), IPv4Address(last)) for name, (first, last) in known.items()}
+
     def runs(
         self,
         pool: str,

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 import pypureomapi as wire
 
 from macbind.core.binding import Binding, Lease
+from macbind.core.binding_size import MAX_STATEMENTS
 from macbind.core.errors import DhcpdRefused, InvalidOption
 from macbind.core.mac_address import MacAddress
 
@@ -26,9 +27,6 @@ _STATUS_REPLY = 104  # 44 for success, 57 and the text of a refusal otherwise (3
 _OWN_HOST_REPLY = 109  # and its name
 _HOST_REPLY = 660  # 647 for another's host with a name and a client identifier of 255 bytes each
 _LEASE_REPLY = WINDOW_BYTES  # 243, and whatever client, relay and dhcpd.conf had stored in it: one by one
-
-MAX_STATEMENTS = 3500
-"""Bytes; all options of :mod:`macbind.core.dhcp_options` at their longest take 3476, and a message carries 3650."""
 
 _ETHERNET = struct.pack("!I", 1)
 _TRUE = struct.pack("!I", 1)
@@ -115,8 +113,7 @@ def create_host(host: Binding, statements: str = "") -> Request:
         raise InvalidOption(f"The binding {host.name} has no address.")
     if len(statements) > MAX_STATEMENTS:
         raise InvalidOption(
-            f"The options of {host.address} take {len(statements)} bytes, dhcpd can be sent "
-            f"{MAX_STATEMENTS}.",
+            f"The options of {host.address} take {len(statements)} bytes, dhcpd can be sent {MAX_STATEMENTS}.",
             hint="Give the machine fewer or shorter DHCP options.",
         )
     message = open_object(b"host")

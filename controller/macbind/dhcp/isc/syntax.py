@@ -3,21 +3,70 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from macbind.core.dhcp_options import OPTIONS, DhcpOptions, classless_routes
-from macbind.core.option_kinds import Kind, Option
+from macbind.core.option_kinds import BOOT_CLIENTS, Kind, Option, raw_bytes
 
 NO_HOST_NAME = "use-host-decl-names off;"
 """Within a host, it counts more than what is said around it."""
 
 
+# Who asks (RFC 4578): its architecture by option 93, a UEFI that loads by HTTP by option 60, iPXE by option 77.
+_ASKS = {
+    "ipxe": 'suffix(option user-class, 4) = "iPXE"',
+    "http": 'substring(option vendor-class-identifier, 0, 10) = "HTTPClient"',
+    "efi64": "{arch} = 00:07 or {arch} = 00:09",
+    "efi32": "{arch} = 00:06",
+    "arm64": "{arch} = 00:0b",
+    "bios": "{arch} = 00:00",
+}
+_ARCHITECTURE = "substring(option pxe-system-type, 0, 2)"
+# A UEFI that loads by HTTP takes only an answer that says the same of itself.
+_HTTP = 'option vendor-class-identifier "HTTPClient"; '
+
+
 def statements(options: DhcpOptions) -> list[str]:
-    """The options as statements, each ending in a semicolon; options that are not set have none."""
+    """The options as statements; options that are not set have none."""
     return [
-        f"{option.isc_name} {_value(option, options)};"
+        statement
         for option in OPTIONS
         if getattr(options, option.field)
+        for statement in _statements(option, options)
     ]
+
+
+def _statements(option: Option, options: DhcpOptions) -> list[str]:
+    value = getattr(options, option.field)
+    match option.kind:
+        case Kind.FILENAME:
+            return [_filename(value)]
+        case Kind.BOOT:
+            return [
+                " els".join(
+                    f"if {_ASKS[client].format(arch=_ARCHITECTURE)} "
+                    f"{{ {_HTTP * (client == 'http')}{_filename(value[client])} }}"
+                    for client in BOOT_CLIENTS
+                    if client in value
+                )
+            ]
+        case Kind.ROUTES:
+            # The form with "=" fits whatever type a site has declared for the option.
+            return [
+                f"{option.isc_name} = {classless_routes(options).hex(':')};",
+                "option unknown-249 = config-option unknown-121;",
+            ]
+        case Kind.RAW:
+            return [f"{option.isc_name}{code} = {raw_bytes(text).hex(':')};" for code, text in value.items()]
+        case _:
+            return [f"{option.isc_name} {_value(option, value)};"]
+
+
+def _filename(name: str) -> str:
+    """A boot file. dhcpd escapes no backslash in its lease file, but writes in hex what ends in a zero byte."""
+    if "\\" not in name:
+        return f'filename "{name}";'
+    return f"option server.filename = {name.encode().hex(':')}:00;"
 
 
 @lru_cache(maxsize=1024)
@@ -35,10 +84,9 @@ def of_host(options: DhcpOptions) -> str:
     return said if options.hostname else f"{said} {NO_HOST_NAME}".lstrip()
 
 
-def _value(option: Option, options: DhcpOptions) -> str:
-    value = getattr(options, option.field)
+def _value(option: Option, value: Any) -> str:
     if option.kind.is_text:
         return f'"{value}"'
-    if option.kind is Kind.ROUTES:
-        return classless_routes(options).hex(":")
+    if option.kind is Kind.DOMAINS:
+        return ", ".join(f'"{one}"' for one in value)
     return ", ".join(map(str, value)) if option.kind.is_list else str(value)

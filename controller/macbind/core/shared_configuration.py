@@ -86,7 +86,7 @@ class SharedConfiguration:
         for kind, some in sorted(self.tables.items()):
             for name, values in sorted(some.items()):
                 yield _label(kind, name)
-                yield from (f"{key} = {json.dumps(value)}" for key, value in sorted(values.items()))
+                yield from (f"{key} = {_written(value)}" for key, value in sorted(values.items()))
                 yield ""
 
     def renamed_from(self, before: SharedConfiguration) -> dict[str, str]:
@@ -149,8 +149,20 @@ def in_words(differences: list[Difference]) -> str:
 
 
 def _label(kind: str, name: str) -> str:
-    return f"[{kind}.{name if _BARE.fullmatch(name) else json.dumps(name)}]"
+    return f"[{kind}.{_key(name)}]"
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name)
+
+
+def _written(value: object) -> str:
+    """A value as a configuration file has it; a table is written in one line."""
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{_key(key)} = {_written(one)}" for key, one in sorted(value.items()))
+        return f"{{ {pairs} }}" if pairs else "{}"
+    return json.dumps(value)
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str | None:
-    return json.dumps(values[key]) if key in values else None
+    return _written(values[key]) if key in values else None

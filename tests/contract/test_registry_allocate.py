@@ -410,3 +410,14 @@ def test_a_host_name_is_for_one_machine() -> None:
     with pytest.raises(InvalidRequest, match="all 3 machines would be called 'web'"):
         Wanted("farm", ("web-1", "web-2", "web-3"), group="web", options=options)
     assert Wanted("farm", ("web-1",), group="web", options=options).options.hostname == "web"
+
+
+def test_a_pattern_numbers_a_name_once(book: Book) -> None:
+    """A name that gets another address later, apart from its group, keeps its number."""
+    book.open(make_pool())
+    wanted = Wanted(
+        "farm", ("a", "b", "c"), group="g", options=DhcpOptions(hostname="vm-{n}"), whole_group=True
+    )
+    with book.write() as txn:
+        others = allocate(txn, wanted.only(["b", "c"]).only(["c"]))
+    assert [(one.name, one.options.hostname) for one in others] == [("c", "vm-3")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Address
 from types import SimpleNamespace
@@ -64,6 +64,7 @@ class Wanted:
         whole_group: Whether ``names`` are meant to be the group's only members in this pool.
         labels: Labels of each of them. Repeated with others, it is refused; what was added since does not matter.
         request: What tells this request from all others; None if the names do.
+        numbers: The numbers of the names in a pattern of host names; empty for 1, 2 and so on.
     """
 
     pool: str
@@ -76,6 +77,7 @@ class Wanted:
     whole_group: bool = False
     labels: Labels = field(default_factory=dict, hash=False)
     request: str | None = None
+    numbers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) != len(self.names):
@@ -97,16 +99,22 @@ class Wanted:
                 option="hostname",
             )
 
-    def own_options(self, number: int) -> DhcpOptions:
+    def only(self, names: Sequence[str]) -> Wanted:
+        """The same for some of the names, which keep their numbers."""
+        numbers = dict(zip(self.names, self.numbers or range(1, len(self.names) + 1), strict=True))
+        mine = tuple(numbers[name] for name in names)
+        return replace(self, names=tuple(names), numbers=mine, whole_group=False, request=None)
+
+    def own_options(self, place: int) -> DhcpOptions:
         """The options of one of the machines.
 
         Args:
-            number: Its number among ``names``, from 1.
+            place: Its place among ``names``, from 1.
 
         Raises:
             InvalidOption: The pattern of host names makes none of its name or number.
         """
-        name = self.names[number - 1]
+        name, number = self.names[place - 1], self.numbers[place - 1] if self.numbers else place
         options = self.options.named(name, number)
         if self.options.hostname is not None and options.hostname is None:
             raise InvalidOption(
@@ -134,7 +142,7 @@ def allocate(txn: Transaction, wanted: Wanted) -> list[Allocation]:
         check_name(wanted.group, "group")
     own = [wanted.options] * len(wanted.names)
     if wanted.options != NO_OPTIONS:
-        own = [wanted.own_options(number) for number in range(1, len(wanted.names) + 1)]
+        own = [wanted.own_options(place) for place in range(1, len(wanted.names) + 1)]
         _check_options(pool, wanted.options)
     labels = check_labels(wanted.labels)
     held = _held(txn, wanted, own)

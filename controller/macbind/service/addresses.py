@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
@@ -65,7 +64,7 @@ class Addresses:
             return await self._changes.rehearse(actor, lambda txn: allocate(txn, wanted))
 
         def take_others(txn: Transaction, names: Sequence[str]) -> list[Allocation]:
-            others = allocate(txn, replace(wanted, names=tuple(names), whole_group=False, request=None))
+            others = allocate(txn, wanted.only(names))
             if wanted.request is not None:
                 note(txn, wanted.request)
             return others

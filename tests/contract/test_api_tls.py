@@ -371,7 +371,12 @@ def test_the_page_holds_to_pools_too(tmp_path: Path) -> None:
             made.close()
             return found
 
-        assert [one["pool"] for one in ask("/v1/page")[1]["activity"]["pools"]] == ["farm"]
+        about = ask("/v1/page")[1]
+        assert [one["pool"] for one in about["trends"]] == list(about["bounds"]) == ["farm"]
+        assert [one["pool"] for one in about["status"]["pools"]] == ["farm"]
+        assert about["status"]["rates"] is None
+        assert [one[2] for one in ask("/v1/page/rows?pool=farm")[1]["rows"]] == ["mine"]
+        assert ask("/v1/page/rows?pool=other")[0] == 403
         assert [one["pool"] for one in ask("/v1/status")[1]["pools"]] == ["farm"]
         assert [one["name"] for one in ask("/v1/allocations")[1]["allocations"]] == ["mine"]
         assert ask("/v1/pools/other/map")[0] == 403

@@ -216,10 +216,12 @@ def test_ghost_of_an_address_at_rest_is_removed(tmp_path: Path, site: Site) -> N
 def test_half_a_host_is_removed_or_made_whole(tmp_path: Path, site: Site, left: str) -> None:
     """What a torn lease file left of our hosts, with no MAC to find them by, goes by name and is no foreign host."""
     with Controller(tmp_path, POOL, site.server()) as controller:
-        web = controller.allocate("web")[0]
+        gone, web = controller.allocate("gone", "web")
+        controller.wait_settled()
+        controller.release("gone")
         controller.wait_settled()
     site.dhcpd.stop()
-    names = ["macbind-10.1.1.200-g7", f"macbind-{web.address}-g{web.generation}"]
+    names = [f"macbind-{one.address}-g{one.generation}" for one in (gone, web)]
     site.dhcpd.leases.write_text(
         "".join(f"host {name} {{\n  dynamic;\n{left}  fixed-address 10.1.1.200;\n}}\n" for name in names)
     )

@@ -169,7 +169,7 @@ OPTIONS = [
     {"domain_name": 'x"; }'},
     {"domain_name": "a." * 127 + "a"},
     {"filename": 'pxe".0'},
-    {"filename": "pxe\\"},
+    {"filename": 'pxe\\".0'},
     {"filename": "pxe\0"},
     {"filename": "x" * 128},
     {"routers": ["gw.example.org"]},

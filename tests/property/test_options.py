@@ -144,8 +144,8 @@ def test_what_was_the_longest_once_can_still_be_told() -> None:
 @given(valid_options)
 @example(LARGEST)
 def test_the_estimate_is_never_too_small(options: DhcpOptions) -> None:
-    """A binding takes no more bytes than its options are said to, and hardly fewer."""
-    assert len(syntax.of_host(options)) <= size_of(options) <= 1.2 * len(syntax.of_host(options)) + 350
+    """A binding takes no more bytes than its options are said to, and at least half as many."""
+    assert len(syntax.of_host(options)) <= size_of(options) <= 2 * len(syntax.of_host(options)) + 350
 
 
 @given(valid_options, valid_options)

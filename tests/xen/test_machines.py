@@ -132,5 +132,5 @@ def test_a_launched_machine_reads_in_xenstore_who_it_is(
     nodes = farm.xen.run(f"xenstore-ls -f -p /local/domain/{number}/vm-data/macbind").splitlines()
     assert nodes
     assert all(node.endswith(f"(n0,r{number})") for node in nodes)
-    farm.macbind("vm", "destroy", "clerk", "--uri", "xen:///system", deadline_s=300)
+    farm.macbind("vm", "destroy", "clerk", "--uri", "xen:///system", deadline_s=1200)
     assert "clerk" not in farm.addresses()

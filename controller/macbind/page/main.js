@@ -17,7 +17,13 @@ const known = { about: null, pool: null };
 let isLive = false;
 
 const why = new Why(api);
-const table = new Table(api, { why: ask, release: (list) => release.ask(list), failed, may: () => known.about?.may === "write" });
+const table = new Table(api, {
+  why: ask,
+  release: (list) => release.ask(list),
+  failed,
+  may: () => known.about?.may === "write",
+  shown: () => map.tell(),
+});
 const map = new PoolMap(api, { why: ask, name: (address) => table.name(address), failed });
 const release = new Release(api, () => {
   table.chosen.clear();

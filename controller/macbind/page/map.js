@@ -96,6 +96,7 @@ export class PoolMap {
     );
     this.canvas.dataset.cells = String(grid.cells);
     this.canvas.dataset.pool = this.pool;
+    this.tell();
     this.draw();
   }
 
@@ -163,9 +164,15 @@ export class PoolMap {
   point(cell) {
     if (!this.grid || cell < 0 || cell === this.cursor) return;
     this.cursor = cell;
-    const name = this.grid.step === 1 ? this.on.name(dotted(this.grid.address(cell))) : "";
-    $("map-here").textContent = this.grid.said(cell) + (name ? `: ${name}` : "");
+    this.tell();
     this.paint();
+  }
+
+  /** Says what is at the cursor, by what is loaded by now. */
+  tell() {
+    if (!this.grid || this.cursor < 0) return;
+    const name = this.grid.step === 1 ? this.on.name(dotted(this.grid.address(this.cursor))) : "";
+    $("map-here").textContent = this.grid.said(this.cursor) + (name ? `: ${name}` : "");
   }
 
   open() {

@@ -14,7 +14,7 @@ const AHEAD = 12; // rows above and below what is seen
 const ROWS = "/v1/page/rows";
 
 export class Table {
-  /** on: why(address), release(list of allocations), failed(error), may() whether releasing is allowed. */
+  /** on: why(address), release(list), failed(error), may() whether releasing is allowed, shown() when rows are. */
   constructor(api, on) {
     this.api = api;
     this.on = on;
@@ -94,6 +94,7 @@ export class Table {
       if (now?.name !== name || now.generation !== one.generation || now.isReleased) this.chosen.delete(name);
     }
     this.list();
+    this.on.shown();
   }
 
   /** An event: an address of the pool has changed. */

@@ -337,6 +337,22 @@ def test_map_is_used_by_keyboard_and_pointer(site: Site, page: Page) -> None:
     page.click("#why .close")
 
 
+@pytest.mark.parametrize("at", ["#map-canvas", "#pools button", "#table tbody button"])
+def test_focus_stays_while_the_page_follows(site: Site, page: Page, at: str) -> None:
+    """What has the focus keeps it while everything is drawn anew: whoever uses a keyboard loses nothing."""
+    site.client.allocate("farm", "vm")
+    page.wait_for_selector(row("vm"))
+    page.focus(at)
+    what = "[document.activeElement.tagName, document.activeElement.id, document.activeElement.textContent]"
+    had = page.evaluate(what)
+    for number in range(2):
+        name = f"other-{number}"
+        site.client.allocate("farm", name)
+        page.wait_for_selector(row(name))
+        page.wait_for_selector(f"#pools >> text={number + 2} allocated")
+        assert page.evaluate(what) == had
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_page_is_for_everybody(site: Site, open_page: Callable[..., Page], scheme: str, width: int) -> None:

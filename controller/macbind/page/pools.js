@@ -8,7 +8,7 @@ const FAR_S = 90 * 86400; // what is farther away than a season is not foreseen
 /** How full each pool is, how it has been for an hour, and how long it lasts. */
 export function showPools(pools, trends, chosen, choose) {
   const place = $("pools");
-  const had = document.activeElement?.dataset?.pool;
+  const had = place.contains(document.activeElement) ? document.activeElement.dataset.pool : null; // the map is a pool's, too
   const known = new Map(trends.map((one) => [one.pool, one]));
   place.replaceChildren(...pools.map((one) => card(one, known.get(one.pool), one.pool === chosen, choose)));
   if (had) place.querySelector(`button[data-pool="${CSS.escape(had)}"]`)?.focus({ preventScroll: true });

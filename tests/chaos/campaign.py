@@ -374,6 +374,7 @@ class Campaign:
                     crowd=plant.crowd,
                     resync_s=plant.resync_s,
                     old_registries=plant.old_registries,
+                    acts=plant.acts,
                 )
             elif not kind.tiny:
                 kind = dress(kind, self.report.seed + index)

@@ -38,6 +38,8 @@ ATTACKED = "attackers leave the owner alone"
 FREED_S, ADOPTED_S, SEEN_S = 4.0, 8.0, 3.0
 """How long macbind may take to free an address, and to record its machine; how long until it has seen a domain."""
 _STAYS_S, _UNSEEN_S = (0.5, 3.0), 8.0
+ACTS = {"end": 5.0, "save": 3.0, "reboot": 3.0, "steal": 1.0, "squat": 1.0}
+"""What is done how often, unless the orders say otherwise."""
 _OFF_S = 5.0
 
 
@@ -103,9 +105,16 @@ class Farmer(Caller):
         elif len(self.machines) < MOST and self.random.random() < 0.4:
             self._start()
         else:
-            acts = (self._end, self._save_or_restore, self._reboot, self._intrude)
-            (act,) = self.random.choices(acts, weights=(5, 3, 3, 2))
-            act()
+            acts = {
+                "end": self._end,
+                "save": self._save_or_restore,
+                "reboot": self._reboot,
+                "steal": self._steal,
+                "squat": self._squat,
+            }
+            weights = self.orders.acts or ACTS
+            (act,) = self.random.choices(list(weights), weights=list(weights.values()))
+            acts[act]()
 
     # -- what macbind makes of it ----------------------------------------------------------------------
 
@@ -292,27 +301,30 @@ class Farmer(Caller):
 
     # -- domains of others -----------------------------------------------------------------------------
 
-    def _intrude(self) -> None:
-        """A thief or a squatter starts, if there is none."""
+    def _steal(self) -> None:
+        """A thief starts, if there is none of others."""
+        owner = self._some(claimed=True)
+        if not self.others and owner is not None:
+            # A thief is judged while it runs and when it ends.
+            ends_at = time.monotonic() + self.random.uniform(*_STAYS_S)
+            self._intrude("thief", str(owner.allocation.address), ends_at, owner)
+
+    def _squat(self) -> None:
+        """A squatter starts, if there is none of others."""
         if self.others:
             return
-        owner = self._some(claimed=True) if self.random.random() < 0.5 else None
-        if owner is not None:
-            address = str(owner.allocation.address)
-        else:
-            with sql.connected(self._url) as ask:
-                free = sql.lowest_free(ask, self.orders.pools[0], 8)
-            if not free:
-                return
-            address = self.random.choice(free)
-        kind = "thief" if owner is not None else "squatter"
-        domain = Domain(f"{kind}-of-{self.new_name()}", mac_of(address))
-        # How long a squatter stays counts from when it must have been seen.
-        stays_s = self.random.uniform(*_STAYS_S) if owner is not None else _UNSEEN_S
-        other = Other(domain, time.monotonic() + stays_s, owner, address)
+        with sql.connected(self._url) as ask:
+            free = sql.lowest_free(ask, self.orders.pools[0], 8)
+        if free:
+            # How long it stays counts from when it must have been seen.
+            ends_at = time.monotonic() + _UNSEEN_S
+            self._intrude("squatter", self.random.choice(free), ends_at, None).runs = True
+
+    def _intrude(self, kind: str, address: str, ends_at: float, owner: Machine | None) -> Other:
+        other = Other(Domain(f"{kind}-of-{self.new_name()}", mac_of(address)), ends_at, owner, address)
         self.others.append(other)
-        self._run(domain)
-        other.runs = owner is None
+        self._run(other.domain)
+        return other
 
     def _end_other(self, other: Other) -> None:
         self._check_owner(other)

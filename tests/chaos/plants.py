@@ -25,6 +25,7 @@ class Plant:
         old_registries: The share of rounds after which an older registry is put back.
         round_s: How long a round works, in seconds: what shows only during the work needs some of it.
         attackers: Whether it shows only while somebody attacks.
+        acts: What the worker of domains does how often while it is hunted; empty for what it does by itself.
         found_by: The checks one of which has to find it, whatever others find before; empty if any will do.
     """
 
@@ -38,6 +39,7 @@ class Plant:
     old_registries: float = 0.0
     round_s: float = 3.0
     attackers: bool = False
+    acts: Mapping[str, float] = field(default_factory=dict)
 
 
 _SLOW = {"OMAPI slow": 3.0, "macbind killed": 1.0}
@@ -381,20 +383,31 @@ PLANTS: Mapping[str, Plant] = {
     "yield-to-thieves": Plant(
         _yield_to_thieves,
         domains=True,
+        acts={"steal": 3.0, "end": 1.0},
         round_s=10.0,
         recovers=False,
         found_by=("a thief leaves the owner alone",),
     ),
-    "release-saved": Plant(_release_saved, domains=True, round_s=10.0, found_by=_LOST),
-    "release-rebooting": Plant(_release_rebooting, domains=True, round_s=10.0, found_by=_LOST),
+    "release-saved": Plant(
+        _release_saved, domains=True, round_s=10.0, acts={"save": 3.0, "end": 1.0}, found_by=_LOST
+    ),
+    "release-rebooting": Plant(
+        _release_rebooting, domains=True, round_s=10.0, acts={"reboot": 3.0, "end": 1.0}, found_by=_LOST
+    ),
     "one-life": Plant(
-        _one_life, domains=True, round_s=10.0, recovers=False, found_by=("found by its machine in time",)
+        _one_life,
+        domains=True,
+        round_s=10.0,
+        recovers=False,
+        acts={"end": 1.0},
+        found_by=("found by its machine in time",),
     ),
     "wait-for-others": Plant(
         _wait_for_others,
         {"other libvirtd frozen": 1.0},
         domains=True,
         round_s=26.0,
+        acts={"end": 1.0},
         found_by=("freed in time",),
     ),
     "keep-no-place": Plant(_keep_no_place, attackers=True, round_s=8.0, found_by=("root has a place",)),
@@ -407,7 +420,13 @@ PLANTS: Mapping[str, Plant] = {
         found_by=("attackers leave the owner alone",),
     ),
     "hear-no-others": Plant(_hear_no_others, round_s=10.0, found_by=("a second DHCP server is found",)),
-    "miss-domains": Plant(_miss_domains, domains=True, round_s=10.0, found_by=("a domain is passed over",)),
+    "miss-domains": Plant(
+        _miss_domains,
+        domains=True,
+        round_s=12.0,
+        acts={"squat": 1.0},
+        found_by=("a domain is passed over",),
+    ),
     "miss-lists": Plant(
         _miss_lists, domains=True, round_s=10.0, old_registries=1.0, found_by=("an older registry",)
     ),

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -71,6 +71,8 @@ class Kind:
     """How often macbind compares everything even without a reason."""
     attackers: bool = False
     """Whether there are attackers, in some rounds."""
+    acts: Mapping[str, float] = field(default_factory=dict)
+    """What the worker of domains does how often; empty for what it does by itself."""
 
 
 class NotRecovered(RuntimeError):
@@ -311,6 +313,7 @@ class Site:
             uri,
             role,
             other_uri,
+            self.kind.acts,
         )
         with (self.place / f"{name}.log").open("ab") as log:
             process = Process(

@@ -8,7 +8,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,6 +67,8 @@ class Orders:
     uri: str = ""
     role: str = ""
     other_uri: str = ""
+    acts: Mapping[str, float] = field(default_factory=dict)
+    """What the worker of domains does how often; empty for what it does by itself."""
 
     @classmethod
     def from_json(cls, text: str) -> "Orders":

@@ -10,7 +10,7 @@ from labkit.farm import MACBIND, defects_in
 from labkit.wait import until
 from labkit.xen import COMMAND_S, LOOK_S, ROOT, Xen
 
-SERVING_S = 600.0  # 30 s on a processor of its own: emulated, Python starts slowly
+SERVING_S = 1000.0  # 30 s on a processor of its own: emulated, Python starts slowly
 _SOCKET = "/run/macbind/macbind.sock"
 _CURL = ("curl", "--silent", "--show-error", "--fail-with-body", "--unix-socket", _SOCKET)
 _TOML = """\
@@ -73,7 +73,7 @@ class XenFarm:
 
     def outside(self, *arguments: str) -> str:
         """Runs a command that needs no service, with this configuration, on this machine, which is quicker."""
-        return self.xen.lab.run([*MACBIND, *arguments, "--config", str(self._config)], deadline_s=60).stdout
+        return self.xen.lab.run([*MACBIND, *arguments, "--config", str(self._config)], deadline_s=300).stdout
 
     def macbind(self, *arguments: str, deadline_s: float = COMMAND_S) -> str:
         """Runs the command line in domain 0 and returns what it printed; it must succeed."""

@@ -22,7 +22,7 @@ subnet = "10.0.0.0/8"
 ranges = ["10.1.1.1-10.1.1.250"]
 """
 # A domain that reboots is off for 3 to 11 s here, and longer where several test runs share a processor.
-TRANSITION_S = 120
+TRANSITION_S = 600
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -62,6 +62,12 @@ def held_by(farm: Farm, name: str) -> tuple[State, tuple[str, ...]]:
     return one.state, one.confirmed_by
 
 
+def state_of(farm: Farm, dhcpd: str) -> str:
+    """How the service gets on with a DHCP server; empty while it does not answer."""
+    now = farm.status()
+    return "" if now is None else {one.name: str(one.state) for one in now.dhcpds}[dhcpd]
+
+
 def held(farm: Farm) -> set[IPv4Address]:
     """All addresses that somebody has, or that are not free yet."""
     with farm.client() as client:
@@ -109,6 +115,10 @@ def test_taken_out_for_maintenance(pair: tuple[Farm, Dhcpd]) -> None:
         )
         second.kill()
         assert client.allocate("farm", "new").state is State.BOUND
+        until(lambda: state_of(farm, "second") == "unavailable", SOON_S, "it to be missed")
+        assert [farm.findings()[code] for code in farm.findings() if code.startswith("dhcpd_")] == [
+            farm.findings()["dhcpd_out"]
+        ]
         client.release("old")
         assert client.allocate("farm", "next").address != old.address
         listed = {one.name: one for one in client.dhcp_servers()}
@@ -124,6 +134,7 @@ def test_taken_out_for_maintenance(pair: tuple[Farm, Dhcpd]) -> None:
         until(lambda: held_by(farm, "later")[1] == ("main", "second"), SOON_S, "it to be told")
         assert farm.macbind("dhcp", "in", "second").startswith("second: in, ")
         assert client.allocate("farm", "last").confirmed_by == ("main", "second")
+        assert "dhcpd_out" not in farm.findings()
         assert [one.action for one in client.history() if one.action.startswith("dhcp")] == [
             "dhcp in",
             "dhcp out",
@@ -176,11 +187,6 @@ def test_an_idle_server_that_is_silent_is_missed(pair: tuple[Farm, Dhcpd]) -> No
     """Nobody asks for anything, and the connection stays open: the status says so all the same."""
     farm, second = pair
     second.freeze()
-
-    def state() -> str:
-        now = farm.status()
-        return "" if now is None else {one.name: str(one.state) for one in now.dhcpds}["second"]
-
-    until(lambda: state() == "unavailable", 60, "it to be missed")
+    until(lambda: state_of(farm, "second") == "unavailable", 60, "it to be missed")
     second.thaw()
-    until(lambda: state() == "serving", 60, "it to be back")
+    until(lambda: state_of(farm, "second") == "serving", 60, "it to be back")

@@ -30,6 +30,7 @@ CODES = {
     "dhcpd_discontinued": "The next release of this distribution has no dhcpd.",
     "dhcpd_ended": "dhcpd has ended at its start, and says why.",
     "dhcpd_not_running": "No dhcpd runs on this machine.",
+    "dhcpd_out": "An admin has taken a DHCP server out; nobody waits for it.",
     "dhcpd_refused": "dhcpd refuses a binding.",
     "dhcpd_unavailable": "dhcpd does not answer over OMAPI.",
     "disk_low": "The file system of dhcpd's lease file is nearly full.",

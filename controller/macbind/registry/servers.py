@@ -115,6 +115,13 @@ def servers(view: View, configured: Mapping[str, Collection[str]]) -> list[Serve
     ]
 
 
+def taken_out(view: View) -> Mapping[str, tuple[datetime, str]]:
+    """Since when each DHCP server that is not in is out (UTC), and who has taken it out."""
+    t = dhcpd_table.c
+    rows = view.db.execute(select(t.name, t.out_at, t.out_by).where(t.out.is_not(None)))
+    return {row.name: (datetime.fromtimestamp(row.out_at, UTC), row.out_by) for row in rows}
+
+
 def take_out(txn: Transaction, name: str, pools: Iterable[Pool], *, forget: bool) -> None:
     """Takes a DHCP server out for all controllers; they know it when they have read the configuration anew.
 

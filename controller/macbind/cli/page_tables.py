@@ -34,7 +34,7 @@ RUNS = Table(
 class By(StrEnum):
     """What proves a token's id."""
 
-    SECRET = "secret"  # noqa: S105  # no password, its name
+    SECRET = "secret"  # noqa: S105  # nosec B105  # no password, its name
     CERTIFICATE = "certificate"
 
 

@@ -57,9 +57,10 @@ class Step:
 
 
 def _changes(arguments: tuple[Any, ...], _: Any) -> bool:
-    from macbind.client import codec
+    from macbind.client.codec import adapter
+    from macbind.core.allocation import Allocation, Page, Released, Renumbering
 
-    written = (codec.PAGE, codec.ALLOCATION, codec.RELEASED, codec.RENUMBERING)
+    written = (adapter(Page), adapter(Allocation), adapter(Released), adapter(Renumbering))
     return any(arguments[0] is one for one in written)
 
 

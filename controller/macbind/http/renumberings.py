@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from macbind.client import codec
+from macbind.client.codec import adapter
 from macbind.core.allocation import Released, Renumbering
 from macbind.http import within
 from macbind.http.operation import Asked, Change, Operation, Question
@@ -38,7 +38,7 @@ def operations(renumberings: Renumberings) -> list[Operation]:
             "/v1/renumberings",
             "Take another address for a name",
             RenumberBody,
-            codec.RENUMBERING,
+            adapter(Renumbering),
             begin,
         ),
         Change(
@@ -46,7 +46,7 @@ def operations(renumberings: Renumberings) -> list[Operation]:
             "/v1/renumberings/lease",
             "Prolong the lease of a renumbering, or take it over",
             LeaseRenumberBody,
-            codec.RENUMBERING,
+            adapter(Renumbering),
             lease,
         ),
         Change(
@@ -54,7 +54,7 @@ def operations(renumberings: Renumberings) -> list[Operation]:
             "/v1/renumberings/finish",
             "End a renumbering at the new address, and release the old one",
             EndRenumberBody,
-            codec.RENUMBERING,
+            adapter(Renumbering),
             finish,
         ),
         Change(
@@ -62,14 +62,14 @@ def operations(renumberings: Renumberings) -> list[Operation]:
             "/v1/renumberings/abort",
             "End a renumbering at the old address, and release the new one",
             EndRenumberBody,
-            codec.RELEASED,
+            adapter(Released),
             abort,
         ),
         Question(
             "/v1/renumberings",
             "The renumberings under way",
             Nothing,
-            codec.RENUMBERINGS,
+            adapter(list[Renumbering]),
             lambda _: renumberings.under_way(),
             within=within.renumberings,
         ),

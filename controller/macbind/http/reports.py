@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from macbind.client import codec
+from macbind.client.codec import adapter
+from macbind.core.allocation import AuditEntry
+from macbind.core.findings import ControllerStatus, Status
+from macbind.core.free_range import FreePage
+from macbind.core.pool import PoolUsage
+from macbind.core.why import Why
 from macbind.http import within
 from macbind.http.metrics import CONTENT_TYPE, Metrics
 from macbind.http.operation import Operation, Question
@@ -22,7 +27,7 @@ def operations(
             "/v1/pools",
             "All pools in numbers",
             Nothing,
-            codec.POOLS,
+            adapter(list[PoolUsage]),
             lambda _: report.pools(),
             within=within.pools,
         ),
@@ -30,7 +35,7 @@ def operations(
             "/v1/pools/{name}/free",
             "The free space of a pool as ranges, in pages",
             FreeQuery,
-            codec.FREE,
+            adapter(FreePage),
             lambda asked: report.free(asked.name, **dict(asked.given)),
             within=within.itself,
         ),
@@ -38,7 +43,7 @@ def operations(
             "/v1/status",
             "The service at a glance",
             Nothing,
-            codec.STATUS,
+            adapter(Status),
             lambda _: report.status(),
             within=within.status,
         ),
@@ -46,14 +51,14 @@ def operations(
             "/v1/controllers",
             "All controllers that share the registry, and what each leads",
             Nothing,
-            codec.CONTROLLERS,
+            adapter(list[ControllerStatus]),
             lambda _: report.controllers(),
         ),
         Question(
             "/v1/history",
             "The latest changes, newest first",
             HistoryQuery,
-            codec.HISTORY,
+            adapter(list[AuditEntry]),
             lambda asked: addresses.history(**criteria(asked.given), pools=asked.peer.pools),
             within=within.itself,
         ),
@@ -61,7 +66,7 @@ def operations(
             "/v1/why",
             "Why an address, MAC, name or domain is as it is",
             WhyQuery,
-            codec.WHY,
+            adapter(list[Why]),
             lambda asked: why.why(asked.given.q, asked.peer.pools),
             within=within.itself,
         ),

@@ -11,7 +11,8 @@ import pytest
 
 from macbind.core.allocation import Allocation, State
 from macbind.core.dhcp_options import DhcpOptions
-from macbind.core.import_plan import ImportEntry, ImportRow, ImportVerdict, planned, wishes
+from macbind.core.import_decision import planned, wishes
+from macbind.core.import_plan import ImportEntry, ImportRow, ImportVerdict
 from macbind.core.mac_address import MacAddress
 
 SUBNETS = [IPv4Network("10.1.0.0/16"), IPv4Network("10.2.0.0/16")]
@@ -52,7 +53,7 @@ def plan(*entries: ImportEntry, held: Allocation = HELD) -> list[ImportRow]:
         (entry("held", "10.1.1.4"), "conflict", "'held' already names 10.1.1.3, a reservation."),
         (entry(mac="00:80:77:00:00:02"), "conflict", "is bound to 00:80:77:00:00:01, not 00:80:77:00:00:02."),
         (entry(pinned=False), "conflict", "'held' (10.1.1.3) is a reservation."),
-        (entry(group="g"), "conflict", "is in another group than 'g'."),
+        (entry(group="g"), "same", ""),
         (entry("a b"), "impossible", "'a b' cannot be a name."),
         (entry(""), "impossible", "It has no name."),
         (entry("a", group=" "), "impossible", "' ' cannot be a group."),
@@ -80,6 +81,9 @@ def test_an_allocation_is_no_reservation() -> None:
     assert plan(entry(), held=held)[0].why == "'held' (10.1.1.3) is an allocation."
     assert "macbind release held" in plan(entry(), held=held)[0].mend
     assert plan(entry(pinned=False, group="g"), held=held)[0].verdict is ImportVerdict.SAME
+    (row,) = plan(entry(pinned=False, group="h"), held=held)
+    assert (row.verdict, row.why) == ("conflict", "'held' (10.1.1.3) is in another group than 'h'.")
+    assert plan(entry(group="h"))[0].left_out == ("group h",)
 
 
 def test_the_address_on_a_subnet_of_ours_is_the_one() -> None:

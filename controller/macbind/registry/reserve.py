@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from macbind.core.allocation import Allocation, State, check_name
+from sqlalchemy import update
+
+from macbind.core.allocation import Allocation, State, check_name, place_of
 from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
 from macbind.core.errors import (
     AddressInUse,
@@ -20,8 +22,10 @@ from macbind.registry.gateway_checks import check_gateways
 from macbind.registry.queries import (
     find,
     named,
+    renumberings,
 )
 from macbind.registry.resting import free
+from macbind.registry.tables import allocation as al
 from macbind.registry.transaction import Transaction
 
 
@@ -82,6 +86,31 @@ def reserve(
     ip = occupy(txn, pool, address, bound_to)
     row = row_of(txn, pool, ip, bound_to, name, generation, Wanted(pool.name, (name,)), options.to_dict())
     return insert_rows(txn, "reserve", pool, [row | {"pinned": True}], generation, given)[0]
+
+
+def change_options(txn: Transaction, one: Allocation, options: DhcpOptions) -> Allocation:
+    """Gives an allocation other DHCP options; its binding is made anew.
+
+    Raises:
+        Conflict, InvalidOption: See :mod:`macbind.core.errors`.
+    """
+    pool = txn.pool(one.pool)
+    if not pool.needs_binding(one.address):
+        raise Conflict(
+            f"The pool '{pool.name}' is in static mode: the options of {one.address} are in dhcpd's "
+            "configuration file.",
+            hint="Set options for the whole pool, or use a pool in live mode.",
+        )
+    if renumberings(txn, of=[one.address]):
+        raise Conflict(f"'{one.name}' is being renumbered.", hint="Finish or abort that first.")
+    pool.check_binding(one.address, options)
+    check_gateways(txn, pool, options, one.address)
+    generation, ip = txn.next_generation(pool), int(one.address)
+    txn.db.execute(update(al).where(al.c.ip == ip).values(options=options.to_dict(), gen=generation))
+    txn.mark(pool.dhcpds, [ip], generation)
+    (changed,) = find(txn, addresses=[one.address])
+    txn.log([("options", ip, generation, one.name, place_of(changed) | {"before": one.options.to_dict()})])
+    return changed
 
 
 def _free_mac(txn: Transaction, mac: MacAddress, address: IPv4Address) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from macbind.cli.commands import app
 from macbind.core.errors import InvalidRequest
 from macbind.core.import_plan import MAX_ENTRIES, ImportEntry
 from macbind.importing.forms import ListForm, read_list
@@ -28,7 +30,7 @@ def facts(text: str | bytes, form: ListForm | None = None) -> list[tuple[int, st
     return [(one.line, one.name, " ".join(one.addresses), one.mac) for one in read(text, form).entries]
 
 
-ONE = [(2, "a", "10.1.1.1", MAC)]
+ONE: list[tuple[int, str, str, str | None]] = [(2, "a", "10.1.1.1", MAC)]
 KEA_TABLE = """host_id,hex(dhcp_identifier),dhcp_identifier_type,ipv4_address,hostname
 1,001122334455,0,167837953,a
 2,0011,3,167837954,b
@@ -247,6 +249,30 @@ def test_a_list_has_bounds() -> None:
     (entry,) = read("name,ip\n" + "\x1b[2J" * 1000 + ",10.1.1.1\n").entries
     assert entry.name.isprintable()
     assert len(entry.name) <= 250
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["large"], 2, "has more than 16 MiB."),
+        (["."], 2, "cannot be read: Is a directory."),
+        (["nope"], 2, "nope cannot be read: No such file or directory."),
+        (["large", "--from", "excel"], 2, "'excel' is no form of a list."),
+        (["large", "--skip-conflicts"], 4, "--skip-conflicts goes with --apply."),
+    ],
+)
+def test_a_command_that_cannot_be_done_asks_no_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], status: int, said: str
+) -> None:
+    """It says in one sentence what is wrong; no service runs here."""
+    monkeypatch.chdir(tmp_path)
+    with Path("large").open("wb") as large:
+        large.truncate((16 << 20) + 1)
+    done = CliRunner(env={"MACBIND_SOCKET": str(tmp_path / "nobody"), "COLUMNS": "200"}).invoke(
+        app, ["import", *words]
+    )
+    assert done.exit_code == status
+    assert said in done.stderr
 
 
 @given(st.text(max_size=200), st.sampled_from([None, *ListForm]))

@@ -66,23 +66,24 @@ def test_a_list_is_planned_done_and_done(book: Book) -> None:
     assert [one.verdict for one in planned(book, *LIST)] == ["new"] * 5
     plan, made = imported(book, *LIST, apply=True)
     assert plan.applied
-    assert [(one.name, str(one.mac), one.pinned, one.group) for one in made] == [
-        ("dns", "00:16:3e:01:01:03", True, None),
-        ("printer", PRINTER, True, None),
-        ("own", "00:16:3e:01:01:04", True, None),
-        ("vm", "00:16:3e:01:01:05", False, "g"),
-        ("still", "00:16:3e:01:02:03", True, None),
-    ]
+    by_name = {one.name: one for one in made}
+    assert {one.name: (str(one.mac), one.pinned, one.group) for one in made} == {
+        "dns": ("00:16:3e:01:01:03", True, None),
+        "printer": (PRINTER, True, None),
+        "own": ("00:16:3e:01:01:04", True, None),
+        "vm": ("00:16:3e:01:01:05", False, "g"),
+        "still": ("00:16:3e:01:02:03", True, None),
+    }
     assert [one.verdict for one in planned(book, *LIST)] == ["same"] * 5
     book.confirm()
     changed = entry("printer", "10.1.1.11", line=2, options=DhcpOptions(filename="x"), labels={"k": "v"})
     assert [one.verdict for one in planned(book, changed, LIST[0])] == ["changed", "same"]
-    (printer, _) = imported(book, changed, LIST[0], apply=True)[1]
+    (printer,) = (one for one in imported(book, changed, LIST[0], apply=True)[1] if one.name == "printer")
     assert printer.options.to_dict() == {"hostname": "p", "filename": "x"}
     assert printer.labels == {"k": "v"}
     (due,) = book.due()
     assert due.change is not None
-    assert due.change.generation == printer.generation > made[1].generation
+    assert due.change.generation == printer.generation > by_name["printer"].generation
     book.confirm()
     assert book.state("10.1.1.11") == "bound"
     assert [one.verdict for one in planned(book, changed, LIST[1])] == ["conflict", "conflict"]
@@ -163,6 +164,20 @@ def test_a_name_that_is_renumbered_waits(book: Book) -> None:
     )
     assert [one.verdict for one in rows] == ["impossible", "conflict"]
     assert "is being renumbered" in rows[0].why
+
+
+def test_a_router_may_come_later_in_the_list(book: Book) -> None:
+    """A machine with a gateway of its own is taken after the reservations that the gateway may be."""
+    book.open(*pools())
+    routed = DhcpOptions.parse({"routers": ["10.1.1.8"]})
+    both = entry("vm", "10.1.1.3", options=routed), entry("router", "10.1.1.8", mac=PRINTER)
+    assert [one.verdict for one in planned(book, *both)] == ["new", "new"]
+    plan, made = imported(book, *both, apply=True)
+    assert plan.applied
+    assert {one.name for one in made} == {"vm", "router"}
+    assert [one.verdict for one in planned(book, *both)] == ["same", "same"]
+    alone = entry("other", "10.1.1.4", options=DhcpOptions.parse({"routers": ["10.1.1.5"]}))
+    assert [one.verdict for one in planned(book, alone)] == ["impossible"]
 
 
 def test_the_audit_log_has_the_reason_and_the_request(book: Book) -> None:

@@ -84,7 +84,7 @@ def written(found: Sequence[Allocation], form: ListForm, table: Table = EXPORTED
 
 
 @given(_LISTS, _LISTS, st.sampled_from([ListForm.MACBIND, ListForm.CSV]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_an_export_is_the_same_again(
     first: list[ImportEntry], second: list[ImportEntry], form: ListForm
 ) -> None:
@@ -106,7 +106,7 @@ def test_an_export_is_the_same_again(
 
 
 @given(_LISTS, _LISTS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_twice_is_once(first: list[ImportEntry], second: list[ImportEntry]) -> None:
     """A second import changes nothing, and finds the same conflicts; a plan is what an import then does."""
     with opened() as book:

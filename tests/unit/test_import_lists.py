@@ -135,6 +135,10 @@ def test_reservations_of_kea() -> None:
     assert facts('[{"hw-address": "001122334455", "ip-address": "10.1.1.1", "hostname": "a"}]') == [
         (1, "a", "10.1.1.1", "001122334455")
     ]
+    (none,) = read(
+        '{"reservations": [{"hw-address": "x", "ip-address": "10.1.1.1", "next-server": "0.0.0.0"}]}'
+    ).entries
+    assert (none.options.to_dict(), none.left_out) == ({}, ())
     sixth = '{"Dhcp6": {"reservations": [{"duid": "01", "ip-addresses": ["fd00::1"]}]}}'
     assert facts(sixth) == [(1, "host-fd00::1", "fd00::1", None)]
 

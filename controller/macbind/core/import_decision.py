@@ -45,6 +45,11 @@ class Wish:
         """What becomes of it."""
         return self.row.verdict
 
+    @property
+    def has_gateways(self) -> bool:
+        """Whether it names routers of its own, which others of the list may be."""
+        return bool(self.entry.options.routers or self.entry.options.static_routes)
+
     def judged(
         self, verdict: ImportVerdict, why: str = "", mend: str = "", holder: str | None = None
     ) -> Wish:

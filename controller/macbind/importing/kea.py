@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import Any
 
 from macbind.core.errors import InvalidRequest
@@ -12,6 +13,7 @@ from macbind.importing.machine_list import MachineList, name_for, options_of, wo
 _READ = frozenset(
     {LINE, "hw-address", "ip-address", "ip-addresses", "hostname", "next-server", "boot-file-name"}
 )
+_NO_SERVER = str(IPv4Address(0))
 _IDENTIFIERS = ("duid", "circuit-id", "client-id", "flex-id")
 
 
@@ -52,7 +54,7 @@ def _entry(one: dict[str, Any]) -> ImportEntry:
     options, left_out = options_of(
         {
             "hostname": name,
-            "next_server": one.get("next-server"),
+            "next_server": None if one.get("next-server") == _NO_SERVER else one.get("next-server"),
             "filename": one.get("boot-file-name"),
         }
     )

@@ -73,7 +73,7 @@ def options_of(values: Mapping[str, Any]) -> tuple[DhcpOptions, tuple[str, ...]]
     kept: dict[str, Any] = {}
     left_out = []
     for key, value in values.items():
-        if value in (None, "", [], "0.0.0.0"):  # noqa: S104  # nosec B104  # Kea's word for no server
+        if value in (None, "", []):
             continue
         try:
             DhcpOptions.parse({key: value})

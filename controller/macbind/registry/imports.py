@@ -6,17 +6,19 @@ cannot differ by anything but what others have changed in between.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from macbind.core.allocation import Allocation
 from macbind.core.errors import Conflict, NotInPool, RequestError
 from macbind.core.import_decision import Wish, planned, wishes
 from macbind.core.import_plan import ImportEntry, ImportPlan, ImportVerdict
-from macbind.registry.allocate import Wanted, allocate
+from macbind.registry.allocate import Wanted, allocate, insert_rows
 from macbind.registry.labels import relabel
 from macbind.registry.queries import named
-from macbind.registry.reserve import change_options, reserve
+from macbind.registry.reserve import change_options, checked, take
 from macbind.registry.transaction import Transaction
 
 
@@ -53,32 +55,76 @@ def import_entries(
 
 def _carried_out(txn: Transaction, found: Sequence[Wish]) -> tuple[list[Wish], list[Allocation]]:
     """Does what is new or changed; what the registry refuses is judged so."""
-    done: list[Wish] = []
-    made: list[Allocation] = []
-    for one in found:
+    done, made, new = list(found), list[Allocation](), _Reservations(txn)
+    for number in sorted(range(len(found)), key=lambda number: found[number].has_gateways):
+        one = found[number]
         if not one.verdict.is_done:
-            done.append(one)
             continue
         try:
-            with txn.undone_if_refused():
-                made.append(_one_carried_out(txn, one))
+            if one.held is None and one.entry.pinned:
+                if one.has_gateways:  # which may be reserved by another entry
+                    made += new.write()
+                new.take(one)
+            else:
+                with txn.undone_if_refused():
+                    made.append(_changed(txn, one) if one.held is not None else _allocated(txn, one))
         except RequestError as error:
-            done.append(one.refused(error))
-        else:
-            done.append(one)
-    return done, made
+            done[number] = one.refused(error)
+    return done, made + new.write()
 
 
-def _one_carried_out(txn: Transaction, wish: Wish) -> Allocation:
-    entry, held, address = wish.entry, wish.held, wish.address
-    if held is not None:
-        if wish.options != held.options:
-            held = change_options(txn, held, wish.options)
-        labels = {**held.labels, **entry.labels}
-        return held if labels == held.labels else relabel(txn, held.name, entry.labels)
+class _Reservations:
+    """New reservations. They are written together, and those of one pool have one generation.
+
+    Args:
+        txn: The open transaction.
+    """
+
+    def __init__(self, txn: Transaction) -> None:
+        self._txn, self._generations = txn, dict[str, int]()
+        self._rows: dict[tuple[str, tuple[tuple[str, str], ...]], list[dict[str, Any]]] = defaultdict(list)
+
+    def take(self, wish: Wish) -> None:
+        """Takes one.
+
+        Raises:
+            RequestError: It is not possible; nothing of it was done.
+        """
+        entry, txn = wish.entry, self._txn
+        assert wish.address is not None, "it is judged already"
+        pool, mac, options = checked(txn, entry.name, wish.address, wish.mac, entry.options)
+        if pool.name not in self._generations:  # outside of what may be undone
+            self._generations[pool.name] = txn.next_generation(pool)
+        with txn.undone_if_refused():
+            row = take(txn, pool, entry.name, wish.address, mac, options, self._generations[pool.name])
+        self._rows[pool.name, tuple(sorted(entry.labels.items()))].append(row)
+
+    def write(self) -> list[Allocation]:
+        """Writes those that were taken since it was last called."""
+        rows, self._rows = self._rows, defaultdict(list)
+        return [
+            one
+            for (name, labels), some in rows.items()
+            for one in insert_rows(
+                self._txn, "reserve", self._txn.pools[name], some, self._generations[name], dict(labels)
+            )
+        ]
+
+
+def _changed(txn: Transaction, wish: Wish) -> Allocation:
+    """What a name holds, with the options and labels that it gets."""
+    held = wish.held
+    assert held is not None, "nothing is to be changed"
+    if wish.options != held.options:
+        held = change_options(txn, held, wish.options)
+    labels = {**held.labels, **wish.entry.labels}
+    return held if labels == held.labels else relabel(txn, held.name, wish.entry.labels)
+
+
+def _allocated(txn: Transaction, wish: Wish) -> Allocation:
+    """A new allocation of the address that the list has."""
+    entry, address = wish.entry, wish.address
     assert address is not None, "it is judged already"
-    if entry.pinned:
-        return reserve(txn, entry.name, address, mac=wish.mac, options=entry.options, labels=entry.labels)
     pool = next((one for one in txn.pools.values() if address in one.plan), None)
     if pool is None:
         raise NotInPool(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from typing import Any
 
 from sqlalchemy import update
 
@@ -52,13 +53,7 @@ def reserve(
     Raises:
         NotInPool, AddressInUse, Conflict: See :mod:`macbind.core.errors`.
     """
-    check_name(name)
-    options = Wanted("", (name,), options=options).own_options(1)
-    pool = _pool_of_address(txn, address)
-    txn.check_pool(pool.name, str(address))
-    own = pool.plan.scheme.encode(address)
-    bound_to = own if mac is None else mac
-    check_reservation(txn, pool, address, bound_to, own, options)
+    pool, bound_to, options = checked(txn, name, address, mac, options)
     given = check_labels(labels)
     one = named(txn, [name]).get(name)
     if one is not None:
@@ -79,13 +74,49 @@ def reserve(
             address=str(one.address),
         )
     generation = txn.next_generation(pool)
+    row = take(txn, pool, name, address, bound_to, options, generation)
+    return insert_rows(txn, "reserve", pool, [row], generation, given)[0]
+
+
+def checked(
+    txn: Transaction, name: str, address: IPv4Address, mac: MacAddress | None, options: DhcpOptions
+) -> tuple[Pool, MacAddress, DhcpOptions]:
+    """The pool, the MAC and the options of a reservation, which nothing but a holder can stand against.
+
+    Raises:
+        NotInPool, Conflict: See :mod:`macbind.core.errors`.
+    """
+    check_name(name)
+    options = Wanted("", (name,), options=options).own_options(1)
+    pool = _pool_of_address(txn, address)
+    txn.check_pool(pool.name, str(address))
+    own = pool.plan.scheme.encode(address)
+    bound_to = own if mac is None else mac
+    check_reservation(txn, pool, address, bound_to, own, options)
+    return pool, bound_to, options
+
+
+def take(
+    txn: Transaction,
+    pool: Pool,
+    name: str,
+    address: IPv4Address,
+    mac: MacAddress,
+    options: DhcpOptions,
+    generation: int,
+) -> dict[str, Any]:
+    """Takes the address for what was :func:`checked`, and frees the MAC; returns the row to insert.
+
+    Raises:
+        AddressInUse, InvalidOption: See :mod:`macbind.core.errors`.
+    """
     check_gateways(txn, pool, options, address)
-    _free_mac(txn, bound_to, address)
-    if bound_to != own:
-        in_use.refuse_used_mac(txn, bound_to, address)
-    ip = occupy(txn, pool, address, bound_to)
-    row = row_of(txn, pool, ip, bound_to, name, generation, Wanted(pool.name, (name,)), options.to_dict())
-    return insert_rows(txn, "reserve", pool, [row | {"pinned": True}], generation, given)[0]
+    _free_mac(txn, mac, address)
+    if mac != pool.plan.scheme.encode(address):
+        in_use.refuse_used_mac(txn, mac, address)
+    ip = occupy(txn, pool, address, mac)
+    wanted = Wanted(pool.name, (name,))
+    return row_of(txn, pool, ip, mac, name, generation, wanted, options.to_dict()) | {"pinned": True}
 
 
 def change_options(txn: Transaction, one: Allocation, options: DhcpOptions) -> Allocation:
@@ -179,5 +210,5 @@ def check_reservation(
             "configuration file.",
             hint="Exclude the address from the pool's ranges, render, and reserve it then.",
         )
-    if pool.needs_binding(address):
+    if pool.needs_binding(address) and options != NO_OPTIONS:  # the pool's own fit, as the configuration says
         pool.check_binding(address, options)

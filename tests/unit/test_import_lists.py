@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +279,21 @@ def test_a_command_that_cannot_be_done_asks_no_service(
     )
     assert done.exit_code == status
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ['"', '"a" ', "/* ", "{", '"a":', "pool\n", "host\n", "# ", 'a "', "<a>", "\\", "[", "\t", '"" ', " {"],
+)
+def test_no_text_takes_long(piece: str) -> None:
+    """128 KiB of anything are read or refused at once, whatever form it is said to have."""
+    text = ("name ip\n" + piece * ((1 << 17) // len(piece))).encode()
+    for form in (None, *ListForm):
+        for start in (text, text.removeprefix(b"name ip\n")):
+            began = time.process_time()
+            with suppress(InvalidRequest):
+                read(start, form)
+            assert time.process_time() - began < 5, form
 
 
 @given(st.text(max_size=200), st.sampled_from([None, *ListForm]))

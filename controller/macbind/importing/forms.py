@@ -14,10 +14,10 @@ from macbind.importing.libvirt import read_libvirt
 from macbind.importing.machine_list import MachineList
 
 MAX_BYTES = 16 << 20
-_COMMENTS = re.compile(r"(?:\s+|#[^\n]*|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_COMMENTS = re.compile(r"(?:\s+|#[^\n]*|//[^\n]*|/\*.*?(?:\*/|\Z))*", re.DOTALL)
 _BLOCK = re.compile(
     r"^[ \t]*(?:host\s+[^\s{;,]+\s*\{|include\s+\"[^\"\n]*\"\s*;"
-    r"|(?:group|subnet|shared-network|pool|class)\b[^;{]*\{)",
+    r"|(?:group|subnet|shared-network|pool|class)\b[^;{]{0,200}\{)",
     re.MULTILINE | re.IGNORECASE,
 )
 _OWN = re.compile(r'\{\s*"format"\s*:\s*"macbind-')

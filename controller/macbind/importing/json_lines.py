@@ -12,7 +12,7 @@ from macbind.core.errors import InvalidRequest
 LINE = "\x00line"
 """The key under which an object has its line: no JSON of others has it."""
 _TOKEN = re.compile(
-    r'(?P<text>"(?:[^"\\\n]|\\.)*")|(?P<comment>\#[^\n]*|//[^\n]*|/\*.*?\*/)|(?P<include><\?.*?\?>)'
+    r'(?P<text>"(?:[^"\\\n]|\\.)*")|(?P<comment>\#[^\n]*|//[^\n]*|/\*.*?(?:\*/|\Z))|(?P<include><\?)'
     r'|(?P<blank>\s+)|(?P<mark>[{}\[\],:])|(?P<word>[^\s{}\[\],:"#/<]+|.)',
     re.DOTALL,
 )

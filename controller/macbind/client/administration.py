@@ -1,17 +1,47 @@
-"""The calls of admins: the configuration that all controllers share, and the DHCP servers that are in."""
+"""The calls of admins: the configuration that all controllers share, imports, and the DHCP servers that are in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from macbind.client.caller import Caller
 from macbind.client.codec import adapter
 from macbind.core.dhcp_servers import Server
+from macbind.core.import_plan import ImportEntry, ImportPlan
 from macbind.core.shared_configuration import Recorded, SharedConfiguration
 
 
 class AdministrationCalls(Caller):
-    """Changes what all controllers share, and takes DHCP servers out and in."""
+    """Changes what all controllers share, imports, and takes DHCP servers out and in."""
+
+    def import_entries(
+        self,
+        entries: Sequence[ImportEntry],
+        *,
+        apply: bool = False,
+        skip_conflicts: bool = False,
+        reason: str | None = None,
+    ) -> ImportPlan:
+        """Says what becomes of each entry of a list, and does it in one transaction if that is meant.
+
+        Args:
+            entries: The entries; :func:`macbind.importing.forms.read_list` reads them from a file.
+            apply: Whether to do what is new or changed. When this returns, dhcpd has confirmed it. Nothing is done if
+                an entry is in conflict or impossible.
+            skip_conflicts: Whether to do all others then.
+            reason: Why, for the audit log.
+
+        Raises:
+            DhcpdUnavailable: dhcpd did not confirm in time; what was imported stays.
+        """
+        body: dict[str, Any] = {"entries": [one.to_dict() for one in entries], "reason": reason}
+        body |= {key: True for key, value in (("apply", apply), ("skip_conflicts", skip_conflicts)) if value}
+        found = self._answers.read(adapter(ImportPlan), self._post("/v1/import", body))
+        asked = [(one.line, one.file, one.name) for one in entries]
+        if [(one.line, one.file, one.name) for one in found.rows] != asked:
+            raise self._answers.mismatch(f"{len(found.rows)} rows", f"a plan of {len(asked)} entries")
+        return found
 
     def configuration(self) -> Recorded:
         """The configuration that all controllers of the registry share."""

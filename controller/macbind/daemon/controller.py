@@ -45,6 +45,7 @@ from macbind.service.configurations import Configurations
 from macbind.service.dhcp_servers import DhcpServers
 from macbind.service.events import Changed, EventFeed
 from macbind.service.housekeeping import Housekeeping
+from macbind.service.imports import Imports
 from macbind.service.machines_seen import MachinesSeen
 from macbind.service.maps import Maps
 from macbind.service.meters import Meters
@@ -88,7 +89,7 @@ class Controller:
 
     Attributes:
         settings: The configuration in use.
-        addresses, renumberings, events, awaiting: The use cases.
+        addresses, imports, renumberings, events, awaiting: The use cases.
         report, why, maps: What the service knows of itself, of single addresses, and of whole pools.
         configurations, servers: What all controllers share.
         registry: The truth.
@@ -138,6 +139,7 @@ class Controller:
         self._last_seen = LastSeen()
         self._machines = MachinesSeen(self.registry, lambda: self._peers, self._last_seen)
         self.addresses = Addresses(self.registry, changes, self._machines)
+        self.imports = Imports(changes)
         self.renumberings = Renumberings(self.registry, changes)
         self.report = StatusReport(
             self.registry,

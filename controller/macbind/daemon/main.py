@@ -29,7 +29,16 @@ from macbind.daemon.scrape import answering, listening_tcp
 from macbind.daemon.sd_notify import notify
 from macbind.daemon.watchdog import Heartbeat
 from macbind.doctor import Site, before_start
-from macbind.http import allocations, configurations, dhcp_servers, events, maps, renumberings, reports
+from macbind.http import (
+    allocations,
+    configurations,
+    dhcp_servers,
+    events,
+    imports,
+    maps,
+    renumberings,
+    reports,
+)
 from macbind.http.access import Access
 from macbind.http.api_listener import ApiLimits
 from macbind.http.app import create_app
@@ -151,6 +160,7 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes, *, take_over: bool)
         )
         operations = [
             *allocations.operations(controller.addresses, controller.awaiting),
+            *imports.operations(controller.imports),
             *renumberings.operations(controller.renumberings),
             *reports.operations(controller.addresses, controller.report, controller.why, metrics),
             *maps.operations(controller.maps),

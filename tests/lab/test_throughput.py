@@ -1,4 +1,4 @@
-"""A hundred thousand machines come and go, through the real registry, the real writer and the real dhcpd."""
+"""Forty thousand machines come and go, through the real registry, the real writer and the real dhcpd."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from macbind.registry.queries import find, usage
 from macbind.registry.release import release
 
 POOL = pool_of("10.4.0.0/15")
-BATCHES, PER_BATCH = 20, 5_000
+BATCHES, PER_BATCH = 8, 5_000
 DEADLINE_S = 400.0
 
 
@@ -55,15 +55,15 @@ def free(controller: Controller, group: str) -> Waiter:
 
 
 @pytest.mark.timeout(900)
-def test_a_hundred_thousand_machines_come_and_go(site: Site, controller: Controller) -> None:
-    """100,000 addresses are bound and released in batches; dhcpd lives through it, and nothing remains."""
+def test_forty_thousand_machines_come_and_go(site: Site, controller: Controller) -> None:
+    """40,000 addresses are bound and released in batches; dhcpd lives through it, and nothing remains."""
     pid = site.dhcpd.pid
     groups = {f"g{number}": hosts_named(PER_BATCH, f"vm{number}-") for number in range(BATCHES)}
     for waiter in [bind(controller, names, group) for group, names in groups.items()]:
         waiter.future.result(DEADLINE_S)
     with controller.registry.read() as view:
         assert usage(view, POOL.name).allocated == BATCHES * PER_BATCH
-        last = find(view, names=["vm19-4999"])[0]
+        last = find(view, names=["vm7-4999"])[0]
     assert last.state is State.BOUND
     lease = site.machine(last.mac).dora()
     assert lease is not None

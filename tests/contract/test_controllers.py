@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -186,3 +187,9 @@ def test_an_ear_that_hears_nothing_any_more_says_so(ear: tuple[Book, Ear], postg
 def test_only_postgresql_has_news(url: str) -> None:
     """Controllers on one SQLite file look now and then."""
     assert can_hear(url) is url.startswith("postgresql")
+
+
+def test_a_database_that_is_away_is_no_defect(tmp_path: Path) -> None:
+    """Whoever wants to hear its news is told so, and tries again."""
+    with pytest.raises(RegistryUnavailable, match=r"The registry .* cannot be used"):
+        Ear(f"postgresql+psycopg://macbind:secret@/postgres?host={tmp_path}", "somebody")

@@ -63,7 +63,7 @@ class Ear:
         self._url, self._origin = url, origin
         engine = open_engine(url)
         self._error: type[Exception] = engine.dialect.loaded_dbapi.Error
-        with translated(url):
+        with self._translated():  # the pool's own errors are the driver's
             pooled = engine.raw_connection()
             connection: Any = pooled.driver_connection
             pooled.detach()

@@ -57,10 +57,9 @@ class Step:
 
 
 def _changes(arguments: tuple[Any, ...], _: Any) -> bool:
-    from macbind.client.codec import adapter
-    from macbind.core.allocation import Allocation, Page, Released, Renumbering
+    from macbind.client import codec
 
-    written = (adapter(Page), adapter(Allocation), adapter(Released), adapter(Renumbering))
+    written = (codec.PAGE, codec.ALLOCATION, codec.RELEASED, codec.RENUMBERING)
     return any(arguments[0] is one for one in written)
 
 

@@ -23,8 +23,8 @@ from labkit.farm import MACBIND
 from labkit.lone import Lone
 from labkit.rude import Rude, request
 from labkit.wait import until
+from macbind.client import codec
 from macbind.client.client import Client
-from macbind.client.codec import adapter
 from macbind.core.errors import InvalidRequest, MacbindError, ServiceUnavailable
 from macbind.core.event import Change
 
@@ -107,7 +107,7 @@ def test_a_killed_reader_knows_the_registry_exactly(lone: Lone, client: Client, 
 
 
 def _change(line: dict[str, Any]) -> Change:
-    return adapter(Change).validate_python({key: value for key, value in line.items() if key != "event"})
+    return codec.CHANGE.validate_python({key: value for key, value in line.items() if key != "event"})
 
 
 def test_the_client_goes_on_by_itself_when_the_service_was_killed(lone: Lone) -> None:

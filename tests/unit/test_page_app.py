@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from contract.book import Book, make_pool
-from macbind.client.codec import adapter
+from macbind.client import codec
 from macbind.config.token_file import change_tokens
 from macbind.core.findings import Rates
 from macbind.core.page_token import May, Token, hashed
@@ -47,10 +47,10 @@ def ask(
         return [str(asked.peer)]  # type: ignore[attr-defined]
 
     operations: list[Operation] = [
-        Question("/v1/pools", "Who asks", Nothing, adapter(list[str]), lambda asked: [str(asked.peer)]),
-        Question("/metrics", "Not of the page", Nothing, adapter(list[str]), lambda _: []),
-        Change("POST", "/v1/release", "Who releases", ReleaseBody, adapter(list[str]), release),
-        Change("POST", "/v1/allocations", "Not of the page", ReleaseBody, adapter(list[str]), release),
+        Question("/v1/pools", "Who asks", Nothing, codec.NAMES, lambda asked: [str(asked.peer)]),
+        Question("/metrics", "Not of the page", Nothing, codec.NAMES, lambda _: []),
+        Change("POST", "/v1/release", "Who releases", ReleaseBody, codec.NAMES, release),
+        Change("POST", "/v1/allocations", "Not of the page", ReleaseBody, codec.NAMES, release),
         *more,
     ]
 

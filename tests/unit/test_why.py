@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from macbind.cli.formats import plain
-from macbind.client.codec import adapter
+from macbind.client import codec
 from macbind.config import Settings, load
 from macbind.config.places import pool_of, reasons
 from macbind.core.allocation import Allocation, AuditEntry, State
@@ -222,9 +222,9 @@ def test_each_reason_has_its_sentence(answer: Why, code: Reason, sentence: str) 
     """As text, and the same in JSON, from which the client makes the same value again."""
     assert sentences(answer)[code] == sentence
     assert (answer.code, answer.answer) == (answer.reasons[0].code, answer.reasons[0].sentence)
-    written = json.loads(adapter(list[Why]).dump_json([answer]))
+    written = json.loads(codec.WHY.dump_json([answer]))
     assert {"code": str(code), "sentence": sentence, "where": None} in written[0]["reasons"]
-    assert adapter(list[Why]).validate_python(written) == [answer]
+    assert codec.WHY.validate_python(written) == [answer]
     assert json.loads(json.dumps(plain(answer)))["code"] == written[0]["code"]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from macbind.client import codec
 from macbind.client.caller import Caller
-from macbind.client.codec import adapter
 from macbind.core.dhcp_servers import Server
 from macbind.core.import_plan import ImportEntry, ImportPlan
 from macbind.core.shared_configuration import Recorded, SharedConfiguration
@@ -45,7 +45,7 @@ class AdministrationCalls(Caller):
 
     def configuration(self) -> Recorded:
         """The configuration that all controllers of the registry share."""
-        return self._answers.read(adapter(Recorded), self._get("/v1/configuration"))
+        return self._answers.read(codec.CONFIGURATION, self._get("/v1/configuration"))
 
     def apply_configuration(self, shared: SharedConfiguration, *, reason: str | None = None) -> Recorded:
         """Has all controllers of the registry use a configuration; all of them read it within seconds.
@@ -59,11 +59,11 @@ class AdministrationCalls(Caller):
             Conflict: It contradicts allocations that exist, or cannot be used by this service.
         """
         body = {"tables": shared.tables, "reason": reason}
-        return self._answers.read(adapter(Recorded), self._post("/v1/configuration", body))
+        return self._answers.read(codec.CONFIGURATION, self._post("/v1/configuration", body))
 
     def dhcp_servers(self) -> Sequence[Server]:
         """The DHCP servers as all controllers see them, by name."""
-        return self._answers.read(adapter(list[Server]), self._get("/v1/dhcp"))
+        return self._answers.read(codec.SERVERS, self._get("/v1/dhcp"))
 
     def dhcp_out(self, name: str, *, forget: bool = False, reason: str | None = None) -> Server:
         """Takes a DHCP server out for all controllers: nobody waits for it any more.
@@ -79,7 +79,7 @@ class AdministrationCalls(Caller):
             Conflict: A pool would have no other one.
         """
         body = {"name": name, "forget": forget, "reason": reason}
-        return self._answers.read(adapter(Server), self._post("/v1/dhcp/out", body))
+        return self._answers.read(codec.SERVER, self._post("/v1/dhcp/out", body))
 
     def dhcp_in(self, name: str, *, reason: str | None = None) -> Server:
         """Takes a DHCP server in again; it is told all that it should hold.
@@ -88,6 +88,4 @@ class AdministrationCalls(Caller):
             NotPermitted: Only root and the service's own user may do that, on the service's host.
             NotFound: There is no such server.
         """
-        return self._answers.read(
-            adapter(Server), self._post("/v1/dhcp/in", {"name": name, "reason": reason})
-        )
+        return self._answers.read(codec.SERVER, self._post("/v1/dhcp/in", {"name": name, "reason": reason}))

@@ -7,11 +7,11 @@ from ipaddress import IPv4Address
 from typing import Any
 from uuid import uuid4
 
+from macbind.client import codec
 from macbind.client.caller import Caller, rehearsal, segment
-from macbind.client.codec import adapter
 from macbind.client.places import NO_HEADERS
 from macbind.core.address_range import parse_address
-from macbind.core.allocation import Allocation, BulkItem, Page, Released
+from macbind.core.allocation import Allocation, BulkItem, Released
 from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
 from macbind.core.labels import NO_LABELS, Labels, Wanted
 from macbind.core.mac_address import MacAddress
@@ -126,7 +126,7 @@ class ChangeCalls(Caller):
         if address is not None:
             request["address"] = str(address)
         made = self._answers.read(
-            adapter(Page), self._post("/v1/allocations", request, headers=headers)
+            codec.PAGE, self._post("/v1/allocations", request, headers=headers)
         ).allocations
         if not made:
             raise self._transport.not_macbind()
@@ -192,9 +192,7 @@ class ChangeCalls(Caller):
             One item for each of them, in the order of their addresses.
         """
         body = {"labels": dict(labels), "pool": pool, "reason": reason}
-        items = self._answers.read(
-            adapter(list[BulkItem]), self._post("/v1/release/labelled", body, may_repeat=False)
-        )
+        items = self._answers.read(codec.BULK, self._post("/v1/release/labelled", body, may_repeat=False))
         found = [item.allocation for item in items]
         self._answers.check(found, pool=pool)
         self._answers.check_labels(found, labels)
@@ -221,13 +219,13 @@ class ChangeCalls(Caller):
             InvalidLabel: One of them is no label, or they would be too many.
         """
         body = {"name": name, "labels": dict(labels), "remove": list(remove), "reason": reason}
-        found = self._answers.read(adapter(Allocation), self._post("/v1/labels", body))
+        found = self._answers.read(codec.ALLOCATION, self._post("/v1/labels", body))
         self._answers.check([found], name=name)
         self._answers.check_labels([found], labels)
         return found
 
     def _release(self, body: dict[str, Any], *, may_repeat: bool) -> Released:
-        return self._answers.read(adapter(Released), self._post("/v1/release", body, may_repeat=may_repeat))
+        return self._answers.read(codec.RELEASED, self._post("/v1/release", body, may_repeat=may_repeat))
 
     def remark(self, name: str, reason: str) -> Allocation:
         """Writes a reason into the audit log, and changes nothing: of what the caller is about to do elsewhere.
@@ -236,7 +234,7 @@ class ChangeCalls(Caller):
             NotFound: There is no such allocation.
         """
         body = {"name": name, "reason": reason}
-        found = self._answers.read(adapter(Allocation), self._post("/v1/remarks", body))
+        found = self._answers.read(codec.ALLOCATION, self._post("/v1/remarks", body))
         self._answers.check([found], name=name)
         return found
 
@@ -268,7 +266,7 @@ class ChangeCalls(Caller):
         body |= {"labels": dict(labels), "reason": reason} | rehearsal(dry_run)
         if foreign is not None:
             body["mac"] = str(foreign)
-        made = self._answers.read(adapter(Allocation), self._post("/v1/reservations", body))
+        made = self._answers.read(codec.ALLOCATION, self._post("/v1/reservations", body))
         self._answers.check([made], name=name, address=wanted, mac=foreign)
         self._answers.check_labels([made], labels)
         return made
@@ -278,6 +276,6 @@ class ChangeCalls(Caller):
         path = f"/v1/reservations/{segment(name)}"
         params = self._completed({"reason": reason} | rehearsal(dry_run))
         answer = self._transport.call("DELETE", path, params=params, may_repeat=False, headers=self._headers)
-        done = self._answers.read(adapter(Released), answer)
+        done = self._answers.read(codec.RELEASED, answer)
         self._answers.check(done.allocations, name=name)
         return done

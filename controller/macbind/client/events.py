@@ -11,17 +11,23 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import urlencode
 
+from pydantic import TypeAdapter
+
+from macbind.client import codec
 from macbind.client.answers import Answers
-from macbind.client.codec import adapter
 from macbind.client.connection import Connection
 from macbind.client.places import Place
 from macbind.core.errors import InvariantViolation, PeerError, ServiceUnavailable
-from macbind.core.event import Change, Event, FindingsNow, Gap
+from macbind.core.event import Event
 
 SILENCE_S = 45.0
 """A service that sends nothing for so long is gone: it sends something every 15 s."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
-_KINDS: dict[str, type[Event]] = {"change": Change, "gap": Gap, "findings": FindingsNow}
+_KINDS: dict[str, TypeAdapter[Any]] = {
+    "change": codec.CHANGE,
+    "gap": codec.GAP,
+    "findings": codec.FINDINGS_NOW,
+}
 
 
 class _Broken(Exception):
@@ -117,11 +123,11 @@ class _Stream:
             block = {}
 
     def _event(self, block: dict[str, str]) -> Event | None:
-        kind = _KINDS.get(block.get("event", ""))
-        if kind is None or "data" not in block:
+        adapter = _KINDS.get(block.get("event", ""))
+        if adapter is None or "data" not in block:
             return None
         try:
-            event: Event = self._answers.read(adapter(kind), json.loads(block["data"]))
+            event: Event = self._answers.read(adapter, json.loads(block["data"]))
         except (ValueError, ServiceUnavailable) as error:
             raise InvariantViolation(
                 "An event is not what this client understands.",

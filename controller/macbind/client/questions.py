@@ -7,13 +7,13 @@ from datetime import datetime
 from ipaddress import IPv4Address
 from typing import Any
 
+from macbind.client import codec
 from macbind.client.caller import Caller, segment
-from macbind.client.codec import adapter
-from macbind.core.address_map import MapBlocks, MapPage, MapRun
+from macbind.core.address_map import MapBlocks, MapRun
 from macbind.core.address_range import parse_address
-from macbind.core.allocation import Allocation, AuditEntry, NetworkSettings, Page
+from macbind.core.allocation import Allocation, AuditEntry, NetworkSettings
 from macbind.core.findings import ControllerStatus, Status
-from macbind.core.free_range import FreePage, FreeRange
+from macbind.core.free_range import FreeRange
 from macbind.core.labels import NO_LABELS, Wanted, written
 from macbind.core.mac_address import MacAddress
 from macbind.core.pool import PoolUsage
@@ -29,7 +29,7 @@ class QuestionCalls(Caller):
         Raises:
             NotFound: There is none.
         """
-        found = self._answers.read(adapter(Allocation), self._get(f"/v1/allocations/{segment(name)}"))
+        found = self._answers.read(codec.ALLOCATION, self._get(f"/v1/allocations/{segment(name)}"))
         self._answers.check([found], name=name)
         return found
 
@@ -39,9 +39,7 @@ class QuestionCalls(Caller):
         Raises:
             NotFound: There is no such allocation.
         """
-        found = self._answers.read(
-            adapter(NetworkSettings), self._get(f"/v1/network-settings/{segment(name)}")
-        )
+        found = self._answers.read(codec.NETWORK_SETTINGS, self._get(f"/v1/network-settings/{segment(name)}"))
         self._answers.check([found], name=name)
         return found
 
@@ -80,7 +78,7 @@ class QuestionCalls(Caller):
         params |= {} if search is None else {"q": search}
         last: IPv4Address | None = None
         while True:
-            page = self._answers.read(adapter(Page), self._get("/v1/allocations", params))
+            page = self._answers.read(codec.PAGE, self._get("/v1/allocations", params))
             self._answers.check(page.allocations, **filters)
             self._answers.check_labels(page.allocations, labels)
             yield from page.allocations
@@ -93,7 +91,7 @@ class QuestionCalls(Caller):
 
     def pools(self) -> Sequence[PoolUsage]:
         """All pools in numbers."""
-        return self._answers.read(adapter(list[PoolUsage]), self._get("/v1/pools"))
+        return self._answers.read(codec.POOLS, self._get("/v1/pools"))
 
     def free(self, pool: str) -> Iterator[FreeRange]:
         """The free space of a pool in the order of its addresses, fetched in pages.
@@ -104,7 +102,7 @@ class QuestionCalls(Caller):
         params: dict[str, Any] = {"limit": 1000}
         last: IPv4Address | None = None
         while True:
-            page = self._answers.read(adapter(FreePage), self._get(f"/v1/pools/{segment(pool)}/free", params))
+            page = self._answers.read(codec.FREE, self._get(f"/v1/pools/{segment(pool)}/free", params))
             self._answers.check(page.ranges, pool=pool)
             yield from page.ranges
             if page.next is None:
@@ -123,7 +121,7 @@ class QuestionCalls(Caller):
         params: dict[str, Any] = {}
         following: IPv4Address | None = None
         while True:
-            page = self._answers.read(adapter(MapPage), self._get(f"/v1/pools/{segment(pool)}/map", params))
+            page = self._answers.read(codec.MAP, self._get(f"/v1/pools/{segment(pool)}/map", params))
             self._answers.check([page], pool=pool)
             yield from page.runs
             if page.next is None:
@@ -144,18 +142,18 @@ class QuestionCalls(Caller):
             NotFound: There is no such pool.
         """
         found = self._answers.read(
-            adapter(MapBlocks), self._get(f"/v1/pools/{segment(pool)}/blocks", {"most": most})
+            codec.BLOCKS, self._get(f"/v1/pools/{segment(pool)}/blocks", {"most": most})
         )
         self._answers.check([found], pool=pool)
         return found
 
     def status(self) -> Status:
         """The service at a glance."""
-        return self._answers.read(adapter(Status), self._get("/v1/status"))
+        return self._answers.read(codec.STATUS, self._get("/v1/status"))
 
     def controllers(self) -> Sequence[ControllerStatus]:
         """All controllers that share the registry, by host and socket."""
-        return self._answers.read(adapter(list[ControllerStatus]), self._get("/v1/controllers"))
+        return self._answers.read(codec.CONTROLLERS, self._get("/v1/controllers"))
 
     def history(
         self,
@@ -190,7 +188,7 @@ class QuestionCalls(Caller):
             params["since"] = since.isoformat()
         which = {"name": name, "pool": pool, "actor": actor, "action": action, "request": request}
         params |= {key: value for key, value in which.items() if value is not None}
-        return self._answers.read(adapter(list[AuditEntry]), self._get("/v1/history", params))
+        return self._answers.read(codec.HISTORY, self._get("/v1/history", params))
 
     def why(self, query: IPv4Address | MacAddress | str) -> Sequence[Why]:
         """Why an address, MAC, name, IPv6 address or domain is as it is; a domain may have several answers.
@@ -198,7 +196,7 @@ class QuestionCalls(Caller):
         Raises:
             NotFound: Nobody has or had this name.
         """
-        return self._answers.read(adapter(list[Why]), self._get("/v1/why", {"q": str(query)}))
+        return self._answers.read(codec.WHY, self._get("/v1/why", {"q": str(query)}))
 
     def metrics(self) -> str:
         """The service in numbers, as Prometheus reads them."""

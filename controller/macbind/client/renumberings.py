@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address
 from typing import Any
 
+from macbind.client import codec
 from macbind.client.caller import Caller
-from macbind.client.codec import adapter
 from macbind.core.address_range import parse_address
 from macbind.core.allocation import Released, Renumbering
 
@@ -86,13 +86,13 @@ class RenumberingCalls(Caller):
         """
         body = {"name": name, "token": token, "reason": reason}
         done = self._answers.read(
-            adapter(Released), self._post("/v1/renumberings/abort", body, may_repeat=token is not None)
+            codec.RELEASED, self._post("/v1/renumberings/abort", body, may_repeat=token is not None)
         )
         self._answers.check(done.allocations, name=name)
         return done
 
     def _renumbering(self, path: str, name: str, body: dict[str, Any], token: str | None) -> Renumbering:
-        found = self._answers.read(adapter(Renumbering), self._post(path, body, may_repeat=token is not None))
+        found = self._answers.read(codec.RENUMBERING, self._post(path, body, may_repeat=token is not None))
         self._answers.check([found.old, found.new], name=name)
         if found.token is not None:
             self._answers.check([found], token=token)
@@ -100,4 +100,4 @@ class RenumberingCalls(Caller):
 
     def renumberings(self) -> Sequence[Renumbering]:
         """The renumberings under way, without their tokens."""
-        return self._answers.read(adapter(list[Renumbering]), self._get("/v1/renumberings"))
+        return self._answers.read(codec.RENUMBERINGS, self._get("/v1/renumberings"))

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from macbind.client import codec
 from macbind.client.caller import Caller
-from macbind.client.codec import adapter
 from macbind.client.events import follow
 from macbind.core.errors import NotYet
 from macbind.core.event import Event
@@ -99,7 +99,7 @@ class WaitingCalls(Caller):
             left_s = max(ends_at - time.monotonic(), _SHORTEST_WAIT_S)
             params["timeout_s"] = min(left_s, self.timeout_s)
             try:
-                return self._answers.read(adapter(list[str]), self._get("/v1/wait", params))
+                return self._answers.read(codec.NAMES, self._get("/v1/wait", params))
             except NotYet:
                 if time.monotonic() >= ends_at:
                     raise

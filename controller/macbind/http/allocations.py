@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from macbind.client.codec import adapter
+from macbind.client import codec
 from macbind.core.allocation import Allocation, BulkItem, NetworkSettings, Page, Released, check_name
 from macbind.http import within
 from macbind.http.operation import Asked, Change, Operation, Question
@@ -98,63 +98,48 @@ def operations(addresses: Addresses, awaiting: Awaiting) -> list[Operation]:
         return addresses.network_settings(asked.name)
 
     return [
-        Change("POST", "/v1/allocations", "Allocate one or several", AllocateBody, adapter(Page), allocate),
+        Change("POST", "/v1/allocations", "Allocate one or several", AllocateBody, codec.PAGE, allocate),
         Change(
-            "POST",
-            "/v1/release",
-            "Release by name, group or address",
-            ReleaseBody,
-            adapter(Released),
-            release,
+            "POST", "/v1/release", "Release by name, group or address", ReleaseBody, codec.RELEASED, release
         ),
         Change(
             "POST",
             "/v1/release/labelled",
             "Release all that have labels, with an answer for each",
             ReleaseLabelledBody,
-            adapter(list[BulkItem]),
+            codec.BULK,
             release_labelled,
         ),
         Change(
-            "POST",
-            "/v1/remarks",
-            "Write a reason into the audit log",
-            RemarkBody,
-            adapter(Allocation),
-            remark,
+            "POST", "/v1/remarks", "Write a reason into the audit log", RemarkBody, codec.ALLOCATION, remark
         ),
-        Change("POST", "/v1/labels", "Change labels", LabelBody, adapter(Allocation), label),
-        Question("/v1/allocations", "List, in pages", ListQuery, adapter(Page), page, within=within.page),
+        Change("POST", "/v1/labels", "Change labels", LabelBody, codec.ALLOCATION, label),
+        Question("/v1/allocations", "List, in pages", ListQuery, codec.PAGE, page, within=within.page),
         Question(
             "/v1/allocations/{name:path}",
             "One allocation",
             Nothing,
-            adapter(Allocation),
+            codec.ALLOCATION,
             get,
             within=within.allocation,
         ),
         Change(
-            "GET",
-            "/v1/wait",
-            "Wait until names are bound, are free, or answer",
-            WaitQuery,
-            adapter(list[str]),
-            wait,
+            "GET", "/v1/wait", "Wait until names are bound, are free, or answer", WaitQuery, codec.NAMES, wait
         ),
-        Change("POST", "/v1/reservations", "Reserve an address", ReserveBody, adapter(Allocation), reserve),
+        Change("POST", "/v1/reservations", "Reserve an address", ReserveBody, codec.ALLOCATION, reserve),
         Change(
             "DELETE",
             "/v1/reservations/{name:path}",
             "End a reservation",
             UnreserveQuery,
-            adapter(Released),
+            codec.RELEASED,
             unreserve,
         ),
         Question(
             "/v1/network-settings/{name:path}",
             "What a machine needs to know of its network: mask, gateway, DNS …",
             Nothing,
-            adapter(NetworkSettings),
+            codec.NETWORK_SETTINGS,
             settings,
             within=within.itself,
         ),

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from macbind.client.codec import adapter
+from macbind.client import codec
 from macbind.core.errors import NotPermitted
 from macbind.core.shared_configuration import Recorded, SharedConfiguration
 from macbind.http.access import Peer
@@ -50,7 +50,7 @@ def operations(configurations: Configurations) -> list[Operation]:
             "/v1/configuration",
             "The configuration that all controllers share",
             Nothing,
-            adapter(Recorded),
+            codec.CONFIGURATION,
             lambda _: configurations.in_use(),
         ),
         Change(
@@ -58,7 +58,7 @@ def operations(configurations: Configurations) -> list[Operation]:
             "/v1/configuration",
             "Have all controllers use a configuration",
             ConfigurationBody,
-            adapter(Recorded),
+            codec.CONFIGURATION,
             apply,
         ),
     ]

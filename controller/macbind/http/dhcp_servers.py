@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from macbind.client.codec import adapter
+from macbind.client import codec
 from macbind.core.dhcp_servers import Server
 from macbind.http.configurations import check_is_ours
 from macbind.http.operation import Asked, Change, Operation, Question
@@ -38,19 +38,10 @@ def operations(servers: DhcpServers) -> list[Operation]:
 
     return [
         Question(
-            "/v1/dhcp",
-            "The DHCP servers, and which are in",
-            Nothing,
-            adapter(list[Server]),
-            lambda _: servers.all(),
+            "/v1/dhcp", "The DHCP servers, and which are in", Nothing, codec.SERVERS, lambda _: servers.all()
         ),
         Change(
-            "POST",
-            "/v1/dhcp/out",
-            "Take a DHCP server out: nobody waits for it",
-            OutBody,
-            adapter(Server),
-            out,
+            "POST", "/v1/dhcp/out", "Take a DHCP server out: nobody waits for it", OutBody, codec.SERVER, out
         ),
-        Change("POST", "/v1/dhcp/in", "Take a DHCP server in again", InBody, adapter(Server), in_),
+        Change("POST", "/v1/dhcp/in", "Take a DHCP server in again", InBody, codec.SERVER, in_),
     ]

@@ -14,7 +14,7 @@ from contextlib import suppress
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
-from macbind.client.codec import adapter
+from macbind.client import codec
 from macbind.core.errors import InvalidRequest, MacbindError
 from macbind.core.event import Change, FindingsNow
 from macbind.core.labels import read_wanted
@@ -102,7 +102,7 @@ class _Texts:
         if text is None:
             if len(self._known) >= _TEXTS:
                 self._known.clear()
-            text = b"id: %d\nevent: change\ndata: %b\n\n" % (change.id, adapter(Change).dump_json(change))
+            text = b"id: %d\nevent: change\ndata: %b\n\n" % (change.id, codec.CHANGE.dump_json(change))
             self._known[change.id] = text
         return text
 
@@ -169,7 +169,7 @@ class _EventStream:
             parts.append(f"id: {batch.gap.oldest - 1}\nevent: gap\ndata: {data}\n\n".encode())
         parts += [self._texts.of(one) for one in batch.changes if self._is_wanted(one)]
         if batch.findings is not None:
-            data_bytes = adapter(FindingsNow).dump_json(FindingsNow(batch.findings))
+            data_bytes = codec.FINDINGS_NOW.dump_json(FindingsNow(batch.findings))
             parts.append(b"event: findings\ndata: %b\n\n" % data_bytes)
         parts.append(b"id: %d\n\n" % batch.position)
         return b"".join(parts)

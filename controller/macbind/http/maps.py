@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from macbind.client.codec import adapter
-from macbind.core.address_map import MapBlocks, MapPage
+from macbind.client import codec
 from macbind.http import within
 from macbind.http.operation import Operation, Question
 from macbind.http.queries import MAX_PAGE
@@ -38,7 +37,7 @@ def operations(maps: Maps) -> list[Operation]:
             "/v1/pools/{name}/map",
             "What the addresses of a pool are, as runs, in pages",
             MapQuery,
-            adapter(MapPage),
+            codec.MAP,
             lambda asked: maps.runs(asked.name, **dict(asked.given)),
             within=within.itself,
         ),
@@ -46,7 +45,7 @@ def operations(maps: Maps) -> list[Operation]:
             "/v1/pools/{name}/blocks",
             "What the addresses of a pool are, counted by blocks of equal size",
             BlocksQuery,
-            adapter(MapBlocks),
+            codec.BLOCKS,
             lambda asked: maps.blocks(asked.name, **dict(asked.given)),
             within=within.itself,
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from macbind.client.codec import adapter
+from macbind.client import codec
 from macbind.core.allocation import Released, Renumbering
 from macbind.http import within
 from macbind.http.operation import Asked, Change, Operation, Question
@@ -38,7 +38,7 @@ def operations(renumberings: Renumberings) -> list[Operation]:
             "/v1/renumberings",
             "Take another address for a name",
             RenumberBody,
-            adapter(Renumbering),
+            codec.RENUMBERING,
             begin,
         ),
         Change(
@@ -46,7 +46,7 @@ def operations(renumberings: Renumberings) -> list[Operation]:
             "/v1/renumberings/lease",
             "Prolong the lease of a renumbering, or take it over",
             LeaseRenumberBody,
-            adapter(Renumbering),
+            codec.RENUMBERING,
             lease,
         ),
         Change(
@@ -54,7 +54,7 @@ def operations(renumberings: Renumberings) -> list[Operation]:
             "/v1/renumberings/finish",
             "End a renumbering at the new address, and release the old one",
             EndRenumberBody,
-            adapter(Renumbering),
+            codec.RENUMBERING,
             finish,
         ),
         Change(
@@ -62,14 +62,14 @@ def operations(renumberings: Renumberings) -> list[Operation]:
             "/v1/renumberings/abort",
             "End a renumbering at the old address, and release the new one",
             EndRenumberBody,
-            adapter(Released),
+            codec.RELEASED,
             abort,
         ),
         Question(
             "/v1/renumberings",
             "The renumberings under way",
             Nothing,
-            adapter(list[Renumbering]),
+            codec.RENUMBERINGS,
             lambda _: renumberings.under_way(),
             within=within.renumberings,
         ),

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from macbind.client.codec import adapter
-from macbind.core.allocation import AuditEntry
-from macbind.core.findings import ControllerStatus, Status
-from macbind.core.free_range import FreePage
-from macbind.core.pool import PoolUsage
-from macbind.core.why import Why
+from macbind.client import codec
 from macbind.http import within
 from macbind.http.metrics import CONTENT_TYPE, Metrics
 from macbind.http.operation import Operation, Question
@@ -27,7 +22,7 @@ def operations(
             "/v1/pools",
             "All pools in numbers",
             Nothing,
-            adapter(list[PoolUsage]),
+            codec.POOLS,
             lambda _: report.pools(),
             within=within.pools,
         ),
@@ -35,7 +30,7 @@ def operations(
             "/v1/pools/{name}/free",
             "The free space of a pool as ranges, in pages",
             FreeQuery,
-            adapter(FreePage),
+            codec.FREE,
             lambda asked: report.free(asked.name, **dict(asked.given)),
             within=within.itself,
         ),
@@ -43,7 +38,7 @@ def operations(
             "/v1/status",
             "The service at a glance",
             Nothing,
-            adapter(Status),
+            codec.STATUS,
             lambda _: report.status(),
             within=within.status,
         ),
@@ -51,14 +46,14 @@ def operations(
             "/v1/controllers",
             "All controllers that share the registry, and what each leads",
             Nothing,
-            adapter(list[ControllerStatus]),
+            codec.CONTROLLERS,
             lambda _: report.controllers(),
         ),
         Question(
             "/v1/history",
             "The latest changes, newest first",
             HistoryQuery,
-            adapter(list[AuditEntry]),
+            codec.HISTORY,
             lambda asked: addresses.history(**criteria(asked.given), pools=asked.peer.pools),
             within=within.itself,
         ),
@@ -66,7 +61,7 @@ def operations(
             "/v1/why",
             "Why an address, MAC, name or domain is as it is",
             WhyQuery,
-            adapter(list[Why]),
+            codec.WHY,
             lambda asked: why.why(asked.given.q, asked.peer.pools),
             within=within.itself,
         ),

@@ -37,7 +37,7 @@ class AdministrationCalls(Caller):
         """
         body: dict[str, Any] = {"entries": [one.to_dict() for one in entries], "reason": reason}
         body |= {key: True for key, value in (("apply", apply), ("skip_conflicts", skip_conflicts)) if value}
-        found = self._answers.read(adapter(ImportPlan), self._post("/v1/import", body))
+        found = self._answers.read(codec.IMPORT, self._post("/v1/import", body))
         asked = [(one.line, one.file, one.name) for one in entries]
         if [(one.line, one.file, one.name) for one in found.rows] != asked:
             raise self._answers.mismatch(f"{len(found.rows)} rows", f"a plan of {len(asked)} entries")

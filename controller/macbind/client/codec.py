@@ -18,6 +18,7 @@ from macbind.core.dhcp_servers import Server
 from macbind.core.event import Change, FindingsNow, Gap
 from macbind.core.findings import ControllerStatus, Status
 from macbind.core.free_range import FreePage
+from macbind.core.import_plan import ImportPlan
 from macbind.core.pool import PoolUsage
 from macbind.core.shared_configuration import Recorded
 from macbind.core.why import Why
@@ -44,3 +45,4 @@ WHY = TypeAdapter(list[Why])
 CONFIGURATION = TypeAdapter(Recorded)
 SERVER = TypeAdapter(Server)
 SERVERS = TypeAdapter(list[Server])
+IMPORT = TypeAdapter(ImportPlan)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from macbind.client.codec import adapter
+from macbind.client import codec
 from macbind.core.dhcp_options import NO_OPTIONS
 from macbind.core.import_plan import MAX_ENTRIES, ImportEntry, ImportPlan
 from macbind.http.operation import Asked, Change, Operation
@@ -67,4 +67,4 @@ def operations(imports: Imports) -> list[Operation]:
             skip_conflicts=body.skip_conflicts,
         )
 
-    return [Change("POST", "/v1/import", "Import a list of machines", ImportBody, adapter(ImportPlan), make)]
+    return [Change("POST", "/v1/import", "Import a list of machines", ImportBody, codec.IMPORT, make)]

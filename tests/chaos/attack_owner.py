@@ -9,6 +9,7 @@ Whoever runs is copied only if macbind has recorded it: an allocation that waits
 is right, and nobody can know better. What comes of it, the owner of the machines checks while he is attacked.
 """
 
+import time
 from subprocess import TimeoutExpired
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from macbind.core.errors import MacbindError
 
 PREFIX = "mallory"
 _NICS = 12
-_VIRSH_S = 30.0
+_VIRSH_S, _RUNS_S = 30.0, 2.0
 _MARK = (
     "<metadata><m:machine xmlns:m='urn:macbind:machine:1' name='{name}' pool='domains' group='crowd' "
     "launched='2026-01-01T00:00:00+00:00'/><r:renumber xmlns:r='urn:macbind:renumber:1' name='{name}'>"
@@ -90,6 +91,7 @@ class Owner(Attacker):
         text = self._xml(name, uuid, str(one.mac))
         self._virsh(uri, "define", self._file(text), makes=name)
         self._virsh(uri, "start", "--paused", name)
+        time.sleep(self.random.uniform(0.0, _RUNS_S))  # what ends at once is hardly seen to run
         if self.random.random() < 0.3:
             self._virsh(uri, "managedsave", name)
         self.count("hostile copies")

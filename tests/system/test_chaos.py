@@ -121,12 +121,12 @@ def test_attackers_take_nothing_from_anybody(place: Path) -> None:
     assert run.left() == []
 
 
-@pytest.mark.timeout(800)
+@pytest.mark.timeout(1100)
 @pytest.mark.parametrize("plant", sorted(PLANTS))
 def test_a_planted_bug_is_found(place: Path, plant: str) -> None:
     """The run ends with status 1, says what is wrong, and keeps what shows it, without a mount or a process."""
-    run = Run(place, "--seconds", "600", "--plant", plant)
-    assert run.process.wait(780) == 1, run.text()
+    run = Run(place, "--seconds", "900", "--plant", plant)
+    assert run.process.wait(1080) == 1, run.text()
     assert re.search(rf"^VIOLATION \d+ {FOUND_BY[plant]}", run.text(), re.MULTILINE), run.text()
     (kept,) = (path for path in place.iterdir() if path != run.output)
     assert f"kept: {kept}" in run.text()

@@ -143,6 +143,9 @@ if TYPE_CHECKING:
         Gap as Gap,
     )
     from macbind.core.findings import (
+        ControllerStatus as ControllerStatus,
+    )
+    from macbind.core.findings import (
         DhcpdState as DhcpdState,
     )
     from macbind.core.findings import (
@@ -153,6 +156,9 @@ if TYPE_CHECKING:
     )
     from macbind.core.findings import (
         HypervisorStatus as HypervisorStatus,
+    )
+    from macbind.core.findings import (
+        Lead as Lead,
     )
     from macbind.core.findings import (
         Severity as Severity,
@@ -225,10 +231,12 @@ _HOME_OF = {
     "StorageFailed": "core.errors",
     "TokenExpired": "core.errors",
     "TokenInvalid": "core.errors",
+    "ControllerStatus": "core.findings",
     "DhcpdState": "core.findings",
     "DhcpdStatus": "core.findings",
     "Finding": "core.findings",
     "HypervisorStatus": "core.findings",
+    "Lead": "core.findings",
     "Severity": "core.findings",
     "Status": "core.findings",
     "Change": "core.event",

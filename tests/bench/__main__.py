@@ -19,6 +19,7 @@ GROUPS = {
     "growth": "from 100 to 100,000 machines",
     "load": "DHCP while the writer runs flat out",
     "destroy": "destroyed machines",
+    "several": "several controllers",
     "static": "rendering a static pool",
     "command": "the start of the command line",
 }

@@ -25,7 +25,7 @@ def main(place: str, registry: str, plant: str, pieces: str, go: str) -> None:
     sizes = Sizes(**json.loads(pieces))
 
     def cut(original: Any) -> Any:
-        return lambda self, settings, _=None: original(self, settings, sizes)
+        return lambda self, settings, _=None, **how: original(self, settings, sizes, **how)
 
     arm = Arm(Path(place) / "armed")
     hits = os.open(Path(place) / "hits", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -66,7 +66,7 @@ def _free_before_confirm() -> None:
 
 def _answer_before_confirm() -> None:
     """An allocation is answered when it is committed."""
-    replace("macbind.engine.confirmations:Confirmations.expect_bound", lambda _: lambda *_: None)
+    replace("macbind.engine.confirmations:Confirmations.expect_bound", lambda _: lambda *_, **__: None)
 
 
 def _forget_delete() -> None:

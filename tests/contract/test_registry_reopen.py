@@ -19,6 +19,7 @@ from macbind.core.errors import ConfigError
 from macbind.core.pool import PoolMode
 from macbind.dhcp.isc import syntax
 from macbind.registry.queries import find, usage
+from macbind.registry.servers import take_out
 from macbind.registry.store import Registry
 from macbind.registry.sync import PoolChange
 
@@ -162,7 +163,7 @@ def test_a_pool_with_allocations_cannot_be_removed(book: Book) -> None:
 
 
 def test_a_pool_dhcpd_still_serves_cannot_be_removed(book: Book) -> None:
-    """Released addresses that no dhcpd has confirmed keep their pool, unless that dhcpd goes as well."""
+    """Released addresses that no dhcpd has confirmed keep their pool, unless that dhcpd is forgotten."""
     both = [make_pool(), make_pool("other", subnet="10.2.0.0/28", dhcpds=TWO, cooldown_s=60)]
     book.open(*both, dhcpds=TWO)
     book.one("a", pool="other")
@@ -174,8 +175,13 @@ def test_a_pool_dhcpd_still_serves_cannot_be_removed(book: Book) -> None:
     assert str(caught.value) == (
         "The pool 'other' is no longer configured but 1 of its released addresses wait for dhcpd's "
         "confirmation. Put [pool.other] back and run macbind until `macbind status` shows no backlog, or "
-        "remove that dhcpd too."
+        "forget that dhcpd: `macbind dhcp out NAME --forget`."
     )
+    with pytest.raises(ConfigError, match=r"\[dhcpd\.d2\] is no longer configured, but holds 1 bindings"):
+        book.open(make_pool(), dhcpds=["d1"])
+    book.open(*both, dhcpds=TWO)
+    with book.write() as txn:
+        take_out(txn, "d2", both, forget=True)
     book.open(make_pool(), dhcpds=["d1"])
     assert book.find(released=True) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,18 @@ from contract.book import Book, make_pool
 from labkit.wait import until
 from macbind.core.allocation import Allocation, State
 from macbind.core.errors import DhcpdUnavailable
+from macbind.core.pool import Confirm
+from macbind.dhcp.isc.connection import OmapiClient, tcp
+from macbind.dhcp.isc.server import IscDhcpd
 from macbind.engine.confirmations import Confirmations
+from macbind.engine.dhcp_writer import DhcpWriter
 from macbind.engine.group_commit import GroupCommitter
 from macbind.engine.last_seen import LastSeen
 from macbind.registry.allocate import Wanted
+from macbind.registry.leader import leader_for
 from macbind.registry.pending_changes import PendingChange
 from macbind.service.addresses import Addresses
-from macbind.service.changes import Changes
+from macbind.service.changes import KNOWN_AWAY_S, Changes
 from macbind.service.machines_seen import MachinesSeen
 from macbind.service.peers import Peers
 from macbind.service.waiting import Deadline
@@ -36,6 +42,7 @@ class Desk:
     book: Book
     confirmations: Confirmations
     addresses: Addresses
+    writers: dict[str, DhcpWriter]
 
     async def while_the_second_confirms(
         self, call: Coroutine[Any, Any, Any], one: Allocation, generation: int | None
@@ -57,9 +64,10 @@ def desk(book: Book) -> Iterator[Desk]:
     book.open(make_pool(dhcpds=TWO, cooldown_s=600), dhcpds=TWO)
     committer, confirmations = GroupCommitter(book.registry, lambda: None), Confirmations()
     committer.start()
-    changes = Changes(committer, confirmations, Peers)
+    writers: dict[str, DhcpWriter] = {}
+    changes = Changes(committer, confirmations, lambda: Peers(writers))
     machines = MachinesSeen(book.registry, Peers, LastSeen())
-    yield Desk(book, confirmations, Addresses(book.registry, changes, machines))
+    yield Desk(book, confirmations, Addresses(book.registry, changes, machines), writers)
     committer.close()
 
 
@@ -92,3 +100,72 @@ def test_a_repeated_release_waits_for_the_slow_server_only(desk: Desk) -> None:
         asyncio.run(ask(LATE_S))
     desk.book.confirm("d1")
     assert asyncio.run(desk.while_the_second_confirms(ask(SOON_S), one, None)) == ["vm"]
+
+
+def away(desk: Desk, name: str, seconds: float) -> None:
+    """Has a DHCP server been away for so long; its writer does not run."""
+    server = IscDhcpd(name, lambda: OmapiClient(name, tcp("127.0.0.1", 1), None))
+    leader = leader_for(desk.book.url, desk.book.registry.ids.dhcpds[name])
+    writer = desk.writers[name] = DhcpWriter(server, desk.book.registry, leader, desk.confirmations)
+    writer._away_since = time.monotonic() - seconds
+
+
+@pytest.mark.parametrize("call", ["allocate", "release"])
+def test_nobody_waits_for_a_server_that_has_been_away_for_long(desk: Desk, call: str) -> None:
+    """A call that needs it fails at once, and what is recorded stays."""
+    away(desk, "d1", 0.0)
+    away(desk, "d2", KNOWN_AWAY_S + 1)
+    if call == "release":
+        desk.book.one("vm")
+        desk.book.confirm(*TWO)
+
+    async def ask() -> None:
+        deadline = Deadline(600)
+        asked: Coroutine[Any, Any, object] = desk.addresses.release("test", deadline, name="vm")
+        if call == "allocate":
+            asked.close()
+            asked = desk.addresses.allocate(Wanted("farm", ("vm",)), "test", deadline)
+        with pytest.raises(DhcpdUnavailable, match="d2 has not confirmed"):
+            await asked
+        assert not deadline.is_over
+
+    asyncio.run(ask())
+    (one,) = desk.book.find(released=True)
+    assert one.state is (State.PENDING if call == "allocate" else State.RELEASING)
+
+
+def test_one_that_is_there_is_enough(desk: Desk) -> None:
+    """With `any`, who waits for the one that is there goes on waiting; the answer says who has confirmed."""
+    away(desk, "d1", 0.0)
+    away(desk, "d2", KNOWN_AWAY_S + 1)
+
+    async def ask() -> Allocation:
+        wanted = Wanted("farm", ("vm",))
+        calling = asyncio.create_task(
+            desk.addresses.allocate(wanted, "test", Deadline(600), confirm=Confirm.ANY)
+        )
+        await asyncio.to_thread(until, lambda: bool(desk.book.find()), 60, "the call to be recorded")
+        (one,) = await asyncio.to_thread(desk.book.find)
+        assert not calling.done()
+        await asyncio.to_thread(desk.book.confirm, "d1")
+        desk.confirmations.confirmed("d1", [PendingChange(one.address, 1, None, one.generation)])
+        return (await calling)[0]
+
+    made = asyncio.run(ask())
+    assert (made.state, made.confirmed_by) == (State.PENDING, ("d1",))
+
+
+def test_one_that_another_controller_serves_is_waited_for(desk: Desk) -> None:
+    """It is away from here only: what the other controller records ends the call."""
+    away(desk, "d1", 0.0)
+    away(desk, "d2", KNOWN_AWAY_S + 1)
+    desk.confirmations.is_served_elsewhere = lambda name: name == "d2"
+
+    async def ask() -> Allocation:
+        calling = asyncio.create_task(desk.addresses.allocate(Wanted("farm", ("vm",)), "test", Deadline(600)))
+        await asyncio.to_thread(until, lambda: bool(desk.book.find()), 60, "the call to be recorded")
+        await asyncio.to_thread(desk.book.confirm, *TWO)
+        await asyncio.to_thread(desk.confirmations.recheck, desk.book.registry)
+        return (await calling)[0]
+
+    assert asyncio.run(ask()).confirmed_by == TWO

@@ -29,6 +29,7 @@ from macbind.core.sizes import Sizes
 from macbind.dhcp.isc.lease_file import parse
 from macbind.dhcp.port import DhcpServer
 from macbind.engine.confirmations import Waiter
+from macbind.registry.allocate import Wanted, allocate
 
 POOL = pool_of("10.1.1.0/24", "10.2.0.0/16")
 OTHER_MAC = MacAddress.parse("00:16:3e:63:00:01")
@@ -577,6 +578,57 @@ def test_second_writer_stands_by_and_takes_over(tmp_path: Path, site: Site) -> N
         second.allocate("two")
         second.wait_settled()
         assert second.states() == {"one": State.BOUND, "two": State.BOUND}
+        assert second.agrees_with(site)
+
+
+class Unreached(Relay):
+    """A dhcpd that one controller reaches only while it is told so."""
+
+    def __init__(self, inner: DhcpServer) -> None:
+        super().__init__(inner)
+        self.is_reached = True
+
+    @override
+    def connect(self) -> None:
+        self._look()
+        super().connect()
+
+    @override
+    def apply(self, changes: Sequence[Change]) -> list[MacbindError | None]:
+        self._look()
+        return super().apply(changes)
+
+    def _look(self) -> None:
+        if not self.is_reached:
+            raise DhcpdUnavailable("It cannot be reached from here.")
+
+
+def test_writer_that_loses_dhcpd_leaves_it_to_one_that_reaches_it(tmp_path: Path, site: Site) -> None:
+    """It takes the lead again only when it reaches dhcpd again; until then what the other one records counts."""
+    lost = Unreached(site.server())
+    with (
+        Controller(tmp_path, POOL, lost) as first,
+        Controller(tmp_path, POOL, site.server()) as second,
+    ):
+        first.wait_state(DhcpdState.SERVING)
+        second.wait_state(DhcpdState.STANDBY)
+        first.confirmations.is_served_elsewhere = lambda _: second.writer.state is DhcpdState.SERVING
+        lost.is_reached = False
+        waiter = Waiter()
+        with first.registry.write("test") as txn:
+            made = allocate(txn, Wanted(POOL.name, ("vm",)))[0]
+            first.confirmations.expect_bound(waiter, made, ["main"])
+        first.writer.wake()
+        second.wait_settled()
+        first.confirmations.recheck(first.registry)
+        assert waiter.future.done(), "the other one has done it"
+        assert (first.writer.state, first.writer.leads, second.writer.leads) == (
+            DhcpdState.UNAVAILABLE,
+            False,
+            True,
+        )
+        lost.is_reached = True
+        first.wait_state(DhcpdState.STANDBY)
         assert second.agrees_with(site)
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from macbind.core.findings import DhcpdState, DhcpdStatus, HypervisorStatus, Status
+from macbind.core.findings import ControllerStatus, DhcpdState, DhcpdStatus, HypervisorStatus, Status
 from macbind.core.pool import PoolStates
 from macbind.dhcp.isc.server import OPERATIONS
 from macbind.http.metrics import Metrics, Now
@@ -16,7 +16,8 @@ def _sample() -> str:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     dhcpd = DhcpdStatus("main", DhcpdState.SERVING, moment, compared_at=moment, answered_at=moment)
     hypervisor = HypervisorStatus("local", "qemu:///system", connected=True, since=moment)
-    status = Status("1", moment, "x", (dhcpd,), (), hypervisors=(hypervisor,))
+    controller = ControllerStatus("1", "host", "/s", "1", moment, moment, is_alive=True)
+    status = Status("1", moment, "x", (dhcpd,), (), hypervisors=(hypervisor,), controllers=(controller,))
     meters = Meters()
     meters.omapi("main", OPERATIONS)
     meters.request("POST /v1/allocations")

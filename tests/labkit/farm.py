@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from labkit.dhcpd import Dhcpd
-from labkit.net import Lab, Process
+from labkit.net import Lab, Port, Process
 from labkit.omshell import OmapiKey
 from labkit.users import as_user
 from labkit.wait import until
@@ -51,6 +52,9 @@ class Farm:
         command: How to call macbind.
         leases: dhcpd's lease file; one in the directory by default.
         deadline_s: How long it may take until everything serves; a large population is compared before.
+
+    Attributes:
+        at: Where the service runs; None for the server's namespace.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Farm:
         self.registry = registry or f"sqlite:///{directory / 'registry.db'}"
         self._tables = {"pools": pools, "service": service, "dhcpd": dhcpd}
         self._process: Process | None = None
+        self.at: Port | None = None
         self.configure()
         self.macbind("render", "--config", str(self.config))
         key = read_key(directory / "macbind.key", "macbind")
@@ -124,7 +129,22 @@ class Farm:
     def spawn(self) -> Process:
         """A process of `macbind serve` in the server's namespace, which is not this farm's service yet."""
         command = [*self.command, "serve", "--config", str(self.config)]
-        return self.lab.popen(command, output=self.log_file, env=self._env())
+        return self.lab.popen(command, self.at, output=self.log_file, env=self._env())
+
+    def beside(self, name: str, at: Port | None = None) -> "Farm":
+        """One more controller for the same registry and dhcpd, which is not started yet.
+
+        Args:
+            name: Of its files.
+            at: Where it runs, if not in the server's namespace.
+        """
+        other = copy(self)
+        other._process, other.at, other._tables = None, at, dict(self._tables)
+        other.config, other.socket, other.log_file = (
+            self.directory / f"{name}.{kind}" for kind in ("toml", "sock", "log")
+        )
+        other.configure()
+        return other
 
     def adopt(self, process: Process) -> None:
         """Makes a process this farm's service."""

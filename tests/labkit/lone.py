@@ -34,18 +34,19 @@ class Lone:
 
     Args:
         registry: The registry's URL; a SQLite file by default.
+        tables: More tables of the configuration.
         **limits: Other limits for its clients.
     """
 
-    def __init__(self, registry: str | None = None, **limits: float) -> None:
+    def __init__(self, registry: str | None = None, tables: str = "", **limits: float) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="macbind-")
         here = self.directory = Path(self._directory.name)
-        self.socket, self.log_file, self._config = here / "s", here / "log", here / "macbind.toml"
-        self._command = [*bounded.command({}, **limits), "serve", "--config", str(self._config)]
-        self._config.write_text(
+        self.socket, self.log_file, self.config = here / "s", here / "log", here / "macbind.toml"
+        self._command = [*bounded.command({}, **limits), "serve", "--config", str(self.config)]
+        self.config.write_text(
             f'[registry]\nurl = "{registry or f"sqlite:///{here}/registry.db"}"\n\n'
             f'[service]\nsocket = "{self.socket}"\nlog_format = "json"\n\n'
-            f'[dhcpd.main]\nport = 1\nkey_file = "{here}/key"\nconfig_file = "{here}/dhcpd.conf"\n{POOLS}'
+            f'[dhcpd.main]\nport = 1\nkey_file = "{here}/key"\nconfig_file = "{here}/dhcpd.conf"\n{tables}\n{POOLS}'
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -72,13 +73,19 @@ class Lone:
         """Starts it, and waits until it answers."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        until(self._answers, 60, "macbind to answer")
+        until(self._answers, 90, "macbind to answer")
 
     def kill(self) -> None:
         """Kills it without a warning."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(60)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the service."""
+        assert self._process is not None
+        return self._process.pid
 
     def log(self) -> str:
         """What it has logged."""

@@ -1,4 +1,7 @@
-"""A PostgreSQL of the tests' own: initialised in a temporary directory, reachable over a Unix socket only."""
+"""A PostgreSQL of the tests' own: initialised in a temporary directory, reachable over a Unix socket.
+
+In a lab it listens at an address as well, so that a controller can be unplugged from it.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 
@@ -19,6 +23,7 @@ from labkit.wait import until
 
 _USER = "nobody" if os.geteuid() == 0 else None
 """PostgreSQL refuses to run as root."""
+_USER_GROUP = pwd.getpwnam("nobody").pw_gid
 
 
 def _bin(name: str) -> str:
@@ -28,12 +33,18 @@ def _bin(name: str) -> str:
 
 
 class Postgres:
-    """One cluster with one superuser, ``macbind``; as a context manager it is gone afterwards."""
+    """One cluster with one superuser, ``macbind``; as a context manager it is gone afterwards.
+
+    Args:
+        address: Where it listens beside its Unix socket.
+        inside: Makes a command run where that address is.
+    """
 
     password = secrets.token_hex(16)
     """Of all clusters of this process. Another process has another: one that is found somewhere is our own leak."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "", inside: Callable[[Sequence[str]], list[str]] = list) -> None:
+        self._address, self._inside = address, inside
         self.directory = Path(tempfile.mkdtemp(prefix="macbind-pg-"))
         self._data, self.log_file = self.directory / "data", self.directory / "log"
         self._server: subprocess.Popen[bytes] | None = None
@@ -49,6 +60,8 @@ class Postgres:
         init.append(f"--pwfile={password}")
         subprocess.run(init, user=_USER, cwd=self.directory, check=True, capture_output=True)
         password.unlink()
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet scram-sha-256\n")
         self.start()
         return self
 
@@ -61,16 +74,24 @@ class Postgres:
     def start(self) -> None:
         """Starts the server and waits until it answers. It flushes to disk as a real one does."""
         settings = {
-            "listen_addresses": "",
+            "listen_addresses": self._address,
             "unix_socket_directories": self.directory,
             "max_connections": 60,
             "shared_buffers": "32MB",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self.log_file.open("ab") as log:
+            command = [_bin("postgres"), "-D", str(self._data), *options]
+            if _USER is not None:
+                command = [
+                    "setpriv",
+                    f"--reuid={_USER}",
+                    f"--regid={_USER_GROUP}",
+                    "--clear-groups",
+                    *command,
+                ]
             self._server = subprocess.Popen(
-                [_bin("postgres"), "-D", str(self._data), *options],
-                user=_USER,
+                self._inside(command),
                 cwd=self.directory,
                 stdout=log,
                 stderr=log,
@@ -100,18 +121,29 @@ class Postgres:
 
     def run(self, *statements: str) -> None:
         """Executes statements outside of any transaction."""
-        with psycopg.connect(
+        with self._connected() as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def value(self, query: str) -> Any:
+        """The first value that a query finds."""
+        with self._connected() as connection:
+            row = connection.execute(query.encode()).fetchone()
+        return None if row is None else row[0]
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(
             host=str(self.directory),
             user="macbind",
             password=self.password,
             dbname="postgres",
             autocommit=True,
             connect_timeout=30,
-        ) as connection:
-            for statement in statements:
-                connection.execute(statement.encode())
+        )
 
     def emptied(self) -> str:
         """Removes everything that the last test left; returns the SQLAlchemy URL, with the password in it."""
         self.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
-        return f"postgresql+psycopg://macbind:{self.password}@/postgres?host={self.directory}"
+        return (
+            f"postgresql+psycopg://macbind:{self.password}@/postgres?host={self._address or self.directory}"
+        )

@@ -9,8 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from macbind.core.errors import MacbindError
+from macbind.http.errors import status_of
+
 Answer = Callable[[str, str, Any], Any]
-"""Gets method, path and body of a request; returns what is answered, or None to close without an answer."""
+"""Gets method, path and body of a request; returns or raises what is answered, or None to close without an answer."""
 
 
 class Scripted:
@@ -95,9 +98,13 @@ class Scripted:
             length = int(value) if name.lower() == b"content-length" else length
         body = json.loads(lines.read(length)) if length else None
         self.requests.append((pid, method, path, body))
-        answered = self._answer(method, path, body)
+        status = 200
+        try:
+            answered = self._answer(method, path, body)
+        except MacbindError as error:
+            answered, status = {"error": error.to_dict()}, status_of(error)
         if answered is None:
             return False
         content = json.dumps(answered).encode()
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
+        connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(content)) + content)
         return True

@@ -110,6 +110,8 @@ def test_package_is_made_without_touching_the_machine(machine: Installed) -> Non
         ),
         "/opt/macbind/share/doc/macbind/macbind.toml",
         "/opt/macbind/share/man/man1/macbind.1",
+        "/opt/macbind/share/man/man1/macbind-config.1",
+        "/opt/macbind/share/man/man1/macbind-dhcp.1",
         "/opt/macbind/share/man/man1/macbind-token.1",
         "/opt/macbind/share/man/man1/macbind-vm.1",
         "/opt/macbind/share/man/man5/macbind.toml.5",

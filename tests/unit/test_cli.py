@@ -63,6 +63,7 @@ ASKING: list[list[str]] = [
     ["label", "vm", "job=4711", "owner-"],
     ["release", "--label", "job"],
     ["pools"],
+    ["controllers"],
     ["status"],
 ]
 

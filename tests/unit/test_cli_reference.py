@@ -110,7 +110,14 @@ def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-PAGES = ["man1/macbind.1", "man1/macbind-token.1", "man1/macbind-vm.1", "man5/macbind.toml.5"]
+PAGES = [
+    "man1/macbind.1",
+    "man1/macbind-config.1",
+    "man1/macbind-dhcp.1",
+    "man1/macbind-token.1",
+    "man1/macbind-vm.1",
+    "man5/macbind.toml.5",
+]
 
 
 def test_there_is_a_page_for_each_group_and_the_configuration(manual: Path) -> None:
@@ -149,16 +156,17 @@ def _without_overstrike(text: str) -> str:
 
 def test_every_command_option_and_status_stands_in_the_manual(manual: Path) -> None:
     """With its help, as `--help` has it."""
-    top, token, vm = (rendered(manual / page) for page in PAGES[:3])
+    top, *groups = (rendered(manual / page) for page in PAGES[:-1])
+    of_group = dict(zip(("config", "dhcp", "token", "vm"), groups, strict=True))
     for name, command in EVERY.items():
-        text = {"vm": vm, "token": token}.get(name.partition(" ")[0], top)
+        text = of_group.get(name.partition(" ")[0], top)
         assert f"macbind {name}" in text
         for parameter in command.params:
             assert all(one in text for one in parameter.opts if one.startswith("-")), (name, parameter.name)
             assert " ".join(parameter.help.rstrip(".").split()) in text or "`" in parameter.help
     for code, meaning in STATUSES:
         assert f"{code} {meaning}." in top
-    configuration = rendered(manual / PAGES[3])
+    configuration = rendered(manual / PAGES[-1])
     assert all(f"{key} = " in configuration for _, key in accepted_keys())
 
 
@@ -201,8 +209,8 @@ def test_a_shell_understands_its_script(tmp_path: Path, shell: Shell) -> None:
 
 
 def test_options_with_a_path_are_known_to_the_shells() -> None:
-    """Every option whose value is a path, but -o, which is a form elsewhere."""
-    paths = set()
+    """Every option whose value is a path, but -o, which is a form elsewhere; that of --socket may be a URL, too."""
+    paths = {"--socket"}
     for command in EVERY.values():
         hints = get_type_hints(unwrap(command.callback))
         for parameter in command.params:

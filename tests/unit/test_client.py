@@ -134,7 +134,7 @@ def test_client_can_be_sent_to_another_process(place: Path) -> None:
         client.get("first")
         copy: Client = pickle.loads(pickle.dumps(client))  # noqa: S301  # our own
         with copy:
-            assert (copy.socket, copy.timeout_s) == (place, 7)
+            assert (copy.service, copy.timeout_s) == (place, 7)
             assert copy.get("second").name == "second"
 
 

@@ -16,7 +16,7 @@ from typing_extensions import override
 from contract.book import Book, ip, make_pool
 from macbind.core.allocation import Allocation, State
 from macbind.core.dhcp_options import DhcpOptions
-from macbind.core.errors import DhcpdRefused
+from macbind.core.errors import DhcpdRefused, StorageFailed
 from macbind.engine.confirmations import Confirmations, Waiter
 from macbind.registry.pending_changes import PendingChange
 
@@ -344,7 +344,7 @@ def test_a_configuration_changes_what_is_awaited(book: Book, pending: Allocation
     confirmations.in_doubt("d2")
     options = DhcpOptions(domain_name="new.example")
     changes = book.registry.apply({"farm": make_pool(options=options)}, ["d1"])
-    confirmations.reconsider(book.registry, ["d1"], changes.generation)
+    confirmations.reconsider(book.registry, ["d1"], changes.generations)
     assert gone.future.done()
     assert (bound.future.done(), bound.dhcpds) == (False, {"d1"})
     (renewed,) = book.find(names=["a"])
@@ -360,7 +360,7 @@ def test_a_renewed_binding_that_was_confirmed_in_between_is_found(book: Book, pe
     confirmations.expect_bound(waiter, pending, ["d1"])
     changes = book.registry.apply({"farm": make_pool(options=DhcpOptions(domain_name="x.example"))}, ["d1"])
     book.confirm("d1")
-    confirmations.reconsider(book.registry, ["d1"], changes.generation)
+    confirmations.reconsider(book.registry, ["d1"], changes.generations)
     assert waiter.future.done()
 
 
@@ -413,4 +413,98 @@ def test_reports_of_many_threads_resolve_once(pending: Allocation) -> None:
             thread.join()
         assert waiter.future.done()
     assert len(calls) == 200
+    assert _empty(confirmations)
+
+
+# -- one of several is enough --------------------------------------------------------------------------------------
+
+
+def test_one_is_enough_whichever_it_is(pending: Allocation) -> None:
+    """The first that confirms resolves the waiter, and nobody waits for the other one any more."""
+    for name in TWO:
+        confirmations, waiter = Confirmations(), Waiter()
+        confirmations.expect_bound(waiter, pending, TWO, one_is_enough=True)
+        assert not waiter.future.done()
+        confirmations.confirmed(name, _bound(pending))
+        assert waiter.future.result(0) is None
+        assert waiter.confirmed == {(name, pending.address, pending.generation)}
+        assert _empty(confirmations)
+
+
+def test_each_of_a_group_needs_one(book: Book) -> None:
+    """Every member by some server; different ones will do."""
+    confirmations, waiter = Confirmations(), Waiter()
+    first, second = book.allocate("g-1", "g-2", group="g")
+    for one in (first, second):
+        confirmations.expect_bound(waiter, one, TWO, one_is_enough=True)
+    confirmations.confirmed("d1", _bound(first))
+    assert not waiter.future.done()
+    confirmations.confirmed("d2", _bound(second))
+    assert waiter.future.done()
+    assert _empty(confirmations)
+
+
+def test_a_storage_failure_is_no_confirmation(pending: Allocation) -> None:
+    """A server that cannot write it down confirms nothing: the other one is awaited, and counts as the last."""
+    failure = StorageFailed("No space.")
+    for outcome in ("confirmed", "refused"):
+        confirmations, waiter = Confirmations(), Waiter()
+        confirmations.expect_bound(waiter, pending, TWO, one_is_enough=True)
+        confirmations.refused("d1", pending.address, pending.generation, failure)
+        assert not waiter.future.done()
+        assert waiter.dhcpds == {"d2"}
+        if outcome == "confirmed":
+            confirmations.confirmed("d2", _bound(pending))
+            assert waiter.future.result(0) is None
+        else:
+            confirmations.refused("d2", pending.address, pending.generation, failure)
+            assert waiter.future.exception(0) is failure
+        assert _empty(confirmations)
+
+
+def test_another_refusal_counts_at_once(pending: Allocation) -> None:
+    """A server on which somebody else has the address would serve him: no other server makes that right."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.expect_bound(waiter, pending, TWO, one_is_enough=True)
+    refusal = DhcpdRefused("A foreign host has it.")
+    confirmations.refused("d2", pending.address, pending.generation, refusal)
+    assert waiter.future.exception(0) is refusal
+    assert _empty(confirmations)
+
+
+def test_what_one_has_confirmed_before_is_enough_unless_it_is_in_doubt(pending: Allocation) -> None:
+    """A repeated call returns at once; a server whose content is unknown does not count."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.expect_bound(waiter, pending, TWO, ["d2"], one_is_enough=True)
+    assert not waiter.has_to_wait
+    confirmations.in_doubt("d2")
+    confirmations.expect_bound(waiter, pending, TWO, ["d2"], one_is_enough=True)
+    assert waiter.dhcpds == set(TWO)
+    confirmations.confirmed("d1", _bound(pending))
+    assert waiter.future.done()
+
+
+def test_it_is_known_who_waits_for_nobody_that_is_there(pending: Allocation) -> None:
+    """With one of two away, only who needs both cannot end; a release needs both."""
+    confirmations = Confirmations()
+    both, either, gone = Waiter(), Waiter(), Waiter()
+    confirmations.expect_bound(both, pending, TWO)
+    confirmations.expect_bound(either, pending, TWO, one_is_enough=True)
+    confirmations.expect_gone(gone, pending, TWO)
+    assert [one.cannot_end(()) for one in (both, either, gone)] == [False, False, False]
+    assert [one.cannot_end({"d1"}) for one in (both, either, gone)] == [True, False, True]
+    assert [one.cannot_end({"d1", "d2"}) for one in (both, either, gone)] == [True, True, True]
+
+
+def test_a_renewed_binding_needs_one_as_well(book: Book, pending: Allocation) -> None:
+    """Who waits for one of several servers waits for one of them after a changed configuration, too."""
+    confirmations, waiter = Confirmations(), Waiter()
+    confirmations.expect_bound(waiter, pending, TWO, one_is_enough=True)
+    pool = make_pool(dhcpds=TWO, options=DhcpOptions(domain_name="new.example"))
+    changes = book.registry.apply({"farm": pool}, TWO)
+    confirmations.reconsider(book.registry, TWO, changes.generations)
+    renewed = book.find()[0]
+    assert renewed.generation > pending.generation
+    confirmations.confirmed("d2", _bound(renewed))
+    assert waiter.future.done()
     assert _empty(confirmations)

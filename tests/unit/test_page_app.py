@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
+from contract.book import Book, make_pool
 from macbind.client import codec
 from macbind.config.token_file import change_tokens
+from macbind.core.findings import Rates
 from macbind.core.page_token import May, Token, hashed
 from macbind.http.operation import Change, Operation, Question
-from macbind.http.page import Page
-from macbind.http.page_access import PageAccess, Tokens, names_here
+from macbind.http.page import Page, about, rows
+from macbind.http.page_access import PageAccess, names_here
 from macbind.http.patience import Patience
 from macbind.http.schemas import Nothing, ReleaseBody
+from macbind.http.tokens import Tokens
+from macbind.service.maps import Maps
 from macbind.service.meters import Meters
+from macbind.service.peers import Peers
+from macbind.service.status import StatusReport
+from macbind.service.table import Table
+from macbind.service.trends import Trends
 from macbind.service.waiting import Deadline
 
 SALT = "0" * 32
 
 
 def ask(
-    tokens: Path | None, method: str, path: str, *, is_open: bool = True, **how: object
+    tokens: Path | None,
+    method: str,
+    path: str,
+    *,
+    is_open: bool = True,
+    more: Sequence[Operation] = (),
+    **how: object,
 ) -> httpx.Response:
-    """What the page answers."""
+    """What the page answers, with more operations than those of these tests."""
 
     async def release(asked: object, _: Deadline) -> list[str]:
         return [str(asked.peer)]  # type: ignore[attr-defined]
@@ -36,6 +51,7 @@ def ask(
         Question("/metrics", "Not of the page", Nothing, codec.NAMES, lambda _: []),
         Change("POST", "/v1/release", "Who releases", ReleaseBody, codec.NAMES, release),
         Change("POST", "/v1/allocations", "Not of the page", ReleaseBody, codec.NAMES, release),
+        *more,
     ]
 
     async def run() -> httpx.Response:
@@ -63,6 +79,7 @@ def tokens(tmp_path: Path) -> Path:
         Token("reader", hashed("r", SALT), May.READ),
         Token("writer", hashed("w", SALT), May.WRITE),
         Token("former", hashed("f", SALT), May.WRITE, long_ago),
+        Token("wall", hashed("p", SALT), May.READ, pools=frozenset({"farm"})),
     ]
     change_tokens(path, lambda known: known.update({one.id: one for one in made}))
     return path
@@ -121,6 +138,34 @@ def test_every_answer_has_its_headers_and_every_name_is_looked_at(path: str) -> 
         assert answer.headers["cache-control"] in ("no-store", "no-cache")
     assert answer.status_code == 421
     assert answer.json()["error"]["code"] == "invalid_request"
+
+
+def test_a_token_of_pools_sees_these_only(tokens: Path, tmp_path: Path) -> None:
+    """Status, trends, maps and rows are cut to them, and rates, which are of all pools, are left out."""
+    book = Book(f"sqlite:///{tmp_path}/registry.db")
+    book.open(make_pool(), make_pool("other", subnet="10.2.1.0/28", prefix="00:16:3f"))
+    book.allocate("mine")
+    book.allocate("theirs", pool="other")
+    report = StatusReport(book.registry, Peers, rates=lambda: Rates(waiting=3))
+    more: list[Operation] = [
+        about(report, Trends(book.registry), Maps(book.registry)),
+        rows(Table(book.registry)),
+    ]
+
+    def answer(secret: str, path: str) -> httpx.Response:
+        return ask(tokens, "GET", path, more=more, headers=bearer(secret))
+
+    whole, mine = (answer(secret, "/v1/page").json() for secret in ("reader.r", "wall.p"))
+    for found, pools in ((whole, ["farm", "other"]), (mine, ["farm"])):
+        assert [one["pool"] for one in found["status"]["pools"]] == pools
+        assert [one["pool"] for one in found["trends"]] == sorted(found["bounds"]) == pools
+    assert whole["status"]["rates"]["waiting"] == 3
+    assert mine["status"]["rates"] is None
+    assert [one[2] for one in answer("wall.p", "/v1/page/rows?pool=farm").json()["rows"]] == ["mine"]
+    assert answer("reader.r", "/v1/page/rows?pool=other").status_code == 200
+    refused = answer("wall.p", "/v1/page/rows?pool=other")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_permitted")
+    book.close()
 
 
 PAGE = Path(__file__).parents[2] / "controller" / "macbind" / "page"

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from macbind.cli.commands import app
 from macbind.config.token_file import change_tokens, read_tokens, read_used, used_file, write_used
 from macbind.core.errors import ConfigError, InvalidRequest, TokenExpired, TokenInvalid
-from macbind.core.page_token import May, Token, check_id, check_note, hashed
-from macbind.http.page_access import Tokens, names_here
+from macbind.core.page_token import BY_CERTIFICATE, May, Token, check_id, check_note, hashed
+from macbind.http.page_access import names_here
+from macbind.http.tokens import Tokens
 
 NOW = datetime(2026, 11, 29, 20, 0, tzinfo=UTC)
 SALT = "0" * 32
@@ -39,10 +40,15 @@ def put(path: Path, *tokens: Token) -> None:
     st.sampled_from(May),
     st.none() | st.datetimes(timezones=st.just(UTC)),
     st.text(max_size=60).filter(str.isprintable),
+    st.none()
+    | st.frozensets(st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True), min_size=1, max_size=5),
+    st.sampled_from((hashed("x", SALT), BY_CERTIFICATE)),
 )
-def test_a_line_is_read_as_it_was_written(name: str, may: May, end: datetime | None, note: str) -> None:
-    """Whatever id, end and note are."""
-    made = Token(check_id(name), hashed("x", SALT), may, end, check_note(note))
+def test_a_line_is_read_as_it_was_written(
+    name: str, may: May, end: datetime | None, note: str, pools: frozenset[str] | None, digest: str
+) -> None:
+    """Whatever id, end, note and pools are, and whether a secret or a certificate proves it."""
+    made = Token(check_id(name), digest, may, end, check_note(note), pools)
     assert Token.of_line(made.line) == made
     assert "\n" not in made.line
 
@@ -70,7 +76,8 @@ def test_only_the_whole_secret_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["ops", "ops x read -", f"Ops {SALT}${'0' * 64} read -", f"ops {SALT}${'0' * 64} all -",
+    "line", ["ops", "ops x read -", "ops certificate write: -", "ops certificate write:Farm -",
+             f"Ops {SALT}${'0' * 64} read -", f"ops {SALT}${'0' * 64} all -",
              f"ops {SALT}${'0' * 64} read soon", f"ops {SALT}${'0' * 64} read 2026-11-29T20:00:00"],
 )  # fmt: skip
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
@@ -154,9 +161,13 @@ def test_no_link_beside_the_tokens_is_followed(tmp_path: Path, name: str, is_the
             put(path, token())
     else:
         put(path, token())
+    if name == "tokens":
+        with pytest.raises(ConfigError, match="is a symbolic link"):
+            read_tokens(path)
     if name == "tokens.used":
         with pytest.raises(ConfigError, match="is a symbolic link"):
             write_used(path, {"ops": NOW})
+        assert read_used(path) == {}
     else:
         write_used(path, {"ops": NOW})
     assert victim.exists() == is_there
@@ -174,6 +185,8 @@ def test_a_pipe_in_the_place_of_the_tokens_hangs_nobody(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(ConfigError, match="it is no ordinary file"):
         put(path, token())
+    with pytest.raises(ConfigError, match="it is no ordinary file"):
+        read_tokens(path)
 
 
 @pytest.fixture
@@ -233,7 +246,7 @@ def test_without_a_file_in_the_configuration_the_error_says_how(tmp_path: Path) 
     path.write_text('[dhcpd.main]\n[pool.farm]\nsubnet = "10.1.0.0/16"\n')
     done = CliRunner().invoke(app, ["token", "add", "ops", "--config", str(path)])
     assert done.exit_code == 3
-    assert "[page] names no file of tokens." in done.stderr
+    assert "Neither [page] nor [api] names a file of tokens." in done.stderr
     assert 'tokens = "/var/lib/macbind/page-tokens"' in done.stderr
 
 
@@ -244,3 +257,31 @@ def test_names_of_this_machine() -> None:
         assert is_ours(host), host
     for host in ("", " ", "evil.example", "farm.example.org.evil", "10.0.0.1.nip.example", "[x]", "a:b:c"):
         assert not is_ours(host), host
+
+
+def test_pools_and_certificates_are_listed(tmp_path: Path) -> None:
+    """A pool must be there; a certificate has no secret to print, and no secret fits it."""
+    path = tmp_path / "macbind.toml"
+    path.write_text(CONFIG.format(tmp_path / "tokens"))
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(app, ["token", *words, "--config", str(path)])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    run("add", "ci", "--write", "--pool", "farm")
+    assert run("add", "core-1", "--certificate") == ""
+    listed = {one["id"]: one for one in json.loads(run("list", "--json"))}
+    assert (listed["ci"]["pools"], listed["ci"]["by"]) == (["farm"], "secret")
+    assert (listed["core-1"]["pools"], listed["core-1"]["by"]) == (None, "certificate")
+    tokens = Tokens(tmp_path / "tokens")
+    for wrong in ("core-1.certificate", "core-1.", "core-1"):
+        with pytest.raises(TokenInvalid):
+            tokens.of(f"Bearer {wrong}", NOW)
+    assert tokens.of_certificate("core-1", NOW).may is May.READ
+    for other in ("ci", "core-2", ""):
+        with pytest.raises(TokenInvalid, match="is not known here"):
+            tokens.of_certificate(other, NOW)
+    none = CliRunner().invoke(app, ["token", "add", "x", "--pool", "nix", "--config", str(path)])
+    assert none.exit_code != 0
+    assert "There is no pool 'nix'." in none.stderr

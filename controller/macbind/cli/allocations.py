@@ -30,6 +30,7 @@ from macbind.core.allocation import Released
 from macbind.core.dhcp_options import DhcpOptions
 from macbind.core.errors import InvalidRequest, MacbindError
 from macbind.core.labels import Wanted, read_change, read_labels, read_wanted
+from macbind.core.pool import Confirm
 
 if TYPE_CHECKING:
     from macbind.client.client import Client
@@ -49,6 +50,10 @@ def allocate(
     ttl: Ttl = None,
     domain: Annotated[str | None, typer.Option("--domain", help="The libvirt domain it is for.")] = None,
     label: Label = None,
+    confirm: Annotated[
+        Confirm | None,
+        typer.Option("--confirm", help="How many of the pool's DHCP servers to wait for; as the pool says."),
+    ] = None,
     reason: Why = None,
     dry_run: DryRun = False,
     timeout: Timeout = 10.0,
@@ -74,6 +79,7 @@ def allocate(
                 domain=domain,
                 ttl_s=seconds(ttl),
                 labels=labels,
+                confirm=confirm,
                 dry_run=dry_run,
             )
         else:
@@ -87,6 +93,7 @@ def allocate(
                     domain=domain,
                     ttl_s=seconds(ttl),
                     labels=labels,
+                    confirm=confirm,
                     dry_run=dry_run,
                 )
             ]

@@ -14,6 +14,7 @@ from macbind.config import Settings, faults, load
 from macbind.core.address_range import AddressRange
 from macbind.core.errors import ConfigError
 from macbind.daemon.scrape import check_listener, is_here
+from macbind.daemon.tls import tls_context
 from macbind.dhcp.isc.render import is_current
 from macbind.dhcp.isc.shared_networks import unreached
 from macbind.registry.store import Registry
@@ -80,6 +81,8 @@ def _preview(settings: Settings) -> Preview:
     finally:
         registry.close()
     check_listener(settings)
+    if settings.api.listen is not None:
+        tls_context(settings)
     stale = tuple(name for name in settings.dhcpds if not is_current(settings, name))
     lost = tuple(sentence for name in settings.dhcpds for sentence in unreached(settings, name))
     lost += tuple(_listening_nowhere(settings))

@@ -8,12 +8,15 @@ import typer
 
 from macbind import __version__
 from macbind.cli.allocations import allocate, label, release, reserve, unreserve
+from macbind.cli.configuration import configuration
+from macbind.cli.dhcp_servers import dhcp
 from macbind.cli.doctor import doctor
 from macbind.cli.guest_script import guest_script
+from macbind.cli.imports import export, import_
 from macbind.cli.map import map_
 from macbind.cli.metrics import metrics
 from macbind.cli.output import Group, Output
-from macbind.cli.questions import free, list_, pools, show_, status
+from macbind.cli.questions import controllers, free, list_, pools, show_, status
 from macbind.cli.reference import STATUSES, completion, explain, man, schema
 from macbind.cli.renumber import renumber
 from macbind.cli.report import report
@@ -56,6 +59,8 @@ def macbind(
 # In the order of the help text.
 for command in (allocate, release, reserve, unreserve, renumber, label):
     app.command()(command)
+app.command("import")(import_)
+app.command()(export)
 app.command("list")(list_)
 app.command("show")(show_)
 for command in (why, free):
@@ -66,6 +71,7 @@ for command in (
     watch,
     wait,
     pools,
+    controllers,
     status,
     doctor,
     report,
@@ -79,6 +85,8 @@ for command in (
     app.command()(command)
 app.command("guest-script")(guest_script)
 app.add_typer(vm, name="vm")
+app.add_typer(configuration, name="config")
+app.add_typer(dhcp, name="dhcp")
 app.add_typer(token, name="token")
 for command in (schema, completion, man):
     app.command()(command)

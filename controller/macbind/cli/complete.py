@@ -6,15 +6,16 @@ A completion must never hold up the shell: without an answer in time there is no
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import typer
+
+if TYPE_CHECKING:
+    from macbind.client.places import Place
 
 MOST_S = 0.3
 """So long a completion may wait for the service, in seconds."""
@@ -42,11 +43,11 @@ def _in_time() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _answer(socket: Path, path: str) -> Any:
+def _answer(place: Place, path: str) -> Any:
     """The JSON of an answer; the connection is this question's own."""
     from macbind.client.connection import Connection  # and no more of the client: that would take too long
 
-    connection = Connection(socket, MOST_S)
+    connection = Connection(place, MOST_S)
     try:
         connection.open()
         status, content = connection.exchange("GET", path, None)
@@ -55,10 +56,10 @@ def _answer(socket: Path, path: str) -> Any:
         connection.close()
 
 
-def _allocations(socket: Path, incomplete: str) -> Iterator[dict[str, Any]]:
+def _allocations(place: Place, incomplete: str) -> Iterator[dict[str, Any]]:
     params: dict[str, Any] = {"limit": _PAGE} | ({"q": incomplete} if incomplete else {})
     for _ in range(_PAGES):
-        page = _answer(socket, f"/v1/allocations?{urlencode(params)}")
+        page = _answer(place, f"/v1/allocations?{urlencode(params)}")
         yield from page.get("allocations", ())
         if page.get("next") is None:
             return
@@ -66,7 +67,7 @@ def _allocations(socket: Path, incomplete: str) -> Iterator[dict[str, Any]]:
 
 
 def _silently(
-    find: Callable[[Path, str], Iterable[str | None]],
+    find: Callable[[Place, str], Iterable[str | None]],
 ) -> Callable[[typer.Context, str], list[str]]:
     """What was found until the time was over, without what does not begin as it should."""
 
@@ -74,10 +75,9 @@ def _silently(
         found: dict[str, None] = {}
         try:
             with _in_time():
-                from macbind.client.connection import DEFAULT_SOCKET, SOCKET_VARIABLE
+                from macbind.client.places import given_service, places_of
 
-                socket = ctx.params.get("socket") or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
-                for one in find(Path(socket), incomplete):
+                for one in find(places_of(given_service(ctx.params.get("socket")))[0], incomplete):
                     if one is not None and one.startswith(incomplete) and one.isprintable():
                         found[one] = None
         except (Exception, _Over):  # noqa: BLE001, S110  # a shell wants words or nothing
@@ -87,21 +87,21 @@ def _silently(
     return complete
 
 
-def _pools(socket: Path, _: str) -> Iterator[str]:
-    yield from (one["pool"] for one in _answer(socket, "/v1/pools"))
+def _pools(place: Place, _: str) -> Iterator[str]:
+    yield from (one["pool"] for one in _answer(place, "/v1/pools"))
 
 
-def _names(socket: Path, incomplete: str, *, pinned: bool | None = None) -> Iterator[str]:
-    yield from (one["name"] for one in _allocations(socket, incomplete) if pinned in (None, one["pinned"]))
+def _names(place: Place, incomplete: str, *, pinned: bool | None = None) -> Iterator[str]:
+    yield from (one["name"] for one in _allocations(place, incomplete) if pinned in (None, one["pinned"]))
 
 
-def _groups(socket: Path, incomplete: str) -> Iterator[str | None]:
-    yield from (one["group"] for one in _allocations(socket, incomplete))
+def _groups(place: Place, incomplete: str) -> Iterator[str | None]:
+    yield from (one["group"] for one in _allocations(place, incomplete))
 
 
-def _anything(socket: Path, incomplete: str) -> Iterator[str]:
+def _anything(place: Place, incomplete: str) -> Iterator[str]:
     """Names and addresses: what `show` and `why` take."""
-    for one in _allocations(socket, incomplete):
+    for one in _allocations(place, incomplete):
         yield one["name"]
         if incomplete[:1].isdigit():
             yield one["address"]
@@ -111,9 +111,9 @@ pools = _silently(_pools)
 """Names of pools."""
 names = _silently(_names)
 """Names of allocations."""
-held = _silently(lambda socket, text: _names(socket, text, pinned=False))
+held = _silently(lambda place, text: _names(place, text, pinned=False))
 """Names of allocations that are no reservations."""
-reserved = _silently(lambda socket, text: _names(socket, text, pinned=True))
+reserved = _silently(lambda place, text: _names(place, text, pinned=True))
 """Names of reservations."""
 groups = _silently(_groups)
 """Groups of allocations."""

@@ -14,11 +14,23 @@ from typing import Any
 from macbind import __version__
 from macbind.cli.explained import keys
 from macbind.cli.roff import bold, escaped, italic, prose, wrap
+from macbind.client.places import (
+    CA_VARIABLE,
+    CERTIFICATE_VARIABLE,
+    KEY_VARIABLE,
+    SERVICE_VARIABLE,
+    TOKEN_VARIABLE,
+)
 
 SECTION_OF = {"macbind.toml": 5}
 """Pages that are not of section 1."""
 ENVIRONMENT = {
-    "MACBIND_SOCKET": "The service's socket, unless `--socket` names it.",
+    "MACBIND_SOCKET": "The service's socket, or its URLs on other hosts, unless `--socket` names it.",
+    SERVICE_VARIABLE: "The same, where `MACBIND_SOCKET` is not set: `https://farm-a:8443,https://farm-b:8443`.",
+    TOKEN_VARIABLE: "The token for services on other hosts.",
+    CA_VARIABLE: "The file of the CA that has signed their certificates.",
+    CERTIFICATE_VARIABLE: "The file of a client certificate, instead of a token.",
+    KEY_VARIABLE: "The file of its key, if that is another one.",
     "MACBIND_CONFIG": "The configuration file, unless `--config` names it.",
     "LIBVIRT_DEFAULT_URI": "The hypervisor of `macbind vm` and `macbind renumber`, unless `--uri` names it.",
     "NO_COLOR": "If it is set and not empty, no colours are printed. Colours are printed on terminals only.",

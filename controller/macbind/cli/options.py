@@ -35,13 +35,13 @@ def _json(ctx: typer.Context, value: bool) -> bool:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_json)]
 Socket = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--socket",
         envvar="MACBIND_SOCKET",
-        help="The service's socket.",
+        metavar="PLACE",
+        help="The service's socket, or its URLs on other hosts.",
         show_default=False,
-        readable=False,  # whether it may be opened is told by the error of opening it
     ),
 ]
 Config = Annotated[
@@ -156,7 +156,7 @@ def takes_dhcp_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def connect(socket: Path | None, timeout_s: float = 10.0, *, reason: str | None = None) -> Client:
+def connect(socket: str | None, timeout_s: float = 10.0, *, reason: str | None = None) -> Client:
     """A client of the service. All that one command changes is one request, also where it takes several calls."""
     from macbind.client.client import Client
 

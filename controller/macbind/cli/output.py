@@ -28,8 +28,9 @@ EXIT_CODES: tuple[tuple[type[MacbindError], int, str], ...] = (
     (PeerError, 5, "dhcpd, the registry or the service is unavailable; asking again may succeed"),
     (MacbindError, 70, "a defect of macbind"),
 )
-"""Exit codes beside 0 (done), 1 (``status``, ``doctor`` and ``render --check``: an admin should look) and 2 (the
-command line is not understood, or ``doctor`` has found an error); the first class that fits counts."""
+"""Exit codes beside 0 (done), 1 (``status``, ``doctor``, ``render --check``, ``import``: an admin should look) and 2
+(the command line is not understood, ``doctor`` has found an error, ``import`` cannot read a list); the first class
+that fits counts."""
 
 
 NOT_POSSIBLE = 4
@@ -132,13 +133,18 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except MacbindError as error:
-            output = ctx.ensure_object(Output)
-            if output.json or output.form.is_structured:
-                output.value({"error": error.to_dict()})
-            say(f"macbind: {error.message}", err=True)
-            if error.hint:
-                say(f"  {error.hint}", err=True)
+            tell_error(ctx, error)
             ctx.exit(exit_code(error))
+
+
+def tell_error(ctx: Any, error: MacbindError) -> None:
+    """Prints an error as one sentence and a hint, and as a value if values were asked for."""
+    output = ctx.ensure_object(Output)
+    if output.json or output.form.is_structured:
+        output.value({"error": error.to_dict()})
+    say(f"macbind: {error.message}", err=True)
+    if error.hint:
+        say(f"  {error.hint}", err=True)
 
 
 def exit_code(error: MacbindError) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from operator import attrgetter
 from typing import Any
 
@@ -30,12 +31,21 @@ RUNS = Table(
 )
 
 
+class By(StrEnum):
+    """What proves a token's id."""
+
+    SECRET = "secret"  # noqa: S105  # nosec B105  # no password, its name
+    CERTIFICATE = "certificate"
+
+
 @dataclass(frozen=True, slots=True)
 class ListedToken:
-    """A token as it is listed."""
+    """A token as it is listed; without pools it is of all."""
 
     id: str
     may: str
+    by: By
+    pools: list[str] | None
     expires_at: datetime | None
     is_over: bool
     last_used_at: datetime | None
@@ -44,20 +54,27 @@ class ListedToken:
 
 @dataclass(frozen=True, slots=True)
 class MadeToken:
-    """A token as it is made: only here it has its secret."""
+    """A token as it is made: only here it has its secret, unless a certificate stands for that."""
 
     id: str
-    token: str
+    token: str | None
     may: str
+    pools: list[str] | None
     expires_at: datetime | None
+
+
+def _pools(one: ListedToken | MadeToken) -> str | None:
+    return None if one.pools is None else ",".join(one.pools)
 
 
 TOKENS = Table(
     columns=(
         Column("id", attrgetter("id"), "its id"),
         Column("may", attrgetter("may"), "what it may: read or write"),
+        Column("pools", _pools, "its pools; all if there are none"),
         Column("expires", attrgetter("expires_at"), "its end"),
         Column("used", attrgetter("last_used_at"), "when it was last used"),
+        Column("by", attrgetter("by"), "what proves its id: a secret or a certificate", "wide"),
         Column("over", attrgetter("is_over"), "whether it has expired", "wide"),
         Column("note", lambda one: one.note or None, "what it is for"),
     ),
@@ -70,6 +87,7 @@ MADE = Table(
         Column("id", attrgetter("id"), "its id"),
         Column("token", attrgetter("token"), "the token; it is shown this once"),
         Column("may", attrgetter("may"), "what it may: read or write"),
+        Column("pools", _pools, "its pools; all if there are none"),
         Column("expires", attrgetter("expires_at"), "its end"),
     ),
     key=attrgetter("id"),

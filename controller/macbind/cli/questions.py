@@ -1,4 +1,4 @@
-"""Commands that only ask: list, show, free, pools, status."""
+"""Commands that only ask: list, show, free, pools, controllers, status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from macbind.cli.findings import print_findings
 from macbind.cli.formats import Form
 from macbind.cli.options import INTERRUPTED, LabelFilter, Socket, Watch, connect, seconds
 from macbind.cli.output import say, table, when
-from macbind.cli.service_tables import STATUS, Part
+from macbind.cli.service_tables import CONTROLLERS, STATUS, Part, leads
 from macbind.cli.show import Show, prints
 from macbind.cli.tables import ALLOCATIONS, FREE, POOLS, SHOWN, Line, lines_of
 from macbind.core.allocation import State
@@ -185,6 +185,7 @@ def _tell(found: Allocation, renumbers_to: Allocation | None, history: Sequence[
         "renumbers from": found.renumbers_from,
         "renumbers to": None if renumbers_to is None else renumbers_to.address,
         "labels": [f"{key}={value}" for key, value in found.labels.items()] or None,
+        "confirmed by": list(found.confirmed_by) or None,
         "last seen": None if found.last_seen is None else f"{when(found.last_seen)} ({found.seen_by})",
         "expires" if found.renumbers_from is None else "settled": when(found.expires_at),
     }
@@ -215,6 +216,13 @@ def pools(ctx: typer.Context, watch: Watch = False, socket: Socket = None, *, sh
         )
 
 
+@prints(CONTROLLERS)
+def controllers(socket: Socket = None, *, show: Show) -> None:
+    """Show all controllers that share the registry, and which dhcpds each leads."""
+    with connect(socket) as client:
+        show.print(client.controllers())
+
+
 @prints(STATUS)
 def status(socket: Socket = None, *, show: Show) -> None:
     """Show how service, dhcpds and pools are; exit 1 if something needs an admin."""
@@ -232,6 +240,10 @@ def _parts(now: Status) -> Iterator[Part]:
         yield Part("pool", pool.pool, f"{pool.free} free", None, f"{pool.allocated} of {pool.size} allocated")
     for one in now.hypervisors:
         yield Part("hypervisor", one.name, "connected" if one.connected else "away", one.since, one.uri)
+    for each in now.controllers:
+        yield Part(
+            "controller", each.host, "alive" if each.is_alive else "silent", each.since, leads(each) or None
+        )
     for finding in now.findings:
         yield Part("finding", finding.code, finding.severity, finding.since, str(finding))
 
@@ -257,6 +269,12 @@ def _tell_status(now: Status) -> None:
             ["HYPERVISOR", "CONNECTED", "SINCE", "DOMAINS", "URI"],
             [(one.name, one.connected, one.since, one.domains, one.uri) for one in now.hypervisors],
             "No hypervisor.",
+        )
+    if len(now.controllers) > 1:
+        table(
+            ["CONTROLLER", "SOCKET", "HEARD", "LEADS"],
+            [(one.host, one.socket, one.heard_at, leads(one)) for one in now.controllers],
+            "None.",
         )
     print_findings(now.findings)
 

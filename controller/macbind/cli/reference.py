@@ -16,8 +16,8 @@ from macbind.core.errors import InvalidRequest, NotFound
 
 STATUSES = (
     (0, "done"),
-    (1, "an admin should look (status, doctor, render --check), or nothing was agreed to"),
-    (2, "the command line is not understood, or doctor has found an error"),
+    (1, "an admin should look (status, doctor, render --check, import), or nothing was agreed to"),
+    (2, "the command line is not understood, doctor has found an error, or import cannot read a list"),
     *((code, meaning) for _, code, meaning in EXIT_CODES),
     (130, "ended with Ctrl-C"),
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A row of `macbind status`: a DHCP server, a pool, a hypervisor or a finding."""
+    """A row of `macbind status`: a DHCP server, a pool, a hypervisor, a controller or a finding."""
 
     kind: str
     name: str
@@ -32,7 +32,7 @@ def _status() -> Any:
 
 STATUS = Table(
     columns=(
-        Column("kind", attrgetter("kind"), "dhcpd, pool, hypervisor or finding"),
+        Column("kind", attrgetter("kind"), "dhcpd, pool, hypervisor, controller or finding"),
         Column("name", attrgetter("name"), "its name; of a finding its code"),
         Column("state", attrgetter("state"), "how it is"),
         Column("since", attrgetter("since"), "since when"),
@@ -42,6 +42,37 @@ STATUS = Table(
     empty="Nothing.",
     schema=schema_of(_status),
 )
+
+
+def _controllers() -> Any:
+    from macbind.core.findings import ControllerStatus
+
+    return list[ControllerStatus]
+
+
+CONTROLLERS = Table(
+    columns=(
+        Column("host", attrgetter("host"), "the name of its machine"),
+        Column("socket", attrgetter("socket"), "where it listens there"),
+        Column("state", lambda one: "alive" if one.is_alive else "silent", "whether it was heard of lately"),
+        Column("leads", lambda one: leads(one) or None, "the dhcpds that it writes to, and how they are"),
+        Column("since", attrgetter("since"), "since when it runs"),
+        Column("heard", attrgetter("heard_at"), "when it was last heard of"),
+        Column("version", attrgetter("version"), "its version of macbind"),
+        Column(
+            "asked", lambda one: "yes" if one.is_asked else "no", "whether it is the one that answers", "wide"
+        ),
+    ),
+    key=attrgetter("host"),
+    empty="None.",
+    schema=schema_of(_controllers),
+)
+
+
+def leads(one: Any) -> str:
+    """What a controller leads, in words."""
+    return ", ".join(f"{lead.dhcpd} ({lead.state})" for lead in one.leads)
+
 
 NAMES = Table(
     columns=(Column("name", lambda name: name, "the name"),),

@@ -15,11 +15,19 @@ if TYPE_CHECKING:
     from macbind.config import Settings
 
 
-def serve(config: Config = DEFAULT_CONFIG) -> None:
+def serve(
+    config: Config = DEFAULT_CONFIG,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over", help="Other controllers of the registry have to use this file's pools, too."
+        ),
+    ] = False,
+) -> None:
     """Run the service beside dhcpd, until SIGTERM."""
     from macbind.daemon.main import serve as run
 
-    run(config)
+    run(config, take_over=take_over)
 
 
 def check(

@@ -1,4 +1,4 @@
-"""The commands of the page's tokens: add, list, remove. They need the configuration only, not the service."""
+"""The commands of tokens: add, list, remove. They need the configuration only, not the service."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 
 from macbind.cli.options import DEFAULT_CONFIG, Config, seconds, settings_of
 from macbind.cli.output import say
-from macbind.cli.page_tables import MADE, TOKENS, ListedToken, MadeToken
+from macbind.cli.page_tables import MADE, TOKENS, By, ListedToken, MadeToken
 from macbind.cli.service_tables import NAMES
 from macbind.cli.show import VALUES, Show, prints
 from macbind.core.errors import ConfigError, Conflict, InvalidRequest, NotFound
-from macbind.core.page_token import May, Token, check_id, check_note, hashed
+from macbind.core.page_token import BY_CERTIFICATE, May, Token, check_id, check_note, hashed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ _LONGEST = timedelta(days=3650)
 token = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Tokens of the page: who may see it from elsewhere, or release there.",
+    help="Tokens of the page and of cores on other hosts: who may read or change something there.",
 )
 
 
@@ -34,32 +34,43 @@ def _file(config: Path) -> Path:
     Raises:
         ConfigError: The configuration names none.
     """
+    from macbind.config.page import token_file
+
     settings = settings_of(config)
-    if settings.page.tokens is None:
+    path = token_file(settings.api, settings.page)
+    if path is None:
         raise ConfigError(
-            f"{config}: [page] names no file of tokens.",
+            f"{config}: Neither [page] nor [api] names a file of tokens.",
             hint='Write tokens = "/var/lib/macbind/page-tokens" there, and restart macbind.',
         )
-    return settings.page.tokens
+    return path
 
 
 @token.command("add")
 @prints(MADE, without=frozenset({"limit", "sort"}))
 def add(
-    name: Annotated[str, typer.Argument(metavar="ID", help="Its id; the audit log says page:ID.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="Its id; the audit log says page:ID or api:ID.")],
     write: Annotated[
-        bool, typer.Option("--write", help="It may release, too; else it may only read.")
+        bool, typer.Option("--write", help="It may change allocations, too; else it may only read.")
     ] = False,
     expires: Annotated[
         str | None,
         typer.Option("--expires", metavar="TIME", help="Its end after so long: 12h, 90d; none without."),
     ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option("--pool", metavar="POOL", help="Only this pool. May be repeated; all pools without."),
+    ] = None,
+    certificate: Annotated[
+        bool,
+        typer.Option("--certificate", help="No secret: whoever has a client certificate with this name."),
+    ] = False,
     note: Annotated[str, typer.Option("--note", help="What it is for.")] = "",
     config: Config = DEFAULT_CONFIG,
     *,
     show: Show,
 ) -> None:
-    """Make a token of the page, and print it: it is shown this once, and only its hash is kept."""
+    """Make a token, and print it: it is shown this once, and only its hash is kept."""
     from macbind.config.token_file import change_tokens
 
     path, after_s = _file(config), seconds(expires)
@@ -67,8 +78,9 @@ def add(
         raise InvalidRequest(f"--expires {expires} is more than ten years.", hint="Leave it out for no end.")
     end = None if after_s is None else (datetime.now(UTC) + timedelta(seconds=after_s)).replace(microsecond=0)
     secret = secrets.token_urlsafe(32)
-    digest = hashed(secret, secrets.token_hex(16))
-    made = Token(check_id(name), digest, May.WRITE if write else May.READ, end, check_note(note))
+    digest = BY_CERTIFICATE if certificate else hashed(secret, secrets.token_hex(16))
+    may, within = May.WRITE if write else May.READ, _pools(config, pool)
+    made = Token(check_id(name), digest, may, end, check_note(note), within)
 
     def change(tokens: dict[str, Token]) -> None:
         if made.id in tokens:
@@ -78,21 +90,50 @@ def add(
         tokens[made.id] = made
 
     change_tokens(path, change)
-    shown = MadeToken(made.id, f"{made.id}.{secret}", made.may, end)
-    show.print([shown], whole=shown, prose=lambda _: say(shown.token))
+    printed = None if certificate else f"{made.id}.{secret}"
+    shown = MadeToken(made.id, printed, made.may, _listed(made), end)
+    show.print([shown], whole=shown, prose=lambda _: None if printed is None else say(printed))
+
+
+def _pools(config: Path, given: list[str] | None) -> frozenset[str] | None:
+    """The pools of a new token; None for all.
+
+    Raises:
+        NotFound: The configuration has no such pool.
+    """
+    known = settings_of(config).pools
+    for one in given or ():
+        if one not in known:
+            raise NotFound(
+                f"There is no pool '{one}'.", hint=f"Pools are: {', '.join(sorted(known))}.", pool=one
+            )
+    return frozenset(given) if given else None
+
+
+def _listed(one: Token) -> list[str] | None:
+    return None if one.pools is None else sorted(one.pools)
 
 
 @token.command("list")
 @prints(TOKENS)
 def list_(config: Config = DEFAULT_CONFIG, *, show: Show) -> None:
-    """List the tokens of the page: what each may, until when, and when it was last used."""
+    """List the tokens: what each may, in which pools, until when, and when it was last used."""
     from macbind.config.token_file import read_tokens, read_used
 
     path = _file(config)
     tokens, used = read_tokens(path) if path.exists() else {}, read_used(path)
     now = datetime.now(UTC)
     show.print(
-        ListedToken(one.id, one.may, one.expires_at, one.is_over(now), used.get(one.id), one.note)
+        ListedToken(
+            one.id,
+            one.may,
+            By.CERTIFICATE if one.hash == BY_CERTIFICATE else By.SECRET,
+            _listed(one),
+            one.expires_at,
+            one.is_over(now),
+            used.get(one.id),
+            one.note,
+        )
         for one in tokens.values()
     )
 
@@ -105,7 +146,7 @@ def remove(
     *,
     show: Show,
 ) -> None:
-    """End a token of the page; whoever has it is refused from now on."""
+    """End a token; whoever has it is refused from now on."""
     from macbind.config.token_file import change_tokens
 
     path = _file(config)

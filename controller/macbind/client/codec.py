@@ -14,10 +14,13 @@ from macbind.core.allocation import (
     Released,
     Renumbering,
 )
+from macbind.core.dhcp_servers import Server
 from macbind.core.event import Change, FindingsNow, Gap
-from macbind.core.findings import Status
+from macbind.core.findings import ControllerStatus, Status
 from macbind.core.free_range import FreePage
+from macbind.core.import_plan import ImportPlan
 from macbind.core.pool import PoolUsage
+from macbind.core.shared_configuration import Recorded
 from macbind.core.why import Why
 
 ALLOCATION = TypeAdapter(Allocation)
@@ -32,9 +35,14 @@ MAP = TypeAdapter(MapPage)
 BLOCKS = TypeAdapter(MapBlocks)
 POOLS = TypeAdapter(list[PoolUsage])
 STATUS = TypeAdapter(Status)
+CONTROLLERS = TypeAdapter(list[ControllerStatus])
 CHANGE = TypeAdapter(Change)
 GAP = TypeAdapter(Gap)
 FINDINGS_NOW = TypeAdapter(FindingsNow)
 NAMES = TypeAdapter(list[str])
 HISTORY = TypeAdapter(list[AuditEntry])
 WHY = TypeAdapter(list[Why])
+CONFIGURATION = TypeAdapter(Recorded)
+SERVER = TypeAdapter(Server)
+SERVERS = TypeAdapter(list[Server])
+IMPORT = TypeAdapter(ImportPlan)

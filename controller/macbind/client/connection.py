@@ -1,50 +1,40 @@
-"""One HTTP connection to the service's Unix socket, for one process."""
+"""One HTTP connection to the service, for one process."""
 
 from __future__ import annotations
 
-import errno
 import http.client
 import json
 import os
 import select
-import socket as sockets
-import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from typing_extensions import override
 
-from macbind.core.errors import MacbindError, NotPermitted, ServiceUnavailable
+from macbind.client.places import NO_HEADERS, DeadlineSocket, Place
+from macbind.core.errors import MacbindError
 
-DEFAULT_SOCKET = Path("/run/macbind/macbind.sock")
-SOCKET_VARIABLE = "MACBIND_SOCKET"
-"""Environment variable that names another socket."""
-_CONNECT_TIMEOUT = struct.pack("@ll", 3, 0)
-"""How long to wait while the service accepts no connection: 3 seconds, as a ``struct timeval``."""
 _MAX_ANSWER = 256 << 20
 """Bytes of an answer: 65,536 allocations have 42 MB, and more with options."""
 _PIECE = 1 << 20
 _JSON = {"Content-Type": "application/json"}
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, used by one call at a time and by the process that opened it.
+    """HTTP to one place, used by one call at a time and by the process that opened it.
 
     Args:
-        path: The socket.
+        place: Where the service is.
         timeout_s: How long an answer may take, however slowly it trickles in.
     """
 
-    sock: _Socket | None
+    sock: DeadlineSocket | None
 
-    def __init__(self, path: Path, timeout_s: float) -> None:
+    def __init__(self, place: Place, timeout_s: float) -> None:
         super().__init__("macbind", timeout=timeout_s)
-        self._path, self._timeout_s, self._pid = path, timeout_s, os.getpid()
+        self._place, self._timeout_s, self._pid = place, timeout_s, os.getpid()
         self.has_sent = False
         """Whether anything of the latest request has left: then the service may have carried it out."""
 
@@ -76,15 +66,15 @@ class Connection(http.client.HTTPConnection):
         self.sock.deadline = time.monotonic() + self._timeout_s
         # A service that refuses to read the request may have said why before it closed the connection.
         with suppress(BrokenPipeError, ConnectionResetError):
-            self.request(method, url, data, {**headers, **(_JSON if data else {})})
-        response = self.getresponse()
+            self.request(method, url, data, {**self._place.headers, **headers, **(_JSON if data else {})})
         content = bytearray()
-        while piece := response.read(_PIECE):
-            content += piece
-            if len(content) > _MAX_ANSWER:
-                raise http.client.HTTPException(f"more than {_MAX_ANSWER >> 20} MiB were sent")
-        if response.length:
-            raise http.client.IncompleteRead(bytes(content), response.length)
+        with self.getresponse() as response:  # closed before its socket is forgotten
+            while piece := response.read(_PIECE):
+                content += piece
+                if len(content) > _MAX_ANSWER:
+                    raise http.client.HTTPException(f"more than {_MAX_ANSWER >> 20} MiB were sent")
+            if response.length:
+                raise http.client.IncompleteRead(bytes(content), response.length)
         if not self.is_ours:
             raise ConnectionAbortedError("the process was forked in the middle of the call")
         return response.status, bytes(content)
@@ -98,7 +88,7 @@ class Connection(http.client.HTTPConnection):
         """
         assert self.sock is not None
         self.sock.deadline = time.monotonic() + self._timeout_s
-        self.request("GET", url)
+        self.request("GET", url, headers=dict(self._place.headers))
         response = self.getresponse()
         if response.status != http.HTTPStatus.OK:
             raise _refusal(response.read(_PIECE))
@@ -116,10 +106,7 @@ class Connection(http.client.HTTPConnection):
 
     @override
     def connect(self) -> None:
-        self.sock = _Socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
-        # Without a timeout of Python's own the kernel lets us wait while the service's backlog is full.
-        self.sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDTIMEO, _CONNECT_TIMEOUT)
-        self.sock.connect(str(self._path))
+        self.sock = self._place.connect()
         self.sock.settimeout(self.timeout)
 
     def open(self) -> None:
@@ -132,21 +119,7 @@ class Connection(http.client.HTTPConnection):
             self.connect()
         except OSError as error:
             self.close()
-            raise _unreachable(self._path, error) from error
-
-
-class _Socket(sockets.socket):
-    """A socket with a deadline for all that is received, however slowly it trickles in."""
-
-    deadline = 0.0
-
-    @override
-    def recv_into(self, *arguments: Any) -> int:
-        left_s = self.deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("timed out")
-        self.settimeout(left_s)
-        return super().recv_into(*arguments)
+            raise self._place.unreachable(error) from error
 
 
 def _refusal(content: bytes) -> MacbindError:
@@ -155,25 +128,3 @@ def _refusal(content: bytes) -> MacbindError:
         return MacbindError.from_dict(json.loads(content)["error"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise http.client.HTTPException("what answers is not macbind") from error
-
-
-def _unreachable(socket: Path, error: OSError) -> MacbindError:
-    start = "Start it with `systemctl start macbind` or `macbind serve`."
-    match error.errno:
-        case errno.ENOENT:
-            why, hint = "there is no such socket", start
-        case errno.ECONNREFUSED:
-            why, hint = "nobody listens", start
-        case errno.EAGAIN:
-            why, hint = "too many connections wait for it already", "Ask again in a moment."
-        case errno.EACCES:
-            return NotPermitted(
-                f"Your user may not connect to the macbind service at {socket}: permission denied.",
-                hint="Join the socket's group ([service] socket_group of macbind.toml), or ask as root.",
-                socket=str(socket),
-            )
-        case _:
-            why, hint = str(error), "Check the path of the socket."
-    return ServiceUnavailable(
-        f"The macbind service at {socket} cannot be reached: {why}.", hint=hint, socket=str(socket)
-    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from macbind.client import codec
 from macbind.client.answers import Answers
 from macbind.client.connection import Connection
+from macbind.client.places import Place
 from macbind.core.errors import InvariantViolation, PeerError, ServiceUnavailable
 from macbind.core.event import Event
 
@@ -38,12 +39,16 @@ class _Broken(Exception):
 
 
 def follow(
-    socket: Path, answers: Answers, params: dict[str, Any], after: int | None, give_up_s: float | None
+    places: Sequence[Place],
+    answers: Answers,
+    params: dict[str, Any],
+    after: int | None,
+    give_up_s: float | None,
 ) -> Iterator[Event]:
-    """Events from a position on; goes on by itself when the connection breaks.
+    """Events from a position on; goes on by itself when the connection breaks, at the next place if there is one.
 
     Args:
-        socket: The service's socket.
+        places: Where the service is.
         answers: Reads what comes.
         params: The filters.
         after: The last change that is known; None begins now.
@@ -52,7 +57,7 @@ def follow(
     Raises:
         MacbindError: What the service answered, or a PeerError when it was out of reach for too long.
     """
-    stream = _Stream(socket, answers, params, after)
+    stream = _Stream(places, answers, params, after)
     heard_at, pause_s = time.monotonic(), _FIRST_PAUSE_S
     while True:
         try:
@@ -72,8 +77,10 @@ def follow(
 class _Stream:
     """Reads one connection after the other, and remembers the position."""
 
-    def __init__(self, socket: Path, answers: Answers, params: dict[str, Any], after: int | None) -> None:
-        self._socket, self._answers, self._params, self._after = socket, answers, params, after
+    def __init__(
+        self, places: Sequence[Place], answers: Answers, params: dict[str, Any], after: int | None
+    ) -> None:
+        self._places, self._answers, self._params, self._after = deque(places), answers, params, after
         self.has_ended = False
         """Whether the service has said that this was all."""
 
@@ -86,7 +93,9 @@ class _Stream:
         """
         params = {**self._params} | ({} if self._after is None else {"after": self._after})
         url = f"/v1/events?{urlencode({key: _text(value) for key, value in params.items()}, doseq=True)}"
-        with closing(Connection(self._socket, SILENCE_S)) as connection:
+        place = self._places[0]
+        self._places.rotate(-1)
+        with closing(Connection(place, SILENCE_S)) as connection:
             try:
                 connection.open()
                 yield from self._events(connection.lines(url))
@@ -96,7 +105,7 @@ class _Stream:
                 raise _Broken(error) from error
             except (OSError, http.client.HTTPException) as error:
                 why = str(error) or type(error).__name__
-                gone = ServiceUnavailable(f"The macbind service at {self._socket} did not go on: {why}.")
+                gone = ServiceUnavailable(f"The macbind service at {place} did not go on: {why}.")
                 raise _Broken(gone) from error
 
     def _events(self, lines: Iterator[bytes]) -> Iterator[Event | None]:

@@ -1,40 +1,67 @@
-"""Calls of the service: each has a connection of its own while it lasts, and gets the answer to itself only."""
+"""Calls of the service: each has a connection of its own while it lasts, and gets the answer to itself only.
+
+Of several services, questions go to each in turn, and changes to the one that did the last. Where one cannot be
+reached, the next is asked; where an answer is lost, only if a second time can do no harm.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
-from collections import deque
-from collections.abc import Mapping
-from pathlib import Path
+import time
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
-from macbind.client.connection import NO_HEADERS, Connection
-from macbind.core.errors import InvalidRequest, MacbindError, ServiceUnavailable
+from macbind.client.connection import Connection
+from macbind.client.places import NO_HEADERS, Place
+from macbind.core.errors import InvalidRequest, MacbindError, RegistryUnavailable, ServiceUnavailable
 
 _GRACE_S = 5.0
 """How much longer than the service the client waits, so that the service's own error arrives."""
 _MAX_IDLE = 20
-"""Connections kept for the next calls."""
+"""Connections to one place that are kept for the next calls."""
+_REST_S = 5.0
+"""For how long a place is asked last that could not be reached, in seconds."""
+_ELSEWHERE = (ServiceUnavailable.code, RegistryUnavailable.code)
+"""What a service says that cannot do anything now, where another one may."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One place that is asked.
+
+    Attributes:
+        at: Its number.
+        has_sent: Whether it may have carried out the request.
+    """
+
+    at: int
+    has_sent: bool = False
 
 
 class Transport:
     """Carries calls to the service and their answers back. May be used by several threads, and after a fork.
 
     Args:
-        socket: The service's Unix socket.
+        places: Where the service is.
         timeout_s: How long the service may take for an answer.
     """
 
-    def __init__(self, socket: Path, timeout_s: float) -> None:
-        self._socket, self._timeout_s = socket, timeout_s
-        self._idle: deque[Connection] = deque()
+    def __init__(self, places: Sequence[Place], timeout_s: float) -> None:
+        self._places, self._timeout_s = list(places), timeout_s
+        self._idle: dict[int, deque[Connection]] = defaultdict(deque)
+        self._rest: dict[int, float] = {}
+        self._turns, self._changes_at = count(), 0
 
     def close(self) -> None:
         """Closes the connections that no call uses; the next call opens another."""
-        while self._idle:
-            self._idle.pop().close()
+        for idle in list(self._idle.values()):
+            while idle:
+                idle.pop().close()
 
     def call(
         self,
@@ -101,8 +128,53 @@ class Transport:
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> tuple[int, bytes]:
         """Status and body of an answer, whatever they are. Calls at the same time have each their connection."""
+        order = self.order(reads=method == "GET")
+        for left, at in zip(range(len(order) - 1, -1, -1), order, strict=True):
+            attempt = _Attempt(at)
+            try:
+                status, content = self._exchange_at(
+                    attempt, method, url, data, headers, may_repeat=may_repeat
+                )
+            except MacbindError:
+                self.rest(at)
+                if not left or (attempt.has_sent and not may_repeat):
+                    raise
+                continue
+            if not (left and may_repeat and _is_elsewhere(status, content)):
+                break
+            self.rest(at)
+        if status != http.HTTPStatus.SERVICE_UNAVAILABLE:
+            self._rest.pop(at, None)
+        if method != "GET":
+            self._changes_at = at
+        return status, content
+
+    def order(self, *, reads: bool) -> list[int]:
+        """The numbers of the places in the order in which they are asked."""
+        if len(self._places) == 1:
+            return [0]
+        first = next(self._turns) if reads else self._changes_at
+        order = [(first + step) % len(self._places) for step in range(len(self._places))]
+        now = time.monotonic()
+        return sorted(order, key=lambda at: self._rest.get(at, 0.0) > now)
+
+    def rest(self, at: int) -> None:
+        """Asks a place last for a while."""
+        self._rest[at] = time.monotonic() + _REST_S
+
+    def _exchange_at(
+        self,
+        attempt: _Attempt,
+        method: str,
+        url: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        may_repeat: bool,
+    ) -> tuple[int, bytes]:
+        at = attempt.at
         while True:
-            connection, is_fresh = self._take()
+            connection, is_fresh = self._take(at)
             try:
                 if is_fresh:
                     connection.open()
@@ -112,28 +184,29 @@ class Transport:
                 is_harmless = may_repeat or not connection.has_sent
                 if not is_fresh and isinstance(error, ConnectionError) and is_harmless:
                     continue  # closed by the service while it was idle
-                raise self._unanswered(error, may_repeat=may_repeat) from error
+                attempt.has_sent = connection.has_sent
+                raise self._unanswered(at, error, may_repeat=may_repeat) from error
             except BaseException:  # e.g. KeyboardInterrupt: the answer is still on its way
                 connection.close()
                 raise
-            if connection.sock is None or len(self._idle) >= _MAX_IDLE:
+            if connection.sock is None or len(self._idle[at]) >= _MAX_IDLE:
                 connection.close()
             else:
-                self._idle.append(connection)
+                self._idle[at].append(connection)
             return found
 
-    def _take(self) -> tuple[Connection, bool]:
+    def _take(self, at: int) -> tuple[Connection, bool]:
         """A connection that no other call and no other process has, and whether it is yet to be opened."""
         while True:
             try:
-                connection = self._idle.pop()
+                connection = self._idle[at].pop()
             except IndexError:
-                return Connection(self._socket, self._timeout_s + _GRACE_S), True
+                return Connection(self._places[at], self._timeout_s + _GRACE_S), True
             if connection.is_fit:
                 return connection, False
             connection.close()  # in this process only: a parent keeps what is its own
 
-    def _unanswered(self, error: Exception, *, may_repeat: bool) -> ServiceUnavailable:
+    def _unanswered(self, at: int, error: Exception, *, may_repeat: bool) -> ServiceUnavailable:
         hint = "What it did is unknown; the same call may be repeated safely."
         if not may_repeat:
             hint = (
@@ -141,13 +214,24 @@ class Transport:
                 "of what is meant it cannot."
             )
         return ServiceUnavailable(
-            f"The macbind service at {self._socket} did not answer: {str(error) or type(error).__name__}.",
+            f"The macbind service at {self._places[at]} did not answer: {str(error) or type(error).__name__}.",
             hint=hint,
         )
 
     def not_macbind(self) -> ServiceUnavailable:
         """The error of an answer that no macbind service gives."""
         return ServiceUnavailable(
-            f"What answers at {self._socket} is not a macbind service of this version.",
-            hint="Check the path of the socket, and that client and service are of one version.",
+            f"What answers at {', '.join(map(str, self._places))} is not a macbind service of this version.",
+            hint="Check where the service is, and that client and service are of one version.",
         )
+
+
+def _is_elsewhere(status: int, content: bytes) -> bool:
+    """Whether an answer says that this service can do nothing now."""
+    try:
+        return (
+            status == http.HTTPStatus.SERVICE_UNAVAILABLE
+            and json.loads(content)["error"]["code"] in _ELSEWHERE
+        )
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -15,9 +15,10 @@ from types import MappingProxyType
 
 from macbind.config.document import Document, did_you_mean, label
 from macbind.config.lines import KeyPath
-from macbind.config.page import check_page
+from macbind.config.page import check_api, check_page
 from macbind.config.subnets import MAX_LISTED, Network, Networks, ranges
 from macbind.config.tables import (
+    ApiSettings,
     DhcpdSettings,
     HypervisorSettings,
     MetricsSettings,
@@ -54,6 +55,7 @@ class Settings:
         pools: Every pool by name; at least one.
         hypervisors: Every hypervisor to watch, by name; may be empty.
         page: The web page.
+        api: Where cores on other hosts reach the service.
     """
 
     document: Document = field(repr=False, compare=False)
@@ -65,6 +67,7 @@ class Settings:
     pools: Mapping[str, Pool]
     hypervisors: Mapping[str, HypervisorSettings]
     page: PageSettings = PageSettings()  # noqa: RUF009  # it is frozen
+    api: ApiSettings = ApiSettings()  # noqa: RUF009  # it is frozen
 
     def pools_of(self, dhcpd: str) -> tuple[Pool, ...]:
         """The pools a dhcpd serves."""
@@ -86,7 +89,15 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
         ConfigError: It cannot be used; the message names file, line and key. Of several faults one is told,
             the first in the file where that can be known; :func:`faults` lists the others that are known.
     """
-    document = Document.read(path)
+    return settings_of(Document.read(path))
+
+
+def settings_of(document: Document) -> Settings:
+    """What a configuration that was read means; as :func:`load`.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
     tables = document.tables()
     for kind in ("dhcpd", "pool"):
         if not getattr(tables, kind):
@@ -104,8 +115,10 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
         MappingProxyType(pools),
         MappingProxyType(tables.hypervisor),
         tables.page,
+        tables.api,
     )
     check_page(document, tables.page, tables.service)
+    check_api(document, tables.api, tables.page)
     _check_one_server_per_dynamic(settings, networks)
     _check_probes(settings)
     return settings
@@ -219,6 +232,7 @@ def _pool(document: Document, tables: Tables, networks: Networks, draft: _Draft)
         arp_probe=table.arp_probe,
         own_gateway_rule=draft.rule,
         ipv6_prefix=prefix,
+        confirm=table.confirm,
     )
     key = "static_routes" if table.static_routes else "gateway" if table.gateway else "routers"
     with document.at(*path, key):  # with the subnet's, or a default route, the routes may be too many

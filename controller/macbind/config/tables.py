@@ -1,8 +1,8 @@
 """The tables of the configuration file: their keys, their types, bounds and defaults.
 
-The tables ``[registry]``, ``[service]``, ``[metrics]`` and ``[dhcpd.NAME]`` are used as they were read. Subnets and
-pools depend on other tables, so :mod:`macbind.config.build` makes them. :mod:`macbind.config.document` turns what is
-refused here into sentences.
+The tables ``[registry]``, ``[service]``, ``[metrics]``, ``[page]``, ``[api]`` and ``[dhcpd.NAME]`` are used as they
+were read. Subnets and pools depend on other tables, so :mod:`macbind.config.build` makes them.
+:mod:`macbind.config.document` turns what is refused here into sentences.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from macbind.core.listen_address import ListenAddress
-from macbind.core.pool import PoolMode, ReleasePolicy
+from macbind.core.pool import Confirm, PoolMode, ReleasePolicy
 
 _T = TypeVar("_T")
 
@@ -178,6 +178,24 @@ class PageSettings(_Table):
     names: Several[HostName] = ()
 
 
+class ApiSettings(_Table):
+    """``[api]``: where cores on other hosts reach the service, over TLS; off unless it listens.
+
+    Attributes:
+        listen: Its address and TCP port; None: there is only the Unix socket.
+        certificate: The service's certificate, with those between it and its CA.
+        key: The certificate's private key.
+        client_ca: The CA of client certificates; None: tokens only.
+        tokens: The file of tokens; None: that of ``[page]``.
+    """
+
+    listen: Listen | None = None
+    certificate: FilePath = Path("/etc/macbind/api.crt")
+    key: FilePath = Path("/etc/macbind/api.key")
+    client_ca: FilePath | None = None
+    tokens: FilePath | None = None
+
+
 class DhcpdSettings(_Table):
     """``[dhcpd.NAME]``: one dhcpd, how to reach it and what is rendered for it.
 
@@ -260,6 +278,7 @@ class PoolTable(_OptionKeys):
     mode: Annotated[PoolMode, Strict(strict=False)] = PoolMode.LIVE
     cooldown_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 0.0
     dhcpd: list[str] | None = None
+    confirm: Annotated[Confirm, Strict(strict=False)] = Confirm.ALL
     release: Annotated[ReleasePolicy, Strict(strict=False)] = ReleasePolicy.DESTROY
     claim_timeout_s: Annotated[float, Field(ge=0, le=365 * SECONDS_PER_DAY)] = 900.0
     arp_probe: Interface | None = None
@@ -284,6 +303,7 @@ class Tables(_Table):
     service: ServiceSettings = ServiceSettings()
     metrics: MetricsSettings = MetricsSettings()
     page: PageSettings = PageSettings()
+    api: ApiSettings = ApiSettings()
     dhcpd: dict[Name, DhcpdSettings] = {}
     subnet: dict[str, SubnetTable] = {}
     pool: dict[Name, PoolTable] = {}
@@ -295,6 +315,7 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "service": ServiceSettings,
     "metrics": MetricsSettings,
     "page": PageSettings,
+    "api": ApiSettings,
     "dhcpd": DhcpdSettings,
     "subnet": SubnetTable,
     "pool": PoolTable,

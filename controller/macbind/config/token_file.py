@@ -27,13 +27,22 @@ def read_tokens(path: Path) -> dict[str, Token]:
         ConfigError: The file cannot be read, or a line is no token.
     """
     try:
-        return _tokens_in(path, path.read_bytes())
+        return _tokens_in(path, _read(path))
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: There is no such file of tokens.", hint="`macbind token add ID` makes it."
         ) from error
     except OSError as error:
-        raise _unreadable(path, error.strerror) from error
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise _unreadable(path, why) from error
+
+
+def _read(path: Path) -> bytes:
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
+    with os.fdopen(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "it is no ordinary file")
+        return file.read()
 
 
 def _unreadable(path: Path, why: str | None) -> ConfigError:
@@ -161,11 +170,11 @@ def _unwritable(path: Path) -> Iterator[None]:
         if error.errno == errno.ELOOP:
             raise ConfigError(
                 f"{path}: The file, or what macbind keeps beside it, is a symbolic link.",
-                hint="Remove the link, or name the file itself for `tokens` in [page].",
+                hint="Remove the link, or name the file itself for `tokens`.",
             ) from error
         raise ConfigError(
             f"{path}: The file cannot be written: {error.strerror}.",
-            hint="Run the command as root, or choose another directory for `tokens` in [page].",
+            hint="Run the command as root, or choose another directory for `tokens`.",
         ) from error
 
 

@@ -77,6 +77,7 @@ class Allocation:
         last_seen: When its machine was last seen (UTC); None if it never was, or if nobody was asked. It is no part
             of what an allocation is: two that differ in it are equal.
         seen_by: By what it was last seen: ``dhcp``, ``libvirt`` or ``neighbours``.
+        confirmed_by: The DHCP servers that have confirmed its binding, as far as is known; none once it is released.
     """
 
     address: IPv4Address
@@ -100,6 +101,7 @@ class Allocation:
     labels: dict[str, str] = field(default_factory=dict, hash=False)
     last_seen: datetime | None = field(default=None, compare=False)
     seen_by: str | None = field(default=None, compare=False)
+    confirmed_by: tuple[str, ...] = field(default=(), compare=False)
     link_local: IPv6Address = field(init=False, default=IPv6Address(0))
 
     def __post_init__(self) -> None:

@@ -21,7 +21,8 @@ class Change:
         actor: Who made it.
         action: What it is: ``allocate``, ``reserve``, ``renew``, ``release``, ``unreserve``, ``renumber`` (a name
             gets a second address), ``renumber_lease`` (somebody else goes on with that), ``renumbered`` (it has
-            only that one), ``label``, ``remark``, ``put aside``.
+            only that one), ``label``, ``remark``, ``put aside``; of a DHCP server, without an allocation:
+            ``dhcp out``, ``dhcp forgotten``, ``dhcp in``.
         address, generation, name, pool, group: Of the allocation.
         detail: What else is known, such as ``mac``, ``labels`` or ``reason``.
         request: The id of the request that it was part of; None if nobody asked.

@@ -22,12 +22,15 @@ CODES = {
     "conf_file_other": "dhcpd runs with a configuration that macbind's part is not in.",
     "conf_file_unclear": "A line of the configuration that dhcpd runs with cannot be understood.",
     "conf_file_unreadable": "macbind cannot read the configuration that dhcpd runs with.",
+    "config_outdated": "The configuration file is older than what all controllers were told to use.",
     "config_refused": "The configuration file is refused; the configuration from before is in force.",
     "connections_unknown": "macbind cannot list who is connected to the OMAPI port.",
+    "controller_silent": "A controller of this registry was not heard of for a while, and had not said that it ends.",
     "dhcpd_deaf": "dhcpd confirms over OMAPI, and does not answer machines.",
     "dhcpd_discontinued": "The next release of this distribution has no dhcpd.",
     "dhcpd_ended": "dhcpd has ended at its start, and says why.",
     "dhcpd_not_running": "No dhcpd runs on this machine.",
+    "dhcpd_out": "An admin has taken a DHCP server out; nobody waits for it.",
     "dhcpd_refused": "dhcpd refuses a binding.",
     "dhcpd_unavailable": "dhcpd does not answer over OMAPI.",
     "disk_low": "The file system of dhcpd's lease file is nearly full.",
@@ -213,6 +216,61 @@ class DhcpdStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Lead:
+    """A DHCP server that a controller writes to.
+
+    Attributes:
+        dhcpd: Its name in the configuration.
+        state: How the controller gets on with it.
+        since: Since when (UTC).
+        findings: What the controller found when it compared and wrote.
+    """
+
+    dhcpd: str
+    state: DhcpdState
+    since: datetime
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerStatus:
+    """One controller, as the registry knows it. The times are those of the database's clock.
+
+    Attributes:
+        id: Made anew at each start.
+        host: The name of its machine.
+        socket: Where it listens there.
+        version: Its version of macbind.
+        since: When it started (UTC).
+        heard_at: When it was last heard of (UTC).
+        is_alive: Whether that is not long ago.
+        is_asked: Whether it is the one that answers.
+        leads: The DHCP servers that it writes to; none if it is not alive.
+        wants: DHCP servers that it is ready to write to as well.
+    """
+
+    id: str
+    host: str
+    socket: str
+    version: str
+    since: datetime
+    heard_at: datetime
+    is_alive: bool
+    is_asked: bool = False
+    leads: tuple[Lead, ...] = ()
+    wants: tuple[str, ...] = ()
+
+    def lead(self, dhcpd: str) -> Lead | None:
+        """What it leads under this name."""
+        return next((one for one in self.leads if one.dhcpd == dhcpd), None)
+
+    @property
+    def rank(self) -> tuple[int, datetime, str]:
+        """Its place among those that might lead everything: who leads most comes first, then who is there longest."""
+        return -len(self.leads), self.since, self.id
+
+
+@dataclass(frozen=True, slots=True)
 class HypervisorStatus:
     """One hypervisor as its watcher sees it.
 
@@ -266,6 +324,7 @@ class Status:
         findings: What an admin should look at; empty if all is well.
         hypervisors: One entry per configured hypervisor.
         rates: How fast things go; None where an older service does not say.
+        controllers: All that share the registry.
     """
 
     version: str
@@ -276,3 +335,4 @@ class Status:
     findings: tuple[Finding, ...] = ()
     hypervisors: tuple[HypervisorStatus, ...] = ()
     rates: Rates | None = None
+    controllers: tuple[ControllerStatus, ...] = ()

@@ -1,8 +1,11 @@
-"""Tokens of the page: who may read or write there, and until when. Only a salted hash of the secret is kept.
+"""Tokens of the page and of the API: who may read or write there, in which pools, and until when.
 
-A file of tokens has one line for each: id, hash, what it may, its end, and a note::
+A file of tokens has one line for each: id, hash, what it may, its end, and a note. Only a salted hash of the secret
+is kept; where a certificate proves the id, there is no secret::
 
     ops-1 5c1b…$9f03… write 2027-01-31T12:00:00+00:00 the wall of the control room
+    ci-1 71d0…$02aa… write:farm,lab - only these pools
+    core-1 certificate write - whoever has a certificate of this name
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ from macbind.core.errors import InvalidRequest
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _HASH = re.compile(r"[0-9a-f]{32}\$[0-9a-f]{64}")
+_POOLS = re.compile(r"[a-z0-9][a-z0-9-]{0,31}(,[a-z0-9][a-z0-9-]{0,31})*")
 NEVER = "-"
+BY_CERTIFICATE = "certificate"
+"""Stands for the hash where a client certificate proves the id."""
 
 
 class May(StrEnum):
@@ -27,7 +33,7 @@ class May(StrEnum):
     READ = "read"
     """See everything."""
     WRITE = "write"
-    """See everything, and release allocations."""
+    """See everything, and change allocations; on the page that is to release them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +41,12 @@ class Token:
     """A token without its secret.
 
     Attributes:
-        id: Its name; the audit log says ``page:ID``.
-        hash: Salt and hash of the secret.
+        id: Its name; the audit log says ``page:ID`` or ``api:ID``.
+        hash: Salt and hash of the secret, or :data:`BY_CERTIFICATE`.
         may: What it may.
         expires_at: Its end (UTC); None if it has none.
         note: What it is for.
+        pools: The pools that it may see and change; None for all.
     """
 
     id: str
@@ -47,13 +54,14 @@ class Token:
     may: May
     expires_at: datetime | None = None
     note: str = ""
+    pools: frozenset[str] | None = None
 
     def is_over(self, now: datetime) -> bool:
         """Whether it has expired."""
         return self.expires_at is not None and self.expires_at <= now
 
     def fits(self, secret: str) -> bool:
-        """Whether this is its secret; takes as long either way."""
+        """Whether this is its secret; takes as long either way. A certificate has none."""
         salt = self.hash.partition("$")[0]
         return hmac.compare_digest(hashed(secret, salt), self.hash)
 
@@ -61,7 +69,8 @@ class Token:
     def line(self) -> str:
         """Its line in the file."""
         end = NEVER if self.expires_at is None else self.expires_at.isoformat()
-        return f"{self.id} {self.hash} {self.may} {end} {self.note}".rstrip()
+        may = self.may if self.pools is None else f"{self.may}:{','.join(sorted(self.pools))}"
+        return f"{self.id} {self.hash} {may} {end} {self.note}".rstrip()
 
     @classmethod
     def of_line(cls, line: str) -> Token:
@@ -71,12 +80,16 @@ class Token:
             ValueError: It is none.
         """
         name, digest, may, end, *note = line.split(None, 4)
-        if not _ID.fullmatch(name) or not _HASH.fullmatch(digest):
+        if not _ID.fullmatch(name) or not (digest == BY_CERTIFICATE or _HASH.fullmatch(digest)):
             raise ValueError("no id, or no hash")
+        may, colon, pools = may.partition(":")
+        if colon and not _POOLS.fullmatch(pools):
+            raise ValueError("no pools")
         expires_at = None if end == NEVER else datetime.fromisoformat(end)
         if expires_at is not None and expires_at.tzinfo is None:
             raise ValueError("a time without its zone")
-        return cls(name, digest, May(may), expires_at, note[0] if note else "")
+        within = frozenset(pools.split(",")) if colon else None
+        return cls(name, digest, May(may), expires_at, note[0] if note else "", within)
 
 
 def hashed(secret: str, salt: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
@@ -35,6 +36,15 @@ class ReleasePolicy(StrEnum):
     """When the domain is gone: for machines that are stopped and started again."""
     NEVER = "never"
     """Only by command or expiry."""
+
+
+class Confirm(StrEnum):
+    """How many of a pool's DHCP servers have to hold a binding before its machine may start."""
+
+    ALL = "all"
+    """All of them."""
+    ANY = "any"
+    """One of them; the others follow. An address becomes free only when all have let it go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,7 @@ class Pool:
         name: Its name.
         plan: Which addresses, and which MAC each has.
         subnet: The subnet it lies on.
-        dhcpds: Names of the dhcpds that must confirm before an allocation is bound.
+        dhcpds: Names of the dhcpds that are told its bindings.
         mode: How dhcpd learns of its addresses.
         options: Options of its machines on top of the subnet's.
         cooldown_s: How long a released address rests, in seconds; cut short when the pool runs out.
@@ -86,6 +96,8 @@ class Pool:
             the pool has no rule of its own.
         ipv6_prefix: The /64 that a router advertises to its machines, if it is to be known which address each
             of them makes of it.
+        confirm: How many of the dhcpds must confirm before an allocation is bound.
+        out: Those of the dhcpds that nobody waits for, because an admin has taken them out.
     """
 
     name: str
@@ -101,6 +113,23 @@ class Pool:
     arp_probe: str | None = None
     own_gateway_rule: GatewayRule | None = None
     ipv6_prefix: IPv6Network | None = None
+    confirm: Confirm = Confirm.ALL
+    out: frozenset[str] = frozenset()
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """The dhcpds that confirmations are awaited of; of all, where all were taken out."""
+        return tuple(name for name in self.dhcpds if name not in self.out) or self.dhcpds
+
+    def is_bound_by(self, confirmed: Collection[str], confirm: Confirm | None = None) -> bool:
+        """Whether a machine may start when these dhcpds have confirmed its binding.
+
+        Args:
+            confirmed: The dhcpds.
+            confirm: How many have to; what the pool says by default.
+        """
+        how = any if (confirm or self.confirm) is Confirm.ANY else all
+        return how(name in confirmed for name in self.awaited)
 
     def needs_binding(self, address: IPv4Address) -> bool:
         """Whether an allocation of this address needs a binding that the DHCP server is told live.

@@ -176,3 +176,8 @@ class Facts:
     sign: Sign | None = None
     evidence: tuple[Evidence, ...] = ()
     history: tuple[AuditEntry, ...] = ()
+
+    def is_within(self, pools: frozenset[str]) -> bool:
+        """Whether it is an address of these pools, and held in none but them."""
+        theirs = {self.pool, None if self.allocation is None else self.allocation.pool} - {None}
+        return bool(theirs) and theirs <= pools

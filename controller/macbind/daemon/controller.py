@@ -7,6 +7,7 @@ way finish. Whatever is refused leaves the old configuration in use.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -18,8 +19,12 @@ import structlog
 from macbind.config import Settings, load
 from macbind.core.errors import ConfigError, MacbindError, PeerError
 from macbind.core.findings import Finding
+from macbind.core.shared_configuration import Recorded, SharedConfiguration
 from macbind.core.sizes import Sizes
+from macbind.daemon.agreement import brought_home, offer, outdated_file, own_part
+from macbind.daemon.company import Company
 from macbind.daemon.dhcpd import HANGS_S, DhcpdParts
+from macbind.daemon.follower import Follower
 from macbind.daemon.housekeeper import Housekeeper
 from macbind.daemon.watchdog import Heartbeat, Task, Watchdog
 from macbind.dhcp.isc.build import isc_dhcpd
@@ -30,13 +35,17 @@ from macbind.engine.group_commit import GroupCommitter
 from macbind.engine.last_seen import LastSeen
 from macbind.engine.life_signs import LifeSigns
 from macbind.probes.interfaces import interfaces
+from macbind.registry.configuration import GIVES_UP, OutdatedFile
 from macbind.registry.store import Registry
 from macbind.registry.sync import Changes
 from macbind.service import changes as service
 from macbind.service.addresses import Addresses
 from macbind.service.awaiting import Awaiting
+from macbind.service.configurations import Configurations
+from macbind.service.dhcp_servers import DhcpServers
 from macbind.service.events import Changed, EventFeed
 from macbind.service.housekeeping import Housekeeping
+from macbind.service.imports import Imports
 from macbind.service.machines_seen import MachinesSeen
 from macbind.service.maps import Maps
 from macbind.service.meters import Meters
@@ -60,6 +69,8 @@ _AT_START = (
     ("page", "listen"),
     ("page", "tokens"),
     ("page", "names"),
+    ("api", "listen"),
+    ("api", "tokens"),
 )
 """Keys that a running service cannot change."""
 
@@ -70,28 +81,39 @@ class Controller:
     Args:
         settings: The configuration to begin with.
         sizes: How much is done at a time.
+        take_over: Whether other controllers have to use this configuration, too.
 
     Raises:
-        ConfigError: The registry contradicts the configuration.
+        ConfigError: The registry contradicts the configuration, or other controllers use another one.
         RegistryUnavailable: The registry cannot be opened.
 
     Attributes:
         settings: The configuration in use.
-        addresses, renumberings, events, awaiting: The use cases.
+        addresses, imports, renumberings, events, awaiting: The use cases.
         report, why, maps: What the service knows of itself, of single addresses, and of whole pools.
+        configurations, servers: What all controllers share.
         registry: The truth.
         confirmations: Who waits for which DHCP server.
         meters: What is counted.
         answering: To be called while requests are answered.
         on_defect: Called when a part has stopped because of a defect.
+        before_load: Called with a configuration before it comes into use; may refuse it.
         on_loaded: Called with another configuration when it has come into use.
         defect: The first defect.
     """
 
-    def __init__(self, settings: Settings, sizes: Sizes = Sizes()) -> None:  # noqa: B008  # it is frozen
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        sizes: Sizes = Sizes(),  # noqa: B008  # it is frozen
+        *,
+        take_over: bool = False,
+    ) -> None:
+        self.settings, self._meant_by = settings, "macbind serve --take-over" if take_over else None
+        self._changing = threading.Lock()
         self.defect: BaseException | None = None
         self.on_defect: Callable[[], object] = lambda: None
+        self.before_load: Callable[[Settings], object] = lambda _: None
         self.on_loaded: Callable[[Settings], object] = lambda _: None
         self.answering = Heartbeat()
         self.meters = Meters()
@@ -103,12 +125,21 @@ class Controller:
         self._life_signs = LifeSigns()
         self._tracker: DomainTracker | None = None
         self._peers = Peers()
+        self._company = Company(
+            self.registry,
+            settings.service.socket,
+            lambda: self._peers,
+            self.confirmations,
+            self._changed,
+            self._on_defect,
+        )
         changes = service.Changes(
             self._committer, self.confirmations, lambda: self._peers, self.meters.rates.allocated
         )
         self._last_seen = LastSeen()
         self._machines = MachinesSeen(self.registry, lambda: self._peers, self._last_seen)
         self.addresses = Addresses(self.registry, changes, self._machines)
+        self.imports = Imports(changes)
         self.renumberings = Renumberings(self.registry, changes)
         self.report = StatusReport(
             self.registry,
@@ -123,7 +154,9 @@ class Controller:
             self.registry, lambda: self.settings, lambda: self._peers, self._life_signs, self._machines
         )
         self.maps = Maps(self.registry)
+        self.configurations = Configurations(self.registry, self.apply)
         self._own_addresses = OwnAddresses(self.registry)
+        self.servers = DhcpServers(self.registry, changes, lambda: self.settings.pools)
         housekeeping = Housekeeping(
             self.registry,
             self._committer,
@@ -135,16 +168,28 @@ class Controller:
         self.housekeeper = Housekeeper(
             housekeeping, self.report, self.load_again, lambda: self.settings, self._on_defect
         )
+        self._follower = Follower(self.registry, self.follow, self._on_defect)
         self._watchdog = Watchdog(self._tasks)
 
     def __enter__(self) -> Self:
+        with self._changing:
+            self._start()
+        return self
+
+    def _start(self) -> None:
         try:
-            self._tracker = self._tracker_for(self.settings)
-            self._apply(self.settings)
+            self._begin()
+        except MacbindError:
+            self.registry.close()
+            raise
+        self._follower.start()  # from now on other controllers see this one
+        try:
             self._look_first(self.settings)
             self._own_addresses.tend()
             self._machines.begin()
+            self._company.start()
         except MacbindError:
+            self._follower.close()
             self.registry.close()
             raise
         self._exchange_dhcpds({})
@@ -153,11 +198,22 @@ class Controller:
             self._tracker.start()
             self._tracker.wait_until_seen()  # before the first address is handed out
         self.housekeeper.start()
+        self._compare_file()
         self._watchdog.start()
-        return self
+
+    def _begin(self) -> None:
+        """Applies the file's configuration, or the one that is recorded if the file is outdated."""
+        self._tracker = self._tracker_for(self.settings)
+        try:
+            self._apply(self.settings, self._meant_by)
+        except OutdatedFile as found:
+            self.settings = brought_home(found.recorded.shared, self.settings.document)
+            self._tracker = self._tracker_for(self.settings)
+            self._apply(self.settings)
 
     def __exit__(self, *_: object) -> None:
         self._watchdog.close()
+        self._follower.close()
         self.housekeeper.close()
         if self._tracker is not None:
             self._tracker.close()
@@ -166,6 +222,7 @@ class Controller:
             self._machines.close()
         for one in self._dhcpds.values():
             one.close()
+        self._company.close()
         self.registry.close()
 
     def load_again(self) -> None:
@@ -174,8 +231,46 @@ class Controller:
         Raises:
             PeerError: The registry cannot be used now; the old configuration stays meanwhile.
         """
+        with self._changing:
+            self._noting_refusal(lambda: self._change(load(self.settings.document.path)))
+
+    def follow(self) -> None:
+        """Takes the configuration into use that another controller has recorded, or says why it cannot be.
+
+        Raises:
+            PeerError: The registry cannot be used now.
+        """
+        with self._changing:
+            if not self.registry.is_outdated():
+                return  # a load was faster
+            recorded = self.registry.configuration()
+            own = own_part(self.settings)
+
+            def change() -> None:
+                try:
+                    new = self.settings if recorded is None else brought_home(recorded.shared, own)
+                    self._change(new, is_followed=True)
+                except ConfigError as error:
+                    self.registry.not_read = error
+                    raise
+
+            self._noting_refusal(change)
+
+    def apply(self, shared: SharedConfiguration, actor: str) -> Recorded | None:
+        """Takes a configuration into use and has all controllers use it; returns it as it is recorded.
+
+        Raises:
+            ConfigError: It cannot be used.
+            PeerError: The registry cannot be used now.
+        """
+        with self._changing:
+            self._change(brought_home(shared, own_part(self.settings)), meant_by=actor)
+            self.report.refused_configuration = None
+        return self.registry.configuration()
+
+    def _noting_refusal(self, change: Callable[[], None]) -> None:
         try:
-            self._change(load(self.settings.document.path))
+            change()
         except (ConfigError, PeerError) as error:
             refused = Finding(
                 "config_refused",
@@ -191,7 +286,24 @@ class Controller:
         else:
             self.report.refused_configuration = None
 
-    def _change(self, new: Settings) -> None:
+    def _compare_file(self) -> None:
+        found = outdated_file(self.settings, self.registry.configuration())
+        if found is not None and found != self.report.outdated_file:
+            _log.warning("finding", code=found.code, finding=str(found))
+        self.report.outdated_file = found
+
+    def _change(self, new: Settings, *, meant_by: str | None = None, is_followed: bool = False) -> None:
+        waits_for_nobody = GIVES_UP.set(lambda: True)
+        try:
+            try:
+                self._exchange(new, meant_by, is_followed)
+            except OutdatedFile as found:
+                self._exchange(brought_home(found.recorded.shared, new.document), None, is_followed)
+            self._compare_file()
+        finally:
+            GIVES_UP.reset(waits_for_nobody)
+
+    def _exchange(self, new: Settings, meant_by: str | None, is_followed: bool) -> None:
         old = self.settings
         for table, key in _AT_START:
             if getattr(getattr(new, table), key) != getattr(getattr(old, table), key):
@@ -200,20 +312,23 @@ class Controller:
                     f"[{table}] {key} cannot be changed while the service runs.",
                     "Restart macbind, or undo the change.",
                 )
+        self.before_load(new)
         tracker = self._tracker if new.hypervisors == old.hypervisors else self._tracker_for(new)
-        self._preview(new)
+        self._preview(new, meant_by)
         ended = {name: one for name, one in self._dhcpds.items() if new.dhcpds.get(name) != old.dhcpds[name]}
         for one in ended.values():
             one.close()
         try:
-            self._look_first(new)
-            changes = self._apply(new)
-        except MacbindError:
+            if not is_followed:  # nothing can be written before it is in use
+                self._look_first(new)
+            changes = self._apply(new, meant_by)
+        except (MacbindError, OutdatedFile):
             self._exchange_dhcpds(ended)  # what was allocated since the preview
             raise
         self.settings = new
         self._exchange_dhcpds(ended)
-        self.confirmations.reconsider(self.registry, new.dhcpds, changes.generation)
+        waited_for = new.dhcpds.keys() - self.registry.taken_out
+        self.confirmations.reconsider(self.registry, waited_for, changes.generations)
         self._wake()
         if tracker is not self._tracker:
             before, self._tracker = self._tracker, tracker
@@ -225,16 +340,19 @@ class Controller:
         renewed = sum(one.renewed for one in changes.pools)
         _log.info("configuration loaded", pools_changed=[one.pool for one in changes.pools], renewed=renewed)
         self.on_loaded(new)
+        if is_followed:
+            self._look_first(new)
 
-    def _preview(self, settings: Settings) -> None:
+    def _preview(self, settings: Settings, meant_by: str | None) -> None:
         try:
-            self.registry.preview(settings.pools, settings.dhcpds)
+            self.registry.preview(settings.pools, settings.dhcpds, offer(settings, meant_by=meant_by))
         except ConfigError as error:
             raise settings.document.located(error) from error
 
-    def _apply(self, settings: Settings) -> Changes:
+    def _apply(self, settings: Settings, meant_by: str | None = None) -> Changes:
         try:
-            return self.registry.apply(settings.pools, settings.dhcpds, settings.hypervisors)
+            offered = offer(settings, meant_by=meant_by)
+            return self.registry.apply(settings.pools, settings.dhcpds, settings.hypervisors, offered)
         except ConfigError as error:
             raise settings.document.located(error) from error
 
@@ -260,6 +378,7 @@ class Controller:
                 self._life_signs,
                 self._last_seen,
                 self.meters,
+                self._company.presence,
             )
             for name, one in self.settings.dhcpds.items()
         }
@@ -319,6 +438,7 @@ class Controller:
             *(one.task for one in self._dhcpds.values()),
             Task("committer", HANGS_S, lambda: self._committer.busy_s),
             Task("housekeeper", HANGS_S, self.housekeeper.progress.silent_s),
+            Task("configuration", HANGS_S, self._follower.progress.silent_s),
         ]
 
     def silent_s(self) -> dict[str, float]:

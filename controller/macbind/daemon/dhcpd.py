@@ -13,6 +13,7 @@ from macbind.engine.confirmations import Confirmations
 from macbind.engine.dhcp_writer import DhcpWriter
 from macbind.engine.exchange_check import ExchangeCheck, holders_in, taken_by
 from macbind.engine.last_seen import LastSeen
+from macbind.engine.lead import Others
 from macbind.engine.life_signs import LifeSigns
 from macbind.engine.monitor import Monitor
 from macbind.engine.supervised import OnDefect
@@ -46,19 +47,27 @@ class DhcpdParts:
         life_signs: LifeSigns,
         last_seen: LastSeen,
         meters: Meters,
+        others: Others,
     ) -> None:
         beat = Heartbeat()
         measure = meters.omapi(name, OPERATIONS)
-        dhcpd = isc_dhcpd(name, settings, beat, registry.sizes.window, measure)
+        leader = leader_for(registry.url, registry.ids.dhcpds[name])
+
+        def goes_on() -> None:
+            beat()
+            leader.keep()
+
+        dhcpd = isc_dhcpd(name, settings, goes_on, registry.sizes.window, measure)
         self.writer = DhcpWriter(
             dhcpd,
             registry,
-            leader_for(registry.url, registry.ids.dhcpds[name]),
+            leader,
             confirmations,
             resync_s=settings.resync_s,
             beat=beat,
             on_defect=on_defect,
             meter=meters,
+            others=others,
         )
         check = ExchangeCheck(
             name,

@@ -17,10 +17,11 @@ from macbind.daemon.controller import Controller
 from macbind.http import events
 from macbind.http.operation import Operation
 from macbind.http.page import LIMITS, Page, about, rows
-from macbind.http.page_access import PageAccess, Tokens, names_here
+from macbind.http.page_access import PageAccess, names_here
 from macbind.http.page_listener import PageListener
 from macbind.http.patience import Patience
 from macbind.http.server import config_of
+from macbind.http.tokens import Tokens
 from macbind.service.table import Table
 from macbind.service.trends import Trends
 
@@ -56,8 +57,8 @@ def listening_page(settings: Settings) -> Iterator[socket.socket | None]:
         yield made
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, without signals: these are the service's."""
+class ServerBeside(uvicorn.Server):
+    """uvicorn's server in the event loop of another one; signals are for that one."""
 
     @contextlib.contextmanager
     @override
@@ -73,9 +74,7 @@ class PageServer:
         controller: Everything that runs.
         operations: What can be asked for over the service's socket.
         patience: Who waits.
-
-    Raises:
-        ConfigError: The tokens cannot be read.
+        tokens: All tokens; None if there are none.
     """
 
     def __init__(
@@ -84,6 +83,7 @@ class PageServer:
         controller: Controller,
         operations: Sequence[Operation],
         patience: Patience,
+        tokens: Tokens | None,
     ) -> None:
         self._listener = None if made is None else PageListener(made)
         if self._listener is None:
@@ -105,13 +105,13 @@ class PageServer:
         guarded = PageAccess(
             app,
             is_ours=names_here(str(page.listen.address), page.names),
-            tokens=None if page.tokens is None else Tokens(page.tokens),
+            tokens=tokens,
             open_to_read=lambda: is_open_to_read(page, controller.settings.service),
             is_public=app.is_public,
             asked=self._listener.asked,
         )
         self._where = str(page.listen)
-        self._server = _Server(
+        self._server = ServerBeside(
             config_of(
                 guarded, idle_s=LIMITS.idle_s, last_words_s=_LAST_WORDS_S, backlog=_BACKLOG, lifespan="off"
             )

@@ -40,12 +40,14 @@ def look_at_keys(site: Site) -> Iterator[Finding]:
 
 
 def look_at_secrets(site: Site) -> Iterator[Finding]:
-    """Whether every user may read the registry, or a configuration with a password."""
+    """Whether every user may read the registry, a configuration with a password, or the key of the API."""
     url = site.configured.registry.url
     path = sqlite_path(url)
     secret = [] if path is None else [path, Path(f"{path}-wal")]
     if has_password(url):
         secret.append(site.config)
+    if site.configured.api.listen is not None:
+        secret.append(site.configured.api.key)
     for one in secret:
         try:
             mode = one.stat().st_mode

@@ -58,7 +58,7 @@ class Site:
     _audits: dict[str, Audit | None] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def at(cls, config: Path, socket: Path | None = None, *, ask: bool = True) -> Site:
+    def at(cls, config: Path, socket: str | Path | None = None, *, ask: bool = True) -> Site:
         """Reads the configuration, and asks the service unless told not to; raises nothing."""
         site = cls(config)
         try:
@@ -69,7 +69,7 @@ class Site:
             site._ask(socket)
         return site
 
-    def _ask(self, socket: Path | None) -> None:
+    def _ask(self, socket: str | Path | None) -> None:
         place = socket or (None if self.settings is None else self.settings.service.socket)
         try:
             with Client(place, timeout_s=_ANSWER_S) as client:

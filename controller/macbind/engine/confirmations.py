@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from ipaddress import IPv4Address
 
 from macbind.core.allocation import Allocation, State
-from macbind.core.errors import MacbindError
+from macbind.core.errors import MacbindError, StorageFailed
 from macbind.registry.pending_changes import Confirmed, PendingChange
 from macbind.registry.queries import find
 from macbind.registry.store import Registry
@@ -30,6 +30,9 @@ class Waiter:
     def __init__(self) -> None:
         self.future: Future[None] = Future()
         self.missing: set[_Key] = set()
+        self.confirmed: set[_Key] = set()
+        self.either: dict[tuple[IPv4Address, int], tuple[str, ...]] = {}
+        """The bindings of which one DHCP server is enough, and of which."""
         self.has_to_wait = False
         self.since = time.monotonic()
 
@@ -43,16 +46,37 @@ class Waiter:
         """The DHCP servers that have yet to confirm something."""
         return {dhcpd for dhcpd, _, _ in tuple(self.missing)}
 
+    def cannot_end(self, away: Collection[str]) -> bool:
+        """Whether something is missing that only these DHCP servers could confirm."""
+        missing = set(self.missing)  # it may change meanwhile
+        return any(
+            key[0] in away and not any(other[0] not in away for other in self.others(key) & missing)
+            for key in missing
+        )
+
+    def others(self, key: _Key) -> set[_Key]:
+        """What is as good as this."""
+        dhcpd, address, generation = key
+        if generation is None:
+            return set()
+        names = self.either.get((address, generation), ())
+        return {(name, address, generation) for name in names if name != dhcpd}
+
 
 class Confirmations:
     """Matches the writers' reports with those who wait for them. Any thread may call it.
 
     Args:
         after_report: Called after each report.
+
+    Attributes:
+        is_served_elsewhere: Says whether another controller gets on with a DHCP server. What that one records counts,
+            whatever became of our own connection.
     """
 
     def __init__(self, after_report: Callable[[], None] = lambda: None) -> None:
         self._after_report = after_report
+        self.is_served_elsewhere: Callable[[str], bool] = lambda _: False
         self._lock = threading.Lock()
         self._waiting: dict[_Key, set[Waiter]] = defaultdict(set)
         self._released: dict[_Key, int] = {}
@@ -65,6 +89,8 @@ class Confirmations:
         allocation: Allocation,
         dhcpds: Iterable[str],
         confirmed_by: Collection[str] = (),
+        *,
+        one_is_enough: bool = False,
     ) -> None:
         """Lets ``waiter`` wait until the DHCP servers hold the allocation.
 
@@ -76,11 +102,17 @@ class Confirmations:
             allocation: What for.
             dhcpds: All that have to hold it.
             confirmed_by: Those of which the registry says that they do; all, if the allocation is bound.
+            one_is_enough: Whether one of them has to hold it, of which ``confirmed_by`` says it if it does.
         """
-        is_bound = allocation.state is State.BOUND
+        is_bound = allocation.state is State.BOUND and not one_is_enough
+        names = tuple(dhcpds)
         with self._lock:
-            for name in dhcpds:
-                if name in self._doubtful or not (is_bound or name in confirmed_by):
+            if one_is_enough:
+                if any(not self._is_doubtful(name) for name in confirmed_by if name in names):
+                    return
+                waiter.either[allocation.address, allocation.generation] = names
+            for name in names:
+                if self._is_doubtful(name) or not (is_bound or name in confirmed_by):
                     self._expect(waiter, (name, allocation.address, allocation.generation))
 
     def expect_gone(self, waiter: Waiter, released: Allocation, dhcpds: Iterable[str]) -> None:
@@ -100,18 +132,24 @@ class Confirmations:
         """Ends the waiting of a caller that gave up, or whose transaction was rolled back. It may begin anew."""
         with self._lock:
             self._leave(waiter)
+            waiter.confirmed.clear()
+            waiter.either.clear()
             if waiter.has_to_wait:
                 # A report may be about to resolve the old one: that says nothing of what is awaited next.
                 waiter.has_to_wait, waiter.future = False, Future()
 
     def _leave(self, waiter: Waiter) -> None:
-        for key in waiter.missing:
-            waiting = self._waiting[key]
-            waiting.discard(waiter)
-            if not waiting:
-                del self._waiting[key]
-                self._released.pop(key, None)
-        waiter.missing.clear()
+        for key in list(waiter.missing):
+            self._need_not(waiter, key)
+
+    def _need_not(self, waiter: Waiter, key: _Key) -> None:
+        """Ends the waiting for this."""
+        waiter.missing.discard(key)
+        waiting = self._waiting[key]
+        waiting.discard(waiter)
+        if not waiting:
+            del self._waiting[key]
+            self._released.pop(key, None)
 
     def confirmed(self, dhcpd: str, done: Sequence[PendingChange]) -> None:
         """A writer reports what it recorded as confirmed."""
@@ -125,6 +163,9 @@ class Confirmations:
                 self._released.pop(key, None)
                 for waiter in self._waiting.pop(key, ()):
                     waiter.missing.discard(key)
+                    waiter.confirmed.add(key)
+                    for other in waiter.others(key) & waiter.missing:
+                        self._need_not(waiter, other)
                     if not waiter.missing:
                         complete.append(waiter.future)
         for future in complete:
@@ -134,10 +175,13 @@ class Confirmations:
         """A writer reports a refusal; those who wait for exactly this fail now."""
         key = (dhcpd, address, confirms)
         with self._lock:
-            waiters = list(self._waiting.get(key, ()))
-            failed = [waiter.future for waiter in waiters]
-            for waiter in waiters:
+            failed = []
+            for waiter in list(self._waiting.get(key, ())):
+                if isinstance(error, StorageFailed) and waiter.others(key) & waiter.missing:
+                    self._need_not(waiter, key)  # another server may confirm; this has confirmed nothing
+                    continue
                 self._leave(waiter)  # it still has to look at its future: the refusal is in there
+                failed.append(waiter.future)
         for future in failed:
             future.set_exception(error)
 
@@ -151,13 +195,16 @@ class Confirmations:
         with self._lock:
             self._doubtful.discard(dhcpd)
 
-    def reconsider(self, registry: Registry, dhcpds: Collection[str], renewed: int) -> None:
+    def _is_doubtful(self, dhcpd: str) -> bool:
+        return dhcpd in self._doubtful and not self.is_served_elsewhere(dhcpd)
+
+    def reconsider(self, registry: Registry, dhcpds: Collection[str], renewed: Collection[int]) -> None:
         """Adapts what is awaited to a configuration that was taken into use.
 
         Args:
             registry: Has it.
             dhcpds: The configured dhcpds; nobody waits for another one any more.
-            renewed: The generation of bindings that it has made anew: who waits for an earlier one gets this one.
+            renewed: The generations of bindings that were made anew: who waits for an earlier one gets this one.
         """
         with self._lock:
             keys = [key for key in self._waiting if key[0] in registry.ids.dhcpds]
@@ -169,8 +216,8 @@ class Confirmations:
             one = None if generation is None else held.get(address)
             if dhcpd not in dhcpds or (one is not None and dhcpd not in serving[one.pool]):
                 needless.append((dhcpd, address, generation))
-            elif one is not None and one.generation == renewed:
-                self._exchange((dhcpd, address, generation), (dhcpd, address, renewed))
+            elif one is not None and one.generation != generation and one.generation in renewed:
+                self._exchange((dhcpd, address, generation), (dhcpd, address, one.generation))
         self._resolve(needless)
         self.recheck(registry)
 
@@ -179,6 +226,8 @@ class Confirmations:
             for waiter in self._waiting.pop(old, ()):
                 waiter.missing.discard(old)
                 waiter.missing.add(new)
+                if old[2] is not None and new[2] is not None and (old[1], old[2]) in waiter.either:
+                    waiter.either[new[1], new[2]] = waiter.either[old[1], old[2]]
                 self._waiting[new].add(waiter)
 
     def recheck(self, registry: Registry, *, older_than_s: float = 0.0) -> None:
@@ -195,7 +244,7 @@ class Confirmations:
                 key: self._released.get(key, 0)
                 for key, waiters in self._waiting.items()
                 if key[0] in asked
-                and key[0] not in self._doubtful
+                and not self._is_doubtful(key[0])
                 and any(waiter.since <= horizon for waiter in waiters)
             }
         if not keys:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from macbind.core.errors import PeerError
+from macbind.registry.configuration import GIVES_UP
 
 _log = structlog.get_logger()
 
@@ -60,6 +61,7 @@ class Supervised:
         self._thread.join()
 
     def _run(self) -> None:
+        GIVES_UP.set(self.stopping.is_set)
         try:
             pause_s = FIRST_PAUSE_S
             while not self.stopping.is_set():

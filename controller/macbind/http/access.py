@@ -9,7 +9,7 @@ import pwd
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -38,12 +38,19 @@ class Peer:
         uid: Its user.
         gid: Its primary group.
         connection: The number of its connection.
+        pools: The pools that it may see and change; None for all.
     """
 
     pid: int
     uid: int
     gid: int
     connection: int = field(default=0, compare=False)
+    pools: frozenset[str] | None = field(default=None, kw_only=True)
+
+    @property
+    def share(self) -> Hashable:
+        """Whose turn a question of it takes: its user's."""
+        return self.uid
 
     @property
     def client(self) -> tuple[str, int]:

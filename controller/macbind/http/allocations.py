@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from macbind.client import codec
-from macbind.core.allocation import Allocation, BulkItem, Page, Released, check_name
+from macbind.core.allocation import Allocation, BulkItem, NetworkSettings, Page, Released, check_name
+from macbind.http import within
 from macbind.http.operation import Asked, Change, Operation, Question
 from macbind.http.queries import ListQuery, WaitQuery, criteria
 from macbind.http.schemas import (
@@ -26,7 +29,13 @@ def operations(addresses: Addresses, awaiting: Awaiting) -> list[Operation]:
 
     async def allocate(asked: Asked[AllocateBody], deadline: Deadline) -> Page:
         body = asked.given
-        made = await addresses.allocate(body.wanted(), asked.origin, deadline, dry_run=body.dry_run)
+        made = await addresses.allocate(
+            body.wanted(asked.key),
+            asked.origin,
+            deadline,
+            dry_run=body.dry_run,
+            confirm=body.confirm,
+        )
         return Page(made)
 
     async def release(asked: Asked[ReleaseBody], deadline: Deadline) -> Released:
@@ -72,6 +81,9 @@ def operations(addresses: Addresses, awaiting: Awaiting) -> list[Operation]:
 
     async def wait(asked: Asked[WaitQuery], deadline: Deadline) -> list[str]:
         given = asked.given
+        if asked.peer.pools is not None:
+            for one in await asyncio.to_thread(addresses.named, [name for name, _ in given.meant()]):
+                within.allocation(one, asked)
         return await awaiting.wait(given.meant(), given.until, deadline, is_any=given.any)
 
     def page(asked: Asked[ListQuery]) -> Page:
@@ -79,6 +91,11 @@ def operations(addresses: Addresses, awaiting: Awaiting) -> list[Operation]:
 
     def get(asked: Asked[Nothing]) -> Allocation:
         return addresses.get(asked.name)
+
+    def settings(asked: Asked[Nothing]) -> NetworkSettings:
+        if asked.peer.pools is not None:
+            within.allocation(addresses.get(asked.name), asked)
+        return addresses.network_settings(asked.name)
 
     return [
         Change("POST", "/v1/allocations", "Allocate one or several", AllocateBody, codec.PAGE, allocate),
@@ -97,8 +114,15 @@ def operations(addresses: Addresses, awaiting: Awaiting) -> list[Operation]:
             "POST", "/v1/remarks", "Write a reason into the audit log", RemarkBody, codec.ALLOCATION, remark
         ),
         Change("POST", "/v1/labels", "Change labels", LabelBody, codec.ALLOCATION, label),
-        Question("/v1/allocations", "List, in pages", ListQuery, codec.PAGE, page),
-        Question("/v1/allocations/{name:path}", "One allocation", Nothing, codec.ALLOCATION, get),
+        Question("/v1/allocations", "List, in pages", ListQuery, codec.PAGE, page, within=within.page),
+        Question(
+            "/v1/allocations/{name:path}",
+            "One allocation",
+            Nothing,
+            codec.ALLOCATION,
+            get,
+            within=within.allocation,
+        ),
         Change(
             "GET", "/v1/wait", "Wait until names are bound, are free, or answer", WaitQuery, codec.NAMES, wait
         ),
@@ -116,6 +140,7 @@ def operations(addresses: Addresses, awaiting: Awaiting) -> list[Operation]:
             "What a machine needs to know of its network: mask, gateway, DNS …",
             Nothing,
             codec.NETWORK_SETTINGS,
-            lambda asked: addresses.network_settings(asked.name),
+            settings,
+            within=within.itself,
         ),
     ]

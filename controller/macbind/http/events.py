@@ -46,7 +46,7 @@ def operations(
     async def serve(asked: Asked[EventsQuery], scope: Scope, receive: Receive, send: Send) -> None:
         position = await feed.start(_after(asked.given, scope))
         end = None if asked.given.follow else await feed.start(None)
-        stream = _EventStream(feed, asked.given, limits, send, texts)
+        stream = _EventStream(feed, asked.given, limits, send, texts, asked.peer.pools)
         reading = asyncio.create_task(stream.run(position, end))
         leaving = asyncio.create_task(_left(receive))
         ending = asyncio.create_task(patience.ending.wait())
@@ -111,17 +111,24 @@ class _EventStream:
     """One answer."""
 
     def __init__(
-        self, feed: EventFeed, given: EventsQuery, limits: Limits, send: Send, texts: _Texts
+        self,
+        feed: EventFeed,
+        given: EventsQuery,
+        limits: Limits,
+        send: Send,
+        texts: _Texts,
+        pools: frozenset[str] | None,
     ) -> None:
         self._feed, self._given, self._limits, self._send = feed, given, limits, send
-        self._texts = texts
+        self._texts, self._pools = texts, pools
         self._labels = read_wanted(given.label)
         self._is_whole = True  # nobody is in the middle of sending
 
     async def run(self, position: int, end: int | None) -> None:
         """Sends until the reader is too slow, the registry cannot be used, or everything up to ``end`` is sent."""
         given = self._given
-        findings = end is None and not (given.pool or given.name or given.group or given.label)
+        is_part = given.pool or given.name or given.group or given.label or self._pools is not None
+        findings = end is None and not is_part
         try:
             await self._put({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await self._tell(b"id: %d\n\n" % position)
@@ -170,7 +177,8 @@ class _EventStream:
     def _is_wanted(self, one: Change) -> bool:
         given = self._given
         return (
-            (given.pool is None or one.pool == given.pool)
+            (self._pools is None or one.pool in self._pools)
+            and (given.pool is None or one.pool == given.pool)
             and (given.name is None or one.name == given.name)
             and (given.group is None or one.group == given.group)
             and (not self._labels or one.has_labels(self._labels))

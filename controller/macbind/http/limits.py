@@ -196,13 +196,19 @@ def _cut(connection: Connection) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def connections_within(limits: Limits) -> int:
-    """How many connections the open-file limit leaves room for, after raising it as far as is needed and allowed."""
+def connections_within(limits: Limits, others: int = 0) -> int:
+    """How many connections the open-file limit leaves room for, after raising it as far as is needed and allowed.
+
+    Args:
+        limits: How many there may be.
+        others: Connections of other listeners beside them.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.connections + RESERVED_FILES
+    reserved = RESERVED_FILES + others
+    wanted = limits.connections + reserved
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         soft = allowed
     usable = allowed if soft == resource.RLIM_INFINITY else min(allowed, soft)
-    return min(limits.connections, max(usable - RESERVED_FILES, usable // 2))
+    return min(limits.connections, max(usable - reserved, usable // 2))

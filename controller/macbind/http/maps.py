@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from macbind.client import codec
+from macbind.http import within
 from macbind.http.operation import Operation, Question
 from macbind.http.queries import MAX_PAGE
 from macbind.http.schemas import Address, Parameters
@@ -38,6 +39,7 @@ def operations(maps: Maps) -> list[Operation]:
             MapQuery,
             codec.MAP,
             lambda asked: maps.runs(asked.name, **dict(asked.given)),
+            within=within.itself,
         ),
         Question(
             "/v1/pools/{name}/blocks",
@@ -45,5 +47,6 @@ def operations(maps: Maps) -> list[Operation]:
             BlocksQuery,
             codec.BLOCKS,
             lambda asked: maps.blocks(asked.name, **dict(asked.given)),
+            within=within.itself,
         ),
     ]

@@ -16,7 +16,14 @@ from typing_extensions import override
 
 from macbind import __version__
 from macbind.core.errors import PeerError
-from macbind.core.findings import CODES, DhcpdState, DhcpdStatus, HypervisorStatus, Status
+from macbind.core.findings import (
+    CODES,
+    ControllerStatus,
+    DhcpdState,
+    DhcpdStatus,
+    HypervisorStatus,
+    Status,
+)
 from macbind.core.pool import PoolStates
 from macbind.service.meters import Meters
 
@@ -106,6 +113,7 @@ class _NowCollector(Collector):
         yield from _of_pools(pools)
         yield from _of_dhcpds(status.dhcpds, leads)
         yield from _of_hypervisors(status.hypervisors)
+        yield from _of_controllers(status.controllers)
         findings = _gauge("macbind_findings", "What an admin should look at; `macbind status` tells.", "code")
         counts = Counter(one.code for one in status.findings)
         for code in sorted({*CODES, *counts}):
@@ -177,6 +185,16 @@ def _of_hypervisors(hypervisors: tuple[HypervisorStatus, ...]) -> Iterator[Gauge
         connected.add_metric([one.name], float(one.connected))
         domains.add_metric([one.name], one.domains)
     yield from (connected, domains)
+
+
+def _of_controllers(controllers: tuple[ControllerStatus, ...]) -> Iterator[GaugeMetricFamily]:
+    labels = ("host", "socket")
+    up = _gauge("macbind_controller_up", "Whether a controller was heard of by the registry lately.", *labels)
+    leads = _gauge("macbind_controller_leads", "How many DHCP servers a controller writes to.", *labels)
+    for one in controllers:
+        up.add_metric([one.host, one.socket], float(one.is_alive))
+        leads.add_metric([one.host, one.socket], len(one.leads))
+    yield from (up, leads)
 
 
 def _gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:

@@ -19,8 +19,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from macbind.core.errors import InvalidRequest
-from macbind.core.origin import Origin, request_id
+from macbind.core.errors import InvalidRequest, NotPermitted
+from macbind.core.origin import Origin, key_of, request_id
 from macbind.http.access import METER, Peer, peer_from
 from macbind.http.errors import JSON, Refused
 from macbind.http.fair_threads import FairThreadPool
@@ -44,18 +44,21 @@ class Asked(Generic[_Given]):
         given: The body, or the parameters of the query.
         peer: Who asks.
         name: The name in the path, if it has one.
-        request: The id of the request.
+        request: The id of the request, for the audit log.
+        key: What tells it from all others, if its caller has given it a key.
     """
 
     given: _Given
     peer: Peer
     name: str
     request: str = ""
+    key: str | None = None
 
     @property
     def origin(self) -> Origin:
         """Who asks, in which request and why, for the audit log."""
-        return Origin(str(self.peer), self.request or None, getattr(self.given, "reason", None) or None)
+        reason = getattr(self.given, "reason", None) or None
+        return Origin(str(self.peer), self.request or None, reason, self.peer.pools)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Question(Generic[_Given]):
         answer: Writes the result; None where ``ask`` returns bytes of ``media_type``.
         ask: The use case.
         media_type: Of the answer.
+        within: Cuts a result to what a caller may see who is limited to pools; None: such a caller may not ask.
     """
 
     path: str
@@ -78,6 +82,7 @@ class Question(Generic[_Given]):
     ask: Callable[[Asked[_Given]], Any]
     media_type: str = JSON
     method: str = "GET"
+    within: Callable[[Any, Asked[_Given]], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -188,12 +193,14 @@ class Endpoint:
         else:
             given = _validated(operation.given, _query(scope))
         request = request_id(_header(scope, b"x-request-id")) if isinstance(operation, Change) else ""
-        asked = Asked(given, self._who(scope), scope["path_params"].get("name", ""), request)
+        peer, sent = self._who(scope), _header(scope, b"idempotency-key")
+        key = None if sent is None or operation.method != "POST" else key_of(str(peer.share), sent)
+        asked = Asked(given, peer, scope["path_params"].get("name", ""), request, key)
         if isinstance(operation, Stream):
             await operation.serve(asked, scope, receive, send)
             return
         if isinstance(operation, Question):
-            content = await self._threads.run(asked.peer.uid, lambda: _answered(operation, asked))
+            content = await self._threads.run(asked.peer.share, lambda: _answered(operation, asked))
         else:
             content = written(operation.answer, await self._made(operation, asked, receive))
         headers = {"X-Request-ID": request} if request else None
@@ -250,8 +257,31 @@ async def _end_with(receive: Receive, deadline: Deadline) -> None:
 
 
 def _answered(question: Question[Any], asked: Asked[Any]) -> bytes:
+    if asked.peer.pools is not None:
+        check_within(question, asked)
     result = question.ask(asked)
+    if asked.peer.pools is not None and question.within is not None:
+        result = question.within(result, asked)
     return result if question.answer is None else written(question.answer, result)
+
+
+def check_within(operation: Question[Any], asked: Asked[Any]) -> None:
+    """Refuses what a caller may not ask who is limited to pools.
+
+    Raises:
+        NotPermitted: It is about another pool, or about all of them.
+    """
+    pools = asked.peer.pools or frozenset()
+    if operation.within is None:
+        raise NotPermitted(
+            f"{asked.peer} may not ask this: it is limited to pools.", hint="Use a token without `--pool`."
+        )
+    named = asked.name if operation.path.startswith("/v1/pools/{") else getattr(asked.given, "pool", None)
+    if named is not None and named not in pools:
+        raise NotPermitted(
+            f"{asked.peer} may not use the pool '{named}'.",
+            hint=f"Its pools are: {', '.join(sorted(pools))}.",
+        )
 
 
 def written(adapter: TypeAdapter[Any], value: Any) -> bytes:

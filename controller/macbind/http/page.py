@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from macbind.core.errors import InvalidRequest, NotFound
 from macbind.core.findings import Status
 from macbind.core.page_token import May
+from macbind.http import within
 from macbind.http.errors import Refused
 from macbind.http.fair_threads import FairThreadPool
 from macbind.http.limits import Limits
@@ -93,10 +94,19 @@ def about(report: StatusReport, trends: Trends, maps: Maps) -> Question[Nothing]
         peer = asked.peer
         assert isinstance(peer, PagePeer)
         status = report.status()
-        return About(peer.token or None, peer.may, status, trends.of(status.pools), maps.bounds())
+        if peer.pools is not None:
+            status = within.status(status, asked)
+        known = {one.pool for one in status.pools}
+        bounds = {pool: ends for pool, ends in maps.bounds().items() if pool in known}
+        return About(peer.token or None, peer.may, status, trends.of(status.pools), bounds)
 
     return Question(
-        "/v1/page", "What the page may do, the service, and its last hour", Nothing, TypeAdapter(About), ask
+        "/v1/page",
+        "What the page may do, the service, and its last hour",
+        Nothing,
+        TypeAdapter(About),
+        ask,
+        within=within.itself,
     )
 
 
@@ -108,6 +118,7 @@ def rows(table: Table) -> Question[RowsQuery]:
         RowsQuery,
         TypeAdapter(TablePage),
         lambda asked: table.page(**dict(asked.given)),
+        within=within.itself,
     )
 
 

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from ipaddress import ip_address
-from pathlib import Path
 
-import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
-from macbind.config.token_file import read_tokens, read_used, write_used
-from macbind.core.errors import ConfigError, InvalidRequest, NotPermitted, TokenExpired, TokenInvalid
-from macbind.core.page_token import May, Token
+from macbind.core.errors import InvalidRequest, NotPermitted, TokenExpired, TokenInvalid
+from macbind.core.page_token import May
 from macbind.http.access import Peer, expected
 from macbind.http.errors import Refused, answer
+from macbind.http.tokens import UNAUTHORISED, Tokens
 
-_log = structlog.get_logger()
-
-USED_EVERY = timedelta(minutes=1)
-"""The use of a token is written down once in so long."""
-_SCHEME = "bearer "
 _STATE = "macbind.peer"
-_UNAUTHORISED = {"WWW-Authenticate": "Bearer"}
 SECURITY = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     b"img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -57,86 +48,17 @@ class PagePeer(Peer):
     def __str__(self) -> str:
         return f"page:{self.token}" if self.token else "page"
 
+    @property
+    @override
+    def share(self) -> Hashable:
+        return str(self)
+
 
 def page_peer(scope: Scope) -> Peer:
     """Who asks, as :class:`PageAccess` has found out."""
     peer = scope[_STATE]
     assert isinstance(peer, PagePeer)
     return peer
-
-
-class Tokens:
-    """The tokens of a file, read again when it changes; notes when each was used. Any thread may ask.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ConfigError: The file cannot be read, or is damaged.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, threading.Lock()
-        self._stamp = self._stamped()
-        self._tokens = read_tokens(path)
-        self._used = read_used(path)
-        self._is_logged = False
-
-    def of(self, header: str, now: datetime) -> Token:
-        """The token of an Authorization header.
-
-        Raises:
-            TokenInvalid: There is no such token.
-            TokenExpired: Its time is over.
-        """
-        name, _, secret = header[len(_SCHEME) :].strip().partition(".")
-        token = self._current().get(name)
-        if not header.lower().startswith(_SCHEME) or token is None or not token.fits(secret):
-            raise TokenInvalid(
-                "There is no such token.",
-                hint="Copy the whole token, as `macbind token add` has printed it; or make another one.",
-            )
-        if token.is_over(now):
-            raise TokenExpired(
-                f"The token '{token.id}' expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC.",
-                hint="Make another one with `macbind token add`.",
-                token=token.id,
-            )
-        self._note(token.id, now)
-        return token
-
-    def _stamped(self) -> tuple[int, int, int]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return 0, 0, 0
-        return found.st_ino, found.st_mtime_ns, found.st_size
-
-    def _current(self) -> dict[str, Token]:
-        stamp = self._stamped()
-        with self._lock:
-            if stamp != self._stamp:
-                self._stamp = stamp
-                try:
-                    self._tokens = read_tokens(self._path)
-                except ConfigError as error:
-                    _log.error("page", problem=str(error))
-                    self._tokens = {}  # nobody may what nobody can read
-            return self._tokens
-
-    def _note(self, name: str, now: datetime) -> None:
-        with self._lock:
-            last = self._used.get(name)
-            if last is not None and now - last < USED_EVERY:
-                return
-            self._used[name] = now
-            used = {key: at for key, at in self._used.items() if key in self._tokens}
-            try:
-                write_used(self._path, used)
-            except ConfigError as error:
-                if not self._is_logged:
-                    _log.warning("page", problem=error.message)
-                self._is_logged = True
 
 
 def names_here(listen: str, more: Collection[str]) -> Callable[[str], bool]:
@@ -260,21 +182,21 @@ class PageAccess:
                     + ("." if self._tokens else "; name a file for `tokens` in [page] first."),
                 ),
                 401,
-                _UNAUTHORISED,
+                UNAUTHORISED,
             )
         if self._tokens is None:
             error = TokenInvalid(
                 "There are no tokens here.", hint="Name a file for `tokens` in [page] of macbind.toml."
             )
-            raise Refused(error, 401, _UNAUTHORISED)
+            raise Refused(error, 401, UNAUTHORISED)
         try:
             token = await asyncio.to_thread(self._tokens.of, header, datetime.now(UTC))
         except (TokenInvalid, TokenExpired) as error:
-            raise Refused(error, 401, _UNAUTHORISED) from error
+            raise Refused(error, 401, UNAUTHORISED) from error
         if not reads and token.may is not May.WRITE:
             raise NotPermitted(
                 f"The token '{token.id}' may only read.",
                 hint="Make one that may write with `macbind token add ID --write`.",
                 token=token.id,
             )
-        return PagePeer(0, 0, 0, number, token.id, token.may)
+        return PagePeer(0, 0, 0, number, token.id, token.may, pools=token.pools)

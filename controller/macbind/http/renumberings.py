@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from macbind.client import codec
 from macbind.core.allocation import Released, Renumbering
+from macbind.http import within
 from macbind.http.operation import Asked, Change, Operation, Question
 from macbind.http.schemas import EndRenumberBody, LeaseRenumberBody, Nothing, RenumberBody
 from macbind.service.renumbering import Renumberings
@@ -70,5 +71,6 @@ def operations(renumberings: Renumberings) -> list[Operation]:
             Nothing,
             codec.RENUMBERINGS,
             lambda _: renumberings.under_way(),
+            within=within.renumberings,
         ),
     ]

@@ -19,6 +19,7 @@ from macbind.core.labels import MAX_LABELS, check_labels, check_wanted
 from macbind.core.mac_address import MacAddress
 from macbind.core.option_kinds import Kind
 from macbind.core.origin import MAX_REASON
+from macbind.core.pool import Confirm
 from macbind.registry.allocate import Wanted
 
 SEE_OPENAPI = "The OpenAPI document is at /openapi.json."
@@ -115,7 +116,10 @@ class ChangeParameters(Parameters):
 
 
 class AllocateBody(ChangeParameters):
-    """One of ``name``, ``names``, and ``group`` with ``count`` (whose members are group-1, group-2 …)."""
+    """One of ``name``, ``names``, and ``group`` with ``count`` (whose members are group-1, group-2 …).
+
+    With a header Idempotency-Key the name of one machine may be left out.
+    """
 
     pool: str
     name: str | None = None
@@ -129,16 +133,23 @@ class AllocateBody(ChangeParameters):
         default=None, gt=0, le=MAX_TTL_S, description="released by itself after so many seconds"
     )
     labels: GivenLabels = Field(default_factory=dict)
+    confirm: Confirm | None = Field(
+        default=None, description="how many DHCP servers are waited for; what the pool says by default"
+    )
     dry_run: DryRun = False
 
-    def wanted(self) -> Wanted:
+    def wanted(self, key: str | None = None) -> Wanted:
         """The request as the registry takes it.
+
+        Args:
+            key: What tells it from all others; it makes a name where none is given.
 
         Raises:
             InvalidRequest: The parameters contradict each other.
         """
         given = [self.name is not None, self.names is not None, self.count is not None]
-        if sum(given) != 1:
+        is_named = any(given) or key is None
+        if is_named and sum(given) != 1:
             raise InvalidRequest(
                 "An allocation needs exactly one of name, names and count.",
                 hint="Give a name for one machine, or a group and a count for several.",
@@ -149,8 +160,10 @@ class AllocateBody(ChangeParameters):
             )
         if self.group is not None:
             check_name(self.group, "group")
-        if self.name is not None:
-            names: tuple[str, ...] = (self.name,)
+        if not is_named:
+            names: tuple[str, ...] = (f"vm-{key[:12] if key else ''}",)
+        elif self.name is not None:
+            names = (self.name,)
         elif self.names is not None:
             names = tuple(self.names)
         else:
@@ -170,6 +183,7 @@ class AllocateBody(ChangeParameters):
             expires_at=expires_at,
             whole_group=self.count is not None,
             labels=self.labels,
+            request=key,
         )
 
 

@@ -67,17 +67,22 @@ function trend(hour, size) {
   );
 }
 
-/** The service in numbers. */
-export function showNumbers({ rates, dhcpds, hypervisors }) {
-  const time = (value) => (value === null ? "–" : span(value));
+/** All controllers, where there is more than one. */
+const others = (controllers) => (controllers.length > 1 ? controllers : []);
+
+/** The service in numbers; a token of pools sees no rates, which are of all pools. */
+export function showNumbers({ rates, dhcpds, hypervisors, controllers }) {
+  const number = (value) => (value === undefined ? "–" : count(value));
+  const time = (value) => (value === null || value === undefined ? "–" : span(value));
   const facts = [
-    ["Allocated, last minute", count(rates.allocations_per_minute)],
-    ["Released, last minute", count(rates.releases_per_minute)],
-    ["Destroy to free, p50", time(rates.destroy_to_free_p50_s)],
-    ["Destroy to free, p99", time(rates.destroy_to_free_p99_s)],
-    ["Waiting callers", count(rates.waiting)],
+    ["Allocated, last minute", number(rates?.allocations_per_minute)],
+    ["Released, last minute", number(rates?.releases_per_minute)],
+    ["Destroy to free, p50", time(rates?.destroy_to_free_p50_s)],
+    ["Destroy to free, p99", time(rates?.destroy_to_free_p99_s)],
+    ["Waiting callers", number(rates?.waiting)],
     ...dhcpds.map((one) => [`dhcpd ${one.name}`, one.backlog ? `${one.state}, ${count(one.backlog)} to do` : one.state]),
     ...hypervisors.map((one) => [`hypervisor ${one.name}`, one.connected ? `${count(one.domains)} domains` : "not connected"]),
+    ...others(controllers).map((one) => [`controller ${one.host}`, one.is_alive ? one.leads.map((lead) => lead.dhcpd).join(", ") || "stands by" : "silent"]),
   ];
   $("numbers").replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }

@@ -29,7 +29,7 @@ from macbind.core.labels import NO_LABELS, Labels, check_labels
 from macbind.core.mac_address import MacAddress
 from macbind.core.option_kinds import MAX_HOSTNAME, is_pattern
 from macbind.core.pool import Pool, PoolUsage
-from macbind.registry import evidence, free_space, in_use
+from macbind.registry import evidence, free_space, in_use, requests
 from macbind.registry.fast_sql import Statement
 from macbind.registry.free_space import chunks
 from macbind.registry.gateway_checks import check_gateways
@@ -63,6 +63,7 @@ class Wanted:
         expires_at: When they are released by themselves (UTC).
         whole_group: Whether ``names`` are meant to be the group's only members in this pool.
         labels: Labels of each of them. Repeated with others, it is refused; what was added since does not matter.
+        request: What tells this request from all others; None if the names do.
         numbers: The numbers of the names in a pattern of host names; empty for 1, 2 and so on.
     """
 
@@ -75,6 +76,7 @@ class Wanted:
     expires_at: datetime | None = None
     whole_group: bool = False
     labels: Labels = field(default_factory=dict, hash=False)
+    request: str | None = None
     numbers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -101,7 +103,7 @@ class Wanted:
         """The same for some of the names, which keep their numbers."""
         numbers = dict(zip(self.names, self.numbers or range(1, len(self.names) + 1), strict=True))
         mine = tuple(numbers[name] for name in names)
-        return replace(self, names=tuple(names), numbers=mine, whole_group=False)
+        return replace(self, names=tuple(names), numbers=mine, whole_group=False, request=None)
 
     def own_options(self, place: int) -> DhcpOptions:
         """The options of one of the machines.
@@ -130,9 +132,10 @@ def allocate(txn: Transaction, wanted: Wanted) -> list[Allocation]:
     renewed if one is given).
 
     Raises:
-        NotFound, NotInPool, AddressInUse, PoolExhausted, Conflict: See :mod:`macbind.core.errors`.
+        NotFound, NotInPool, AddressInUse, PoolExhausted, Conflict, NotPermitted: See :mod:`macbind.core.errors`.
     """
     pool = txn.pool(wanted.pool)
+    txn.check_pool(pool.name, f"the pool '{pool.name}'")
     for name in wanted.names:
         check_name(name)
     if wanted.group is not None:
@@ -143,8 +146,12 @@ def allocate(txn: Transaction, wanted: Wanted) -> list[Allocation]:
         _check_options(pool, wanted.options)
     labels = check_labels(wanted.labels)
     held = _held(txn, wanted, own)
+    if wanted.request is not None:
+        requests.check_not_over(txn, wanted.request, held or ())
     if held is not None:
         return held
+    if wanted.request is not None:
+        requests.note(txn, wanted.request)
     generation = txn.next_generation(pool)
     check_gateways(txn, pool, wanted.options, wanted.address)
     taken = (
@@ -307,6 +314,7 @@ def occupy(txn: Transaction, pool: Pool, address: IPv4Address, mac: MacAddress |
     Raises:
         AddressInUse: Somebody has it, or uses it.
     """
+    txn.check_pool(pool.name, str(address))
     ip, pool_id = int(address), txn.ids.pools[pool.name]
     found = find(txn, addresses=[address], released=True)
     if found:

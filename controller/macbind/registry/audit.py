@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 
@@ -32,6 +33,7 @@ def history(
     request: str | None = None,
     labels: Wanted = NO_LABELS,
     since: datetime | None = None,
+    pools: Collection[str] | None = None,
     limit: int = 100,
 ) -> list[AuditEntry]:
     """The latest changes, newest first.
@@ -46,11 +48,14 @@ def history(
         request: Only of the request with this id.
         labels: Only of allocations that had all of these labels.
         since: Only from this time on (UTC).
+        pools: Only of these pools.
         limit: At most so many.
     """
     where: list[ColumnElement[bool]] = []
     if pool is not None:
         where.append(audit.c.detail["pool"].as_string() == pool)
+    if pools is not None:
+        where.append(audit.c.detail["pool"].as_string().in_(sorted(pools)))
     if actor is not None:
         where.append(or_(audit.c.actor == actor, audit.c.actor.startswith(f"{actor} (", autoescape=True)))
     if action is not None:

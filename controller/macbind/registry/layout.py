@@ -196,7 +196,8 @@ def close_pool(db: Connection, row: Row[Any], pools: Mapping[str, Pool]) -> None
         raise ConfigError(
             f"The pool '{row.name}' is no longer configured but {waiting} of its released addresses wait for "
             "dhcpd's confirmation.",
-            hint=f"{back} run macbind until `macbind status` shows no backlog, or remove that dhcpd too.",
+            hint=f"{back} run macbind until `macbind status` shows no backlog, or forget that dhcpd: "
+            "`macbind dhcp out NAME --forget`.",
             pool=row.name,
         )
     db.execute(al.delete().where(mine))

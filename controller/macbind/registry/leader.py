@@ -23,8 +23,10 @@ from macbind.registry.database import READ_ONLY, open_engine, sqlite_path, trans
 
 _HEARTBEAT_S = 1.0
 _TRUSTED_S = 3.0
-"""A leader writes only if a heartbeat it sent less than this long ago succeeded; less than the 6 s after
-which the server ends the session of a leader that went silent."""
+"""A leader writes only if a heartbeat it sent less than this long ago succeeded; less than the time after which the
+server ends the session of a leader that went silent."""
+_SILENT_MS = 5000
+"""That time: what a frozen or unplugged leader costs the others."""
 _CLASS = 0x6D61  # the first half of the advisory lock's key: "ma"
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(:class, :number)")
 _HEARTBEAT = text("SELECT 1")
@@ -41,6 +43,13 @@ class Leader(Protocol):
 
         Raises:
             RegistryUnavailable: It may not be; nothing more may be written.
+        """
+
+    def keep(self) -> None:
+        """Says that it is still wanted, if it is ours: to be called in the middle of long work.
+
+        Raises:
+            RegistryUnavailable: It was ours, and may not be any more.
         """
 
     def release(self) -> None:
@@ -79,6 +88,10 @@ class FileLeader(Leader):
             raise RegistryUnavailable("The lock file is not held.")
 
     @override
+    def keep(self) -> None:
+        """Nothing is needed."""
+
+    @override
     def release(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
@@ -89,8 +102,8 @@ class AdvisoryLeader(Leader):
     """A PostgreSQL session advisory lock with a heartbeat."""
 
     def __init__(self, url: str, number: int) -> None:
-        # The server ends a session that is silent for 6 s, e.g. of a stopped process, and with it the lock.
-        engine = open_engine(url, idle_session_timeout=6000)
+        # The server ends a session that is silent, e.g. of a stopped process, and with it the lock.
+        engine = open_engine(url, idle_session_timeout=_SILENT_MS)
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT", **{READ_ONLY: True})
         self._url, self._number = url, number
         self._session: Connection | None = None
@@ -99,6 +112,7 @@ class AdvisoryLeader(Leader):
     @override
     def acquire(self) -> bool:
         if self._session is not None:
+            self.check()
             return True
         sent_at = time.monotonic()
         with translated(self._url), ExitStack() as undo:
@@ -125,6 +139,11 @@ class AdvisoryLeader(Leader):
             self.release()
             raise
         self._proved_at = sent_at
+
+    @override
+    def keep(self) -> None:
+        if self._session is not None:
+            self.check()
 
     @override
     def release(self) -> None:

@@ -65,6 +65,13 @@ _PENDING = Statement(
     .order_by(pe.c.ip)
     .limit(bindparam("n"))
 )
+_PENDING_HELD = Statement(
+    select(pe.c.ip.label("pending_ip"), pe.c.seq, *_DESIRED)
+    .select_from(pe.join(al, al.c.ip == pe.c.ip))
+    .where(pe.c.dhcpd_id == bindparam("d"), al.c.free_at.is_(None))
+    .order_by(pe.c.ip)
+    .limit(bindparam("n"))
+)
 
 
 _MARKS = Statement(
@@ -116,9 +123,17 @@ class Completed:
     is_free: bool
 
 
-def pending_changes(view: View, dhcpd: str, limit: int) -> list[PendingChange]:
-    """The addresses this dhcpd should look at, lowest first, each with the change that is due."""
-    rows = _PENDING.all(view.db, {"d": view.ids.dhcpds[dhcpd], "n": limit})
+def pending_changes(view: View, dhcpd: str, limit: int, *, held: bool = False) -> list[PendingChange]:
+    """The addresses this dhcpd should look at, lowest first, each with the change that is due.
+
+    Args:
+        view: The open transaction.
+        dhcpd: Its name.
+        limit: At most so many.
+        held: Only those that are allocated.
+    """
+    statement = _PENDING_HELD if held else _PENDING
+    rows = statement.all(view.db, {"d": view.ids.dhcpds[dhcpd], "n": limit})
     return [_pending_change(view, dhcpd, row) for row in rows]
 
 
@@ -249,6 +264,7 @@ def confirm(txn: Transaction, dhcpd: str, done: Sequence[PendingChange]) -> list
     valid = [item for item in done if asked.get(int(item.address)) == item.seq]
     if not valid:
         return []
+    txn.has_confirmed = True
     keys = [{"d": number, "a": int(item.address)} for item in valid]
     DELETE_PENDING.run_each(txn.db, keys)
     _DELETE_CONFIRMED.run_each(txn.db, keys)

@@ -224,7 +224,14 @@ def renumberings(
 
 
 def allocations(view: View, rows: Sequence[Any]) -> list[Allocation]:
-    """Rows of the allocation table as values, each with its state."""
+    """Rows of the allocation table as values, each with its state.
+
+    Raises:
+        NotPermitted: A caller who is limited to pools would change, or be told, what is held in another one.
+    """
+    for row in rows:
+        if row.free_at is None:
+            view.check_pool(view.pool_of[row.pool_id].name, "this allocation")
     confirmed: dict[int, set[tuple[int, int]]] = defaultdict(set)
     pending: set[int] = set()
     labels: dict[int, dict[str, str]] = defaultdict(dict)
@@ -263,11 +270,12 @@ def value(
     """
     pool = view.pool_of[row.pool_id]
     address = IPv4Address(row.ip)
+    by: tuple[str, ...] = ()
     if row.free_at is not None:
         state = State.RELEASING if confirmed or pending else State.COOLING
     else:
-        needed = {(view.ids.dhcpds[name], row.gen) for name in pool.dhcpds}
-        bound = not pool.needs_binding(address) or needed <= confirmed
+        by = tuple(name for name in pool.dhcpds if (view.ids.dhcpds[name], row.gen) in confirmed)
+        bound = not pool.needs_binding(address) or pool.is_bound_by(by)
         state = State.BOUND if bound else State.PENDING
     mac = MacAddress(row.mac)
     options = DhcpOptions.parse(row.options) if row.options else NO_OPTIONS
@@ -291,6 +299,7 @@ def value(
         renumbers_from=None if row.renumbers_from is None else IPv4Address(row.renumbers_from),
         doubted_at=_moment(row.doubted_at),
         labels=dict(labels or {}),
+        confirmed_by=by,
     )
 
 

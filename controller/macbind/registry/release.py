@@ -120,7 +120,7 @@ def release(
         evidence.withdraw_all(txn, Source.AWAY, [one.address for one in live])
     # Every dhcpd has to look at what is released now, so none of it is gone yet.
     now = [as_released(txn, one) for one in live]
-    waiting = [one for one in found if one.state is State.RELEASING]
+    waiting = [one for one in found if one.state is State.RELEASING and txn.may_use(one.pool)]
     return sorted([*now, *waiting], key=lambda one: one.address)
 
 

@@ -152,6 +152,7 @@ def _pool_for(txn: Transaction, old: Allocation, to: IPv4Address) -> Pool:
     _check_target(old, to, mine)
     neighbours = [pool for pool in txn.pools.values() if pool.plan.subnet == mine.plan.subnet]
     pool = next((pool for pool in neighbours if to in pool.plan), mine)
+    txn.check_pool(pool.name, str(to))
     mac = pool.plan.scheme.encode(to)
     if old.pinned:
         check_reservation(txn, pool, to, mac, mac, old.options)

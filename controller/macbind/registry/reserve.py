@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from typing import Any
 
-from macbind.core.allocation import Allocation, State, check_name
+from sqlalchemy import update
+
+from macbind.core.allocation import Allocation, State, check_name, place_of
 from macbind.core.dhcp_options import NO_OPTIONS, DhcpOptions
 from macbind.core.errors import (
     AddressInUse,
@@ -20,8 +23,10 @@ from macbind.registry.gateway_checks import check_gateways
 from macbind.registry.queries import (
     find,
     named,
+    renumberings,
 )
 from macbind.registry.resting import free
+from macbind.registry.tables import allocation as al
 from macbind.registry.transaction import Transaction
 
 
@@ -48,12 +53,7 @@ def reserve(
     Raises:
         NotInPool, AddressInUse, Conflict: See :mod:`macbind.core.errors`.
     """
-    check_name(name)
-    options = Wanted("", (name,), options=options).own_options(1)
-    pool = _pool_of_address(txn, address)
-    own = pool.plan.scheme.encode(address)
-    bound_to = own if mac is None else mac
-    check_reservation(txn, pool, address, bound_to, own, options)
+    pool, bound_to, options = checked(txn, name, address, mac, options)
     given = check_labels(labels)
     one = named(txn, [name]).get(name)
     if one is not None:
@@ -74,13 +74,74 @@ def reserve(
             address=str(one.address),
         )
     generation = txn.next_generation(pool)
+    row = take(txn, pool, name, address, bound_to, options, generation)
+    return insert_rows(txn, "reserve", pool, [row], generation, given)[0]
+
+
+def checked(
+    txn: Transaction, name: str, address: IPv4Address, mac: MacAddress | None, options: DhcpOptions
+) -> tuple[Pool, MacAddress, DhcpOptions]:
+    """The pool, the MAC and the options of a reservation, which nothing but a holder can stand against.
+
+    Raises:
+        NotInPool, Conflict: See :mod:`macbind.core.errors`.
+    """
+    check_name(name)
+    options = Wanted("", (name,), options=options).own_options(1)
+    pool = _pool_of_address(txn, address)
+    txn.check_pool(pool.name, str(address))
+    own = pool.plan.scheme.encode(address)
+    bound_to = own if mac is None else mac
+    check_reservation(txn, pool, address, bound_to, own, options)
+    return pool, bound_to, options
+
+
+def take(
+    txn: Transaction,
+    pool: Pool,
+    name: str,
+    address: IPv4Address,
+    mac: MacAddress,
+    options: DhcpOptions,
+    generation: int,
+) -> dict[str, Any]:
+    """Takes the address for what was :func:`checked`, and frees the MAC; returns the row to insert.
+
+    Raises:
+        AddressInUse, InvalidOption: See :mod:`macbind.core.errors`.
+    """
     check_gateways(txn, pool, options, address)
-    _free_mac(txn, bound_to, address)
-    if bound_to != own:
-        in_use.refuse_used_mac(txn, bound_to, address)
-    ip = occupy(txn, pool, address, bound_to)
-    row = row_of(txn, pool, ip, bound_to, name, generation, Wanted(pool.name, (name,)), options.to_dict())
-    return insert_rows(txn, "reserve", pool, [row | {"pinned": True}], generation, given)[0]
+    _free_mac(txn, mac, address)
+    if mac != pool.plan.scheme.encode(address):
+        in_use.refuse_used_mac(txn, mac, address)
+    ip = occupy(txn, pool, address, mac)
+    wanted = Wanted(pool.name, (name,))
+    return row_of(txn, pool, ip, mac, name, generation, wanted, options.to_dict()) | {"pinned": True}
+
+
+def change_options(txn: Transaction, one: Allocation, options: DhcpOptions) -> Allocation:
+    """Gives an allocation other DHCP options; its binding is made anew.
+
+    Raises:
+        Conflict, InvalidOption: See :mod:`macbind.core.errors`.
+    """
+    pool = txn.pool(one.pool)
+    if not pool.needs_binding(one.address):
+        raise Conflict(
+            f"The pool '{pool.name}' is in static mode: the options of {one.address} are in dhcpd's "
+            "configuration file.",
+            hint="Set options for the whole pool, or use a pool in live mode.",
+        )
+    if renumberings(txn, of=[one.address]):
+        raise Conflict(f"'{one.name}' is being renumbered.", hint="Finish or abort that first.")
+    pool.check_binding(one.address, options)
+    check_gateways(txn, pool, options, one.address)
+    generation, ip = txn.next_generation(pool), int(one.address)
+    txn.db.execute(update(al).where(al.c.ip == ip).values(options=options.to_dict(), gen=generation))
+    txn.mark(pool.dhcpds, [ip], generation)
+    (changed,) = find(txn, addresses=[one.address])
+    txn.log([("options", ip, generation, one.name, place_of(changed) | {"before": one.options.to_dict()})])
+    return changed
 
 
 def _free_mac(txn: Transaction, mac: MacAddress, address: IPv4Address) -> None:
@@ -88,6 +149,7 @@ def _free_mac(txn: Transaction, mac: MacAddress, address: IPv4Address) -> None:
     for holder in find(txn, mac=mac, released=True):
         if holder.address == address:
             continue  # about the address itself, _occupy decides
+        txn.check_pool(holder.pool, str(mac))
         if holder.state is not State.COOLING:
             gone = holder.released_at is not None
             raise AddressInUse(
@@ -148,5 +210,5 @@ def check_reservation(
             "configuration file.",
             hint="Exclude the address from the pool's ranges, render, and reserve it then.",
         )
-    if pool.needs_binding(address):
+    if pool.needs_binding(address) and options != NO_OPTIONS:  # the pool's own fit, as the configuration says
         pool.check_binding(address, options)

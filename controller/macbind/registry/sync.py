@@ -48,6 +48,7 @@ from macbind.registry.layout import (
     refuse_swaps,
     space,
 )
+from macbind.registry.servers import refuse_leaving
 from macbind.registry.tables import allocation as al
 from macbind.registry.tables import confirmed as co
 from macbind.registry.tables import dhcpd as dhcpd_table
@@ -84,12 +85,14 @@ class Changes:
         dhcpds_added: The dhcpds that are told everything.
         dhcpds_removed: The dhcpds that are no longer waited for.
         generation: The generation of every renewed binding.
+        generations: With those of the configurations that other controllers have brought into use meanwhile.
     """
 
     pools: tuple[PoolChange, ...]
     dhcpds_added: tuple[str, ...]
     dhcpds_removed: tuple[str, ...]
     generation: int
+    generations: frozenset[int] = frozenset()
 
 
 def synchronise(
@@ -114,6 +117,7 @@ def synchronise(
     for name in wanted:
         _number(db, dhcpd_table, name, {})
     dhcpd_ids = {row.name: row.id for row in db.execute(select(dhcpd_table))}
+    refuse_leaving(db, wanted)
     _forget_dhcpds(db, wanted)
     refuse_swaps(db, layouts.values(), pools.values())
     pool_ids = {

@@ -193,6 +193,9 @@ dhcpd = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
+    Column("out", Text, comment="how it was taken out; NULL: it was not"),
+    Column("out_at", Double),
+    Column("out_by", Text),
 )
 
 confirmed = Table(
@@ -242,6 +245,44 @@ muted = Table(
     Column("until", Double, nullable=False),
     Column("actor", Text, nullable=False),
     Column("at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+configuration = Table(
+    "configuration",
+    metadata,
+    # What all controllers share of their configuration files. The one of the highest revision is in use.
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("is_applied", Boolean, nullable=False, comment="whether files that say otherwise are outdated"),
+    Column("gen", BigInteger, nullable=False, comment="the generation of bindings that it made anew"),
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+controller = Table(
+    "controller",
+    metadata,
+    # Who shares the registry. The database's clock says when each was last heard of.
+    Column("id", Text, primary_key=True, comment="made anew at each start"),
+    Column("host", Text, nullable=False),
+    Column("socket", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("heard_at", Double, nullable=False),
+    Column("said", JSON, nullable=False, comment="which DHCP servers it leads, and how it gets on with them"),
+    sqlite_with_rowid=False,
+)
+
+request = Table(
+    "request",
+    metadata,
+    # What a caller may ask again: whose request it was, hashed, and when it was carried out.
+    Column("key", Text, primary_key=True),
+    Column("at", Double, nullable=False),
+    Index("ix_request_at", "at"),
     sqlite_with_rowid=False,
 )
 

@@ -16,17 +16,20 @@ from sqlalchemy import (
     insert,
     update,
 )
+from typing_extensions import override
 
 from macbind.core.dhcp_options import DhcpOptions
 from macbind.core.errors import (
     InvariantViolation,
     NotFound,
+    NotPermitted,
     RequestError,
 )
 from macbind.core.origin import Origin
 from macbind.core.pool import Pool
 from macbind.core.sizes import Sizes
 from macbind.registry.fast_sql import Statement, execute
+from macbind.registry.news import News
 from macbind.registry.tables import audit
 from macbind.registry.tables import pending as pe
 from macbind.registry.tables import pool as pool_table
@@ -98,6 +101,22 @@ class View:
                 f"There is no pool '{name}'.", hint=f"Pools are: {', '.join(sorted(self.pools))}.", pool=name
             ) from None
 
+    def may_use(self, pool: str) -> bool:  # noqa: ARG002  # a change asks
+        """Whether the caller may use a pool. Who only looks is asked for that elsewhere."""
+        return True
+
+    def check_pool(self, pool: str, what: str) -> None:
+        """Lets pass what lies in a pool that the caller may use.
+
+        Raises:
+            NotPermitted: It lies in another one.
+        """
+        if not self.may_use(pool):
+            raise NotPermitted(
+                f"The caller may not use {what}: it is in none of the caller's pools.",
+                hint="`macbind token list` on the service's host says which they are.",
+            )
+
 
 class Transaction(View):
     """One transaction that changes things: all of it happens, durably, or nothing.
@@ -114,6 +133,7 @@ class Transaction(View):
 
     Attributes:
         has_news: Whether a DHCP server has something to do after it, or the audit log says something new.
+        has_confirmed: Whether it records what a DHCP server has confirmed.
     """
 
     def __init__(
@@ -130,8 +150,17 @@ class Transaction(View):
     ) -> None:
         super().__init__(db, pools, ids, sizes)
         self.now, self.actor = now, actor
-        self.has_news = False
+        self.has_news = self.has_confirmed = False
         self.under_way, self.asked_at = under_way, asked_at
+
+    @override
+    def may_use(self, pool: str) -> bool:
+        return not isinstance(self.actor, Origin) or self.actor.pools is None or pool in self.actor.pools
+
+    @property
+    def news(self) -> list[News]:
+        """What other controllers should look at after it."""
+        return [News.DUE] * self.has_news + [News.DONE] * self.has_confirmed
 
     @contextmanager
     def undone_if_refused(self) -> Iterator[None]:
@@ -156,7 +185,12 @@ class Transaction(View):
             execute(self.db, "RELEASE SAVEPOINT rehearsal")
 
     def next_generation(self, pool: Pool) -> int:
-        """Begins a change of a pool; returns a generation that no address of it ever had."""
+        """Begins a change of a pool; returns a generation that no address of it ever had.
+
+        Raises:
+            NotPermitted: The caller may not change this pool.
+        """
+        self.check_pool(pool.name, f"the pool '{pool.name}'")
         row = _COUNT_UP.first(self.db, {"p": self.ids.pools[pool.name]})
         if row is None:
             raise InvariantViolation(f"The registry has no row for the pool '{pool.name}'.")
@@ -179,7 +213,16 @@ class Transaction(View):
             _INSERT_PENDING.run_each(self.db, [{"dhcpd_id": number, "ip": ip, "seq": seq} for ip in ips])
 
     def log(self, entries: Iterable[Entry]) -> None:
-        """Writes the audit log. What the caller gave as his reason stands where nothing else is the reason."""
+        """Writes the audit log. What the caller gave as his reason stands where nothing else is the reason.
+
+        Nothing is changed without an entry here, so nobody changes anything outside of his pools.
+
+        Raises:
+            NotPermitted: It is in a pool that the caller may not use.
+        """
+        entries = list(entries)
+        for _, _, _, name, detail in entries:
+            self.check_pool(detail.get("pool", ""), f"'{name}'")
         origin = self.actor if isinstance(self.actor, Origin) else Origin(self.actor)
         said = {} if origin.reason is None else {"reason": origin.reason}
         rows = [

@@ -12,13 +12,14 @@ from macbind.core.errors import NotFound
 from macbind.core.labels import NO_LABELS, Labels
 from macbind.core.labels import Wanted as WantedLabels
 from macbind.core.mac_address import MacAddress
-from macbind.core.pool import Pool
+from macbind.core.pool import Confirm, Pool
 from macbind.registry.allocate import Wanted, allocate
 from macbind.registry.audit import history, remark
 from macbind.registry.bulk import release_labelled
 from macbind.registry.labels import relabel
 from macbind.registry.queries import find, lowest_free, named
 from macbind.registry.release import release
+from macbind.registry.requests import note
 from macbind.registry.reserve import reserve
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction
@@ -45,18 +46,28 @@ class Addresses:
         self._registry, self._changes, self._machines = registry, changes, machines
 
     async def allocate(
-        self, wanted: Wanted, actor: str, deadline: Deadline, *, dry_run: bool = False
+        self,
+        wanted: Wanted,
+        actor: str,
+        deadline: Deadline,
+        *,
+        dry_run: bool = False,
+        confirm: Confirm | None = None,
     ) -> list[Allocation]:
         """Allocates; returns when every required DHCP server holds the bindings: the machines may start.
 
         An address that turns out to be in use is passed over, and the call goes on with the next. A dry run only
-        says what would be taken, as far as the registry knows.
+        says what would be taken, as far as the registry knows. ``confirm`` says how many DHCP servers are waited for,
+        instead of what the pool says.
         """
         if dry_run:
             return await self._changes.rehearse(actor, lambda txn: allocate(txn, wanted))
 
         def take_others(txn: Transaction, names: Sequence[str]) -> list[Allocation]:
-            return allocate(txn, wanted.only(names))
+            others = allocate(txn, wanted.only(names))
+            if wanted.request is not None:
+                note(txn, wanted.request)
+            return others
 
         pool = self._registry.pools.get(wanted.pool)
         is_probed = pool is not None and pool.arp_probe is not None
@@ -66,6 +77,7 @@ class Addresses:
             deadline,
             take_others=None if wanted.address is not None else take_others,
             look=(lambda used: self._ahead(wanted, used)) if is_probed else None,
+            confirm=confirm,
         )
 
     def _ahead(self, wanted: Wanted, used: Collection[IPv4Address]) -> Ahead:
@@ -205,6 +217,11 @@ class Addresses:
             NotFound: There is none.
         """
         return self._machines.shown([self._get(name)[0]])[0]
+
+    def named(self, names: Sequence[str]) -> list[Allocation]:
+        """The allocations of these names, those that are not gone yet included."""
+        with self._registry.read() as view:
+            return find(view, names=names, released=True)
 
     def _get(self, name: str) -> tuple[Allocation, Mapping[str, Pool]]:
         with self._registry.read() as view:

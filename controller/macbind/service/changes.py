@@ -9,7 +9,8 @@ caller hears of it, so that nothing half-done is left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from macbind.core.errors import (
     NetworkUnavailable,
 )
 from macbind.core.evidence import Evidence
+from macbind.core.pool import Confirm, Pool
 from macbind.core.release_cause import ReleaseCause
 from macbind.engine.confirmations import Confirmations, Waiter
 from macbind.engine.group_commit import GroupCommitter
@@ -48,6 +50,9 @@ Look = Callable[[Collection[IPv4Address]], Ahead]
 PUT_ASIDE_S = 300.0
 """How long an address rests before it is tried again that a DHCP server refused without saying who has it."""
 
+KNOWN_AWAY_S = 30.0
+"""Nobody waits for one of several DHCP servers that has been away for so long."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
@@ -56,14 +61,32 @@ class _Batch:
     Attributes:
         made: All of them, in the order of their names.
         new: Those that this call has made.
+        pools: The pools in use.
+        confirm: How many DHCP servers the caller waits for; None for as many as the pool says.
         interface: Where the network is to be asked for them, if at all.
         ahead: Addresses that may be next.
     """
 
     made: list[Allocation]
     new: list[Allocation]
+    pools: Mapping[str, Pool]
+    confirm: Confirm | None = None
     interface: str | None = None
     ahead: Sequence[IPv4Address] = ()
+
+    def done(self, confirmed: Collection[tuple[str, IPv4Address, int | None]]) -> list[Allocation]:
+        """All of them when nothing is waited for any more, and these servers have confirmed meanwhile."""
+        by: dict[IPv4Address, set[str]] = defaultdict(set)
+        for dhcpd, address, _ in confirmed:
+            by[address].add(dhcpd)
+        found = []
+        for one in self.made:
+            pool = self.pools[one.pool]
+            names = tuple(name for name in pool.dhcpds if name in by[one.address] or name in one.confirmed_by)
+            is_early = self.confirm is Confirm.ANY and not pool.is_bound_by(names)
+            state = State.PENDING if is_early and pool.needs_binding(one.address) else State.BOUND
+            found.append(replace(one, state=state, confirmed_by=names))
+        return found
 
 
 class Changes:
@@ -95,6 +118,7 @@ class Changes:
         late_hint: str = "",
         take_others: TakeOthers | None = None,
         look: Look | None = None,
+        confirm: Confirm | None = None,
     ) -> list[Allocation]:
         """Takes addresses; returns when every DHCP server of their pools holds the bindings.
 
@@ -106,6 +130,7 @@ class Changes:
             take_others: Takes other addresses for those names whose addresses turn out to be in use; None: nothing
                 else is wanted.
             look: Says which addresses may be taken. It may ask the registry. None: nobody is asked for them first.
+            confirm: How many DHCP servers the caller waits for; None for as many as the pool says.
 
         Raises:
             DhcpdUnavailable: The deadline ended first; the allocations stay.
@@ -114,7 +139,7 @@ class Changes:
         with self._waiter() as waiter:
             search = Search() if look is None else await self._look(look, deadline)
             try:
-                batch = await self.commit(actor, lambda txn: self._await(waiter, txn, take(txn)))
+                batch = await self.commit(actor, lambda txn: self._await(waiter, txn, take(txn), confirm))
             except AddressInUse as error:
                 raise search.error_of(error) from error
             try:
@@ -127,7 +152,7 @@ class Changes:
             if not search.is_bound:
                 raise await self._late(waiter, late_hint or _stays_until_bound(batch.made))
             self._on_bound(len(batch.new))
-            return [replace(one, state=State.BOUND) for one in batch.made]
+            return batch.done(waiter.confirmed)
 
     async def _look(self, look: Look, deadline: Deadline) -> Search:
         """Asks the network for addresses that may be taken, until those that are next are silent.
@@ -144,18 +169,20 @@ class Changes:
             await self.commit("macbind", lambda txn: evidence.add(txn, search.in_use))
         return search
 
-    def _await(self, waiter: Waiter, txn: Transaction, made: list[Allocation]) -> _Batch:
+    def _await(
+        self, waiter: Waiter, txn: Transaction, made: list[Allocation], confirm: Confirm | None = None
+    ) -> _Batch:
         """Notes what has to be confirmed of a batch."""
         self._confirmations.forget(waiter)  # of an earlier batch, or a run whose transaction failed
-        older = [one for one in made if one.created_at != txn.now and one.state is not State.BOUND]
-        confirmed = Confirmed(txn, [one.address for one in older])
         for one in made:
             pool = txn.pools[one.pool]
             if pool.needs_binding(one.address):
-                by = [name for name in pool.dhcpds if confirmed.holds(name, one.address, one.generation)]
-                self._confirmations.expect_bound(waiter, one, pool.dhcpds, by)
+                is_one = (confirm or pool.confirm) is Confirm.ANY
+                self._confirmations.expect_bound(
+                    waiter, one, pool.awaited, one.confirmed_by, one_is_enough=is_one
+                )
         new = [one for one in made if one.created_at == txn.now]
-        return _Batch(made, new, txn.pools[new[0].pool].arp_probe if new else None)
+        return _Batch(made, new, txn.pools, confirm, txn.pools[new[0].pool].arp_probe if new else None)
 
     async def _in_use(
         self, batch: _Batch, search: Search, waiter: Waiter, deadline: Deadline
@@ -200,7 +227,9 @@ class Changes:
                 )
             others = take_others(txn, [one.name for one in gone]) if gone else []
             now = {one.name: one for one in [*find(txn, addresses=kept), *others]}
-            following = self._await(waiter, txn, [now.get(one.name, one) for one in batch.made])
+            following = self._await(
+                waiter, txn, [now.get(one.name, one) for one in batch.made], batch.confirm
+            )
             new = {one.name for one in batch.new}
             return replace(
                 following,
@@ -237,7 +266,7 @@ class Changes:
                 before = {one.address for one in gone if one.released_at != txn.now}
                 confirmed = Confirmed(txn, before)
                 for one in gone:
-                    dhcpds = txn.pools[one.pool].dhcpds
+                    dhcpds = txn.pools[one.pool].awaited
                     if one.address in before:
                         at = one.address, one.generation
                         dhcpds = tuple(name for name in dhcpds if not confirmed.has_let_go(name, *at))
@@ -288,10 +317,20 @@ class Changes:
         if not waiter.has_to_wait:
             return True
         confirmed = self._handover.future(waiter.future)
+        if not confirmed.done() and waiter.cannot_end(self._known_away()):
+            return False  # what is recorded is done when they are back
         if not await deadline.wait(confirmed):
             return False
         confirmed.result()
         return True
+
+    def _known_away(self) -> set[str]:
+        """The DHCP servers that no controller has reached for long, where another one serves the same machines."""
+        writers = self._peers().writers
+        if len(writers) < 2:
+            return set()
+        is_served = self._confirmations.is_served_elsewhere
+        return {name for name, one in writers.items() if one.away_s > KNOWN_AWAY_S and not is_served(name)}
 
     async def _withdraw(
         self, new: Sequence[Allocation], error: MacbindError, in_use: Sequence[Evidence]

@@ -15,6 +15,7 @@ from macbind.registry import evidence
 from macbind.registry.audit import trim_audit
 from macbind.registry.queries import has_chores
 from macbind.registry.release import expire
+from macbind.registry.requests import trim_requests
 from macbind.registry.resting import sweep
 from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction
@@ -89,8 +90,12 @@ class Housekeeping:
             self._committer.submit("macbind", _expire_and_sweep).result()
 
     def trim(self, before: datetime) -> bool:
-        """Forgets some audit entries older than ``before``; True if there may be more."""
-        return self._committer.submit("macbind", lambda txn: trim_audit(txn, before)).result() > 0
+        """Forgets some audit entries older than ``before``, and requests; True if there may be more."""
+
+        def work(txn: Transaction) -> int:
+            return trim_requests(txn) + trim_audit(txn, before)
+
+        return self._committer.submit("macbind", work).result() > 0
 
 
 def _expire_and_sweep(txn: Transaction) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -10,18 +10,29 @@ from ipaddress import IPv4Address
 from macbind import __version__
 from macbind.core.allocation import Renumbering
 from macbind.core.errors import HypervisorUnavailable
-from macbind.core.findings import Finding, Rates, Status, worst_first
+from macbind.core.findings import ControllerStatus, DhcpdStatus, Finding, Rates, Status, worst_first
 from macbind.core.free_range import FreePage
 from macbind.core.pool import PoolStates, PoolUsage
+from macbind.registry.controllers import controllers
 from macbind.registry.database import place
 from macbind.registry.lookups import free_ranges
 from macbind.registry.muted import all_muted, marked
 from macbind.registry.pool_states import pool_states
 from macbind.registry.queries import renumberings, usage
+from macbind.registry.servers import taken_out
 from macbind.registry.store import Registry
 from macbind.service.finding_log import FindingLog
 from macbind.service.peers import CurrentPeers
 from macbind.service.used_addresses import completed, used_addresses
+
+_OF_MAINTENANCE = (
+    "dhcpd_unavailable",
+    "dhcpd_not_running",
+    "dhcpd_ended",
+    "dhcpd_deaf",
+    "subnet_unreachable",
+)
+"""Codes of what is to be expected of a DHCP server that is taken out."""
 
 
 class StatusReport:
@@ -36,6 +47,7 @@ class StatusReport:
 
     Attributes:
         refused_configuration: Why the configuration file is not in force; None if it is.
+        outdated_file: What the file says otherwise than all controllers mean; None if it says the same.
     """
 
     def __init__(
@@ -49,6 +61,7 @@ class StatusReport:
         self._registry, self._peers, self._around = registry, peers, around
         self._machines, self._rates = machines, rates
         self.refused_configuration: Finding | None = None
+        self.outdated_file: Finding | None = None
         self._account = FindingLog()
         self._started_at = datetime.now(UTC)
 
@@ -62,10 +75,15 @@ class StatusReport:
             under_way = renumberings(view)
             used = used_addresses(view)
             silent = all_muted(view, now)
+            there = controllers(view.db, self._registry.origin)
+            out = taken_out(view)
         dhcpds = tuple(completed(one, used.pop(one.name, ())) for one in dhcpds)
-        findings = [] if self.refused_configuration is None else [self.refused_configuration]
+        dhcpds = tuple(_in_maintenance(one, *out[one.name]) if one.name in out else one for one in dhcpds)
+        of_file = (self.refused_configuration, self.outdated_file)
+        findings = [one for one in of_file if one is not None]
         findings += [finding for one in dhcpds for finding in one.findings]
         findings += [finding for found in used.values() for finding in found]
+        findings += [finding for one in there if not one.is_asked for finding in _of_other(one, out)]
         findings += [*self._around(), *_exhausted(pools), *_unfinished(under_way)]
         hypervisors = peers.machines.status() if peers.machines else ()
         findings += [
@@ -88,7 +106,13 @@ class StatusReport:
             findings=tuple(worst_first(known.values())),
             hypervisors=hypervisors,
             rates=self._rates(),
+            controllers=tuple(there),
         )
+
+    def controllers(self) -> list[ControllerStatus]:
+        """All that share the registry, by host and socket."""
+        with self._registry.read() as view:
+            return controllers(view.db, self._registry.origin)
 
     def keep_account(self) -> None:
         """Looks at the findings although nobody asks, so that it is known when each has come and gone.
@@ -130,6 +154,39 @@ class StatusReport:
         found = ", ".join(f"dhcpd {name}: {peers.state(name)}" for name in sorted(peers.writers))
         refused = self.refused_configuration
         return found if refused is None else f"{refused.message} ({found})"
+
+
+def _in_maintenance(one: DhcpdStatus, since: datetime, by: str) -> DhcpdStatus:
+    """A DHCP server that is taken out may be down: that it is out is said instead."""
+    said = Finding(
+        "dhcpd_out",
+        f"dhcpd '{one.name}' was taken out at {since:%Y-%m-%d %H:%M:%S} UTC by {by}: nobody waits for it.",
+        "Take it in again when it serves.",
+        one.name,
+        (f"macbind dhcp in {one.name}",),
+    )
+    left = (finding for finding in one.findings if finding.code not in _OF_MAINTENANCE)
+    return replace(one, findings=(said, *left))
+
+
+def _of_other(one: ControllerStatus, out: Container[str]) -> list[Finding]:
+    """What is to be said of another controller, and what that one has found where it leads."""
+    if one.is_alive:
+        return [
+            finding
+            for lead in one.leads
+            for finding in lead.findings
+            if lead.dhcpd not in out or finding.code not in _OF_MAINTENANCE
+        ]
+    return [
+        Finding(
+            "controller_silent",
+            f"The controller on '{one.host}' with the socket {one.socket} was last heard of "
+            f"{one.heard_at:%Y-%m-%d %H:%M:%S} UTC, and has not said that it ends.",
+            "Start it again, or look why its machine does not reach the database. It is forgotten after an hour.",
+            f"{one.host}:{one.socket}",
+        )
+    ]
 
 
 def _exhausted(pools: Iterable[PoolUsage]) -> list[Finding]:

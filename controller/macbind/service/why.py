@@ -60,8 +60,12 @@ class WhyReport:
         self._registry, self._settings, self._peers, self._signs = registry, settings, peers, signs
         self._machines = machines
 
-    def why(self, query: str) -> list[Why]:
+    def why(self, query: str, pools: frozenset[str] | None = None) -> list[Why]:
         """The answer for an address, MAC, name, IPv6 address or domain; a domain may have several.
+
+        Args:
+            query: What is asked for.
+            pools: Only of addresses in these pools; None: of all.
 
         Raises:
             NotFound: Nobody has or had this name.
@@ -75,6 +79,12 @@ class WhyReport:
             )
         with self._registry.read() as view:
             found = self._answers(view, text)
+        if pools is not None:
+            found = [one for one in found if isinstance(one, Facts) and one.is_within(pools)]
+            if not found:
+                raise NotFound(
+                    f"Nothing is named '{text}' in your pools.", hint="`macbind list` shows all.", name=text
+                )
         return [self._with_servers(one) if isinstance(one, Facts) else one for one in found]
 
     def _answers(self, view: View, text: str) -> Sequence[Facts | Why]:

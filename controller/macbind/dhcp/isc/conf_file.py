@@ -8,7 +8,7 @@ and number of included files, and no file is read while it is being read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
@@ -26,6 +26,8 @@ MAX_FILES, MAX_INCLUDE_DEPTH, MAX_DEPTH = 1000, 16, 64
 MAX_NOTES = 100
 MAX_WORDS = 1000
 """Of one statement; more only costs memory."""
+MAX_SAID = 64
+"""Statements of one host or group that are kept."""
 
 # Our own hosts of a static pool, a line each, are passed over as white space.
 _TOKEN = re.compile(
@@ -56,12 +58,14 @@ class ConfHost:
         mac: Its Ethernet address; None if it has none.
         addresses: Its fixed addresses, without those that are names.
         place: Where it begins.
+        said: What else it says, as words of statements: its own, then that of each group around it.
     """
 
     name: str
     mac: MacAddress | None
     addresses: tuple[IPv4Address, ...]
     place: Place
+    said: tuple[Sequence[Sequence[str]], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +115,23 @@ class Conf:
     failed: OSError | None
 
 
-def read_conf(path: Path, *, cwd: Path = Path("/"), between: Callable[[], object] = lambda: None) -> Conf:
+def read_conf(
+    path: Path,
+    *,
+    cwd: Path = Path("/"),
+    between: Callable[[], object] = lambda: None,
+    data: bytes | None = None,
+) -> Conf:
     """Reads a configuration; never raises, whatever the files are.
 
     Args:
         path: The file dhcpd was started with.
         cwd: The directory dhcpd was started in: where relative paths begin.
         between: Called every now and then during the work.
+        data: The content of the file, where it was read already.
     """
     reading = _Reading(cwd, between)
-    reading.include(path, None)
+    reading.include(path, None, data)
     return Conf(
         path,
         frozenset(reading.files),
@@ -144,6 +155,7 @@ class _Block:
     addresses: list[IPv4Address] = field(default_factory=list)
     ranges: list[ConfRange] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
+    said: list[list[str]] = field(default_factory=list)
 
 
 class _Reading:
@@ -163,8 +175,8 @@ class _Reading:
         self._blocks: list[_Block] = []
         self._deeper = 0  # blocks beyond MAX_DEPTH
 
-    def include(self, path: Path, place: Place | None) -> None:
-        """Reads a file where another one includes it."""
+    def include(self, path: Path, place: Place | None, data: bytes | None = None) -> None:
+        """Reads a file where another one includes it; ``data`` is its content if that is known."""
         path = self._cwd / path
         place = place or Place(path, 1)
         if path in self._open:
@@ -174,7 +186,7 @@ class _Reading:
             self._note(place, f"{path} is included too deeply, or as one of too many")
             return
         try:
-            data = read_whole(path, self._left)
+            data = read_whole(path, self._left) if data is None else data
         except OSError as error:
             self.failed = self.failed or error
             return
@@ -245,7 +257,9 @@ class _Reading:
     def _close(self) -> None:
         block = self._blocks.pop()
         if block.kind == "host":
-            self.hosts.append(ConfHost(block.name, block.mac, tuple(block.addresses), block.place))
+            around = [one.said for one in reversed(self._blocks) if one.kind == "group"]
+            said = (block.said, *around)  # a group may say more after this host
+            self.hosts.append(ConfHost(block.name, block.mac, tuple(block.addresses), block.place, said))
         if not block.denied >= {"known", "unknown"}:  # else dhcpd gives them to nobody
             self.ranges += block.ranges
 
@@ -265,6 +279,7 @@ class _Reading:
                 with suppress(InvalidAddress):
                     block.mac = MacAddress.parse("".join(rest))
                     return
+                self._keep(block, words)
                 self._note(place, "This hardware address is none of Ethernet")
             case ["fixed-address", *rest] if block is not None:
                 self._fix(block, rest, place)
@@ -273,8 +288,14 @@ class _Reading:
             case ["deny" | "ignore", *rest] if block is not None:
                 who = "-".join(rest).lower().removesuffix("s").removesuffix("-client")
                 block.denied |= {"known", "unknown"} if who == "all" else {who}
+            case _ if block is not None and block.kind in ("host", "group"):
+                self._keep(block, words)
             case _:
                 pass
+
+    def _keep(self, block: _Block, words: list[str]) -> None:
+        if len(block.said) < MAX_SAID:
+            block.said.append(words)
 
     def _fix(self, block: _Block, words: list[str], place: Place) -> None:
         for word in words:
@@ -283,6 +304,7 @@ class _Reading:
             try:
                 block.addresses.append(IPv4Address(word))
             except AddressValueError:
+                self._keep(block, ["fixed-address", word])
                 self._note(
                     place,
                     f"The host '{block.name}' has a name for an address, {word}, which is not looked up",

@@ -13,6 +13,17 @@ from macbind.core.errors import DhcpdUnavailable
 from macbind.dhcp.isc.messages import Reply, Request, find_host_by_name, host_in
 from macbind.dhcp.isc.omapi import Algorithm, Session
 
+_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # A host without power or cable sends nothing: the kernel asks it when nobody else does, and does not ask long.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000),
+)
+_CONNECT_S = 2.0
+"""How long the kernel of dhcpd's machine may take to accept a connection, whatever dhcpd does."""
 Connect = Callable[[float], socket.socket]
 """Opens a connected TCP socket within a deadline in seconds."""
 
@@ -51,8 +62,9 @@ class OmapiClient:
         self._name, self._timeout_s, self._progress = name, timeout_s, progress
         self._session = Session(name, key, window)
         try:
-            self._socket = connect(timeout_s)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = connect(min(timeout_s, _CONNECT_S))
+            for level, option, value in _OPTIONS:
+                self._socket.setsockopt(level, option, value)
         except OSError as error:
             raise DhcpdUnavailable(
                 f"dhcpd '{name}' cannot be reached: {error}.",

@@ -1,0 +1,1 @@
+"""Reads lists of machines that other programs have: dhcpd.conf, libvirt, Kea, tables of text, and our own export."""

@@ -337,3 +337,20 @@ def test_a_copy_of_a_machine_that_is_saved_to_a_file_changes_nothing(policy: Rel
         owners.use_machine(0, "start", are_heard=True)
     finally:
         owners.teardown()
+
+
+def test_an_old_end_that_is_heard_of_after_a_list_lacks_the_machine_frees_nothing() -> None:
+    """It stopped, was started, and was saved to a file. All of that waits, and a list comes first."""
+    owners = Owners()
+    try:
+        owners.begin(ReleasePolicy.DESTROY, (1, 0))
+        owners.use_machine(0, "start", are_heard=True)
+        owners._hear_out(owners.hosts[1])
+        owners.use_machine(0, "restart", are_heard=True)
+        owners.use_machine(0, "save to file", are_heard=False)
+        owners.scan(1)
+        while owners.hosts[1].said:
+            owners.handle(1)
+            owners.each_has_what_is_his()
+    finally:
+        owners.teardown()

@@ -97,7 +97,7 @@ class Seen:
         if self.since is None:
             self.since = began_at
         self.is_first = False
-        known_uuids = self.domains.keys() | self.missing_since.keys()
+        known_uuids = self.domains.keys() | self.vanished.keys() | self.missing_since.keys()
         self.appeared = {uuid: at for uuid, at in self.appeared.items() if uuid in known_uuids}
         self.ran &= known_uuids
         self.persistent &= known_uuids

@@ -182,11 +182,14 @@ class Lives(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """In the end everything is finished, seen and looked at again."""
-        if hasattr(self, "registry"):
-            self._come_to_rest()
-            self.committer.close()
-            self.registry.close()
-        self._directory.cleanup()
+        with self._directory:
+            if not hasattr(self, "registry"):
+                return
+            try:
+                self._come_to_rest()
+            finally:
+                self.committer.close()
+                self.registry.close()
 
     # -- what machines do ------------------------------------------------------------------------------
 

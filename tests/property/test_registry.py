@@ -78,8 +78,8 @@ class Using(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Closes the registry, which checks its history as well."""
-        self.book.close()
-        self._directory.cleanup()
+        with self._directory:
+            self.book.close()
 
     @initialize(layout=_LAYOUT, rows=st.sampled_from([1, 2, 3, 7, 500]))
     def begin(self, layout: tuple[list[str], list[str], bool], rows: int) -> None:

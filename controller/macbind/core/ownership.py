@@ -74,7 +74,7 @@ def standing(
         claim: The allocation, and its record of a domain.
         domain: A domain as just seen.
         recorded: The recorded domain as it is seen on its hypervisor; None if it is not there.
-        is_known: Whether the recorded domain's hypervisor has been listed, so that None means something.
+        is_known: Whether that hypervisor has said that it is not there, so that None means something.
         is_newer: Whether ``domain`` has appeared since the allocation was made, and has not run.
         is_watched: Whether the recorded domain's hypervisor is in the configuration.
     """

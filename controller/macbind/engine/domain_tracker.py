@@ -125,10 +125,10 @@ class DomainTracker:
         """All domains of a hypervisor, in a list begun at this moment. It may cause doubts and ends none."""
         with self._sightings.lock:
             listed = self._sightings.of[hypervisor].take_list(domains, began_at)
-            vanished = list(self._sightings.of[hypervisor].vanished)
-        again_at = self._clock() + self._hypervisors[hypervisor].transition_s
-        for uuid in vanished:
-            self.watchers[hypervisor].ask_again(uuid, again_at)
+            vanished = dict(self._sightings.of[hypervisor].vanished)
+        transition_s = self._hypervisors[hypervisor].transition_s
+        for uuid, one in vanished.items():
+            self.watchers[hypervisor].ask_again(uuid, one.at + transition_s)
         self._adopt(listed.values())
         with self._registry.read() as view:
             found, pools = claims.of_hypervisor(view, hypervisor), view.pools
@@ -151,15 +151,16 @@ class DomainTracker:
         self, hypervisor: str, uuid: str, domain: Domain | None, event: DomainEvent = NOTHING_SAID
     ) -> None:
         """One domain, as just looked up, and the event that was the reason."""
-        now = self._clock()
+        now, transition_s = self._clock(), self._hypervisors[hypervisor].transition_s
         with self._sightings.lock:
             seen = self._sightings.of[hypervisor]
-            before = seen.domains.get(uuid) or seen.vanished.get(uuid)
-            event = seen.take_look(uuid, domain, event, now)
+            gone = seen.vanished.get(uuid)
+            before = seen.domains.get(uuid) or (gone and gone.domain)
+            event = seen.take_look(uuid, domain, event, now, transition_s)
             domain = seen.domains.get(uuid)
-            has_vanished = uuid in seen.vanished
-        if has_vanished:
-            self.watchers[hypervisor].ask_again(uuid, now + self._hypervisors[hypervisor].transition_s)
+            vanished = seen.vanished.get(uuid)
+        if vanished is not None:
+            self.watchers[hypervisor].ask_again(uuid, vanished.at + transition_s)
         if domain is not None:
             self._adopt([domain])
         with self._registry.read() as view:

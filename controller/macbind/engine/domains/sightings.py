@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from macbind.core.domain import NO_RUN, NOTHING_SAID, Claim, Domain, DomainEvent, DomainState, StopCause
 from macbind.core.findings import HypervisorStatus
@@ -44,6 +44,18 @@ class Watching(Protocol):
         """Has a domain looked at again at a moment, once all is handled that was said before."""
 
 
+class Vanished(NamedTuple):
+    """A domain that is not there, and nothing has said why.
+
+    Attributes:
+        domain: The domain as it was last seen.
+        at: When it was first missed.
+    """
+
+    domain: Domain
+    at: float
+
+
 @dataclass(slots=True)
 class Seen:
     """What was seen of a hypervisor over its present connection.
@@ -60,7 +72,7 @@ class Seen:
         appeared: When a definition appeared that has not run since (UTC); not those of the very first list.
         ran: Domains that have run.
         persistent: Domains that had a stored definition when they were last seen.
-        vanished: Domains that a list or a look did not find, and nothing has said why. The next look decides.
+        vanished: Domains that a list or a look did not find, and nothing has said why. A later look decides.
     """
 
     domains: dict[str, Domain] = field(default_factory=dict)
@@ -74,7 +86,7 @@ class Seen:
     appeared: dict[str, datetime] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
     persistent: set[str] = field(default_factory=set)
-    vanished: dict[str, Domain] = field(default_factory=dict)
+    vanished: dict[str, Vanished] = field(default_factory=dict)
 
     def take_list(self, domains: Mapping[str, Domain], began_at: float) -> dict[str, Domain]:
         """Takes a list; returns it without what was looked at after it was begun.
@@ -86,10 +98,8 @@ class Seen:
         for domain in listed.values():
             self._note_life(domain)
         kept = {uuid: domain for uuid, domain in self.domains.items() if uuid in newer}
-        before = self.domains | self.vanished
-        self.vanished = {
-            uuid: domain for uuid, domain in before.items() if uuid not in listed and uuid not in kept
-        }
+        before = {uuid: Vanished(one, began_at) for uuid, one in self.domains.items()} | self.vanished
+        self.vanished = {uuid: one for uuid, one in before.items() if uuid not in listed and uuid not in kept}
         self.domains, self.looked_at = listed | kept, newer
         runs = {uuid: domain.run for uuid, domain in listed.items() if domain.run != NO_RUN}
         known = {uuid: run for uuid, run in self.runs.items() if uuid in self.domains or uuid in newer}
@@ -104,18 +114,27 @@ class Seen:
         self.listed_at = began_at
         return listed
 
-    def take_look(self, uuid: str, domain: Domain | None, event: DomainEvent, at: float) -> DomainEvent:
-        """Takes a look; returns the event, without the cause if that is about an earlier run."""
+    def take_look(
+        self, uuid: str, domain: Domain | None, event: DomainEvent, at: float, transition_s: float
+    ) -> DomainEvent:
+        """Takes a look; returns the event, without the cause if that is about an earlier run.
+
+        A domain that is not there has vanished until something says why, or ``transition_s`` have passed. That it
+        has ended does not say why a stored definition is gone.
+        """
         self.looked_at[uuid] = at
         if event.started and event.run != NO_RUN:
             self.runs[uuid] = event.run
         # Xen reboots by a new run, which is announced before the end of the old one.
         is_old = event.cause is not None and event.run not in {NO_RUN, self.runs.get(uuid, event.run)}
-        was_vanished = self.vanished.pop(uuid, None)
+        vanished = self.vanished.pop(uuid, None)
         if domain is None:
             before = self.domains.pop(uuid, None)
-            if before is not None and event.cause is None and was_vanished is None:
-                self.vanished[uuid] = before
+            if before is not None:
+                vanished = Vanished(before, at)
+            says_why = event.cause is not None and not (event.cause in _ENDS and uuid in self.persistent)
+            if vanished is not None and not says_why and at - vanished.at < transition_s:
+                self.vanished[uuid] = vanished
         else:
             domain = self._known(domain)
             self._note_life(domain, has_run=event.started or event.cause in _ENDS)
@@ -197,7 +216,7 @@ class Sightings:
     def vanished(self, hypervisor: str) -> set[str]:
         """The names of domains that a hypervisor has not shown once, without saying why."""
         with self.lock:
-            return {one.name for one in self.of[hypervisor].vanished.values()}
+            return {one.domain.name for one in self.of[hypervisor].vanished.values()}
 
     def macs(self) -> set[MacAddress]:
         """The MACs that any domain has."""
@@ -225,7 +244,8 @@ class Sightings:
         with self.lock:
             seen = self.of.get(claim.hypervisor or "")
             recorded = None if seen is None else seen.domains.get(claim.uuid or "")
-            is_known = seen is not None and seen.since is not None
+            # Why a vanished one is not there, perhaps saved to a file, nobody has said yet.
+            is_known = seen is not None and seen.since is not None and claim.uuid not in seen.vanished
             appeared = self.of[domain.hypervisor].appeared.get(domain.uuid)
         is_newer = keeps_off or (appeared is not None and appeared >= claim.created_at)
         return standing(

@@ -43,13 +43,13 @@ class Attacker(Caller):
         """Until the end."""
         if self.is_elsewhere:
             os.nice(_POLITE)
-        while (phase := self.control.phase) is not Phase.END:
-            if phase is Phase.WORK and self.control.attacked:
+        while (turn := self.control.turn).phase is not Phase.END:
+            if turn.phase is Phase.WORK and self.control.attacked:
                 with suppress(MacbindError, CommandFailed, OSError):
                     self.act()
-            elif self.leave() and phase is Phase.REST:
+            elif self.leave() and turn.phase is Phase.REST:
                 self._report()
-                self.control.rests(self.orders.number, self.control.round)
+                self.control.rests(self.orders.number, turn.round)
             time.sleep(self.pause_s)
         self.leave()
 

@@ -5,9 +5,10 @@ import os
 import struct
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
-_NUMBER = struct.Struct("<Q")
-_PHASE, _ROUND, _EPOCH, _STARTS, _TROUBLES, _RESETS, _AIR, _ATTACKED, _FIRST_WORKER = range(9)
+_NUMBER = struct.Struct("@Q")  # native, so that nobody reads a half of one
+_TURN, _EPOCH, _STARTS, _TROUBLES, _RESETS, _AIR, _ATTACKED, _FIRST_WORKER = range(8)
 
 
 class Phase(IntEnum):
@@ -16,6 +17,13 @@ class Phase(IntEnum):
     REST = 0
     WORK = 1
     END = 2
+
+
+class Turn(NamedTuple):
+    """What workers do in which round."""
+
+    phase: Phase
+    round: int
 
 
 class Control:
@@ -35,19 +43,19 @@ class Control:
         _NUMBER.pack_into(self._page, index * _NUMBER.size, value)
 
     @property
-    def phase(self) -> Phase:
-        """What workers should do."""
-        return Phase(self._get(_PHASE))
+    def turn(self) -> Turn:
+        """What workers should do, and in which round: who rests, rests after the round in which it was told to."""
+        number, phase = divmod(self._get(_TURN), len(Phase))
+        return Turn(Phase(phase), number)
 
     @property
     def round(self) -> int:
         """The number of the present round."""
-        return self._get(_ROUND)
+        return self.turn.round
 
     def begin(self, phase: Phase, number: int) -> None:
         """Tells workers what to do."""
-        self._set(_ROUND, number)
-        self._set(_PHASE, phase)
+        self._set(_TURN, number * len(Phase) + phase)
 
     @property
     def attacked(self) -> bool:

@@ -33,7 +33,7 @@ MOST = 4
 SQUATTER = "a domain"
 """What the history calls a squatter."""
 FREED, ADOPTED, OWNER = "freed in time", "found by its machine in time", "a thief leaves the owner alone"
-ATTACKED = "attackers leave the owner alone"
+ATTACKED, SAVED = "attackers leave the owner alone", "a save is recorded in time"
 """The names of the checks."""
 FREED_S, ADOPTED_S, SEEN_S = 4.0, 8.0, 3.0
 """How long macbind may take to free an address, and to record its machine; how long until it has seen a domain."""
@@ -61,13 +61,13 @@ class Farmer(Caller):
 
     def run(self) -> None:
         """Works while it is told to, rests when it is told to."""
-        while (phase := self.control.phase) is not Phase.END:
-            if phase is Phase.REST:
+        while (turn := self.control.turn).phase is not Phase.END:
+            if turn.phase is Phase.REST:
                 # A domain of another that has the MAC of one that has ended goes on with its address.
                 with suppress(CommandFailed):
                     for other in list(self.others):
                         self._end_other(other)
-                self.control.rests(self.orders.number, self.control.round)
+                self.control.rests(self.orders.number, turn.round)
                 time.sleep(PAUSE_S)
                 continue
             self.begin_anew_if_told()
@@ -126,12 +126,16 @@ class Farmer(Caller):
         local = next(one for one in self.client.status().hypervisors if one.name == "local")
         return (self.control.starts, self.control.troubles, local.since) if local.connected else None
 
+    def _state(self) -> object:
+        """The same, and None if macbind does not answer."""
+        try:
+            return self._undisturbed()
+        except MacbindError:
+            return None
+
     def _look(self) -> None:
         """Looks whether macbind has seen what it has to see by now."""
-        try:
-            state = self._undisturbed()
-        except MacbindError:
-            state = None
+        state = self._state()
         now = time.monotonic()
         for other in list(self.others):
             if other.runs and not other.known and other.watch.lasts_s(state) > SEEN_S:
@@ -144,8 +148,7 @@ class Farmer(Caller):
                 self._end_other(other)
         if state is None:
             return
-        with sql.connected(self._url) as ask:
-            running = {str(name) for (name,) in ask("SELECT name FROM allocation WHERE phase = 'running'")}
+        running = self._names_in("running")
         for machine in self.machines:
             if machine.domain.saved is None:
                 self._look_at(machine, running, state)
@@ -153,6 +156,12 @@ class Farmer(Caller):
             self._check_recorded(ATTACKED, self.random.choice(known))
         for ended in list(self.ended):
             self._look_at_ended(ended, state)
+
+    def _names_in(self, phase: str) -> set[str]:
+        """The names whose machine is in a phase, by the registry."""
+        with sql.connected(self._url) as ask:
+            rows = ask("SELECT name, phase FROM allocation")
+        return {str(name) for name, its in rows if its == phase}
 
     def _look_at(self, machine: Machine, running: set[str], state: object) -> None:
         one = machine.allocation
@@ -246,9 +255,7 @@ class Farmer(Caller):
 
     def _destroy(self, machine: Machine) -> None:
         name, domain = machine.allocation.name, machine.domain
-        watch = Watch()
-        with suppress(MacbindError):  # it may be down; domains end all the same
-            watch.state = self._undisturbed()
+        watch = Watch(state=self._state())  # it may be down; domains end all the same
         with self._operation("destroy", machine):
             self._virsh("destroy", name, but=("failed to get domain", "domain is not running"))
             at = time.monotonic()
@@ -268,8 +275,11 @@ class Farmer(Caller):
         domain = machine.domain
         if domain.saved is None:
             file = self.orders.place / f"{domain.name}.saved"
+            state = self._state()
             with self._risk("save", machine):
                 self._virsh("save", domain.name, str(file))
+                if not domain.persistent:
+                    self._await_saved(machine.allocation, state)
             domain.saved = file
         elif self.random.random() < 0.3:
             with self._risk("restore", machine):
@@ -278,6 +288,27 @@ class Farmer(Caller):
             domain.saved = None
             # A macbind that has not seen it run again keeps it as saved, whatever becomes of it.
             machine.claimed, machine.watch = False, Watch()
+
+    def _await_saved(self, one: Allocation, state: object) -> None:
+        """Waits until macbind has recorded that a domain without a definition was saved.
+
+        Raises:
+            CommandFailed: macbind was disturbed. If it has not heard of the save, nothing ever tells it.
+        """
+
+        def is_recorded() -> bool:
+            if one.name in self._names_in("held"):
+                return True
+            if state is None or self._state() != state:
+                raise CommandFailed(f"macbind may not have heard that {one.name} was saved")
+            return False
+
+        try:
+            until(is_recorded, SEEN_S, "the save to be recorded")
+            seen = None
+        except TimeoutError as error:
+            seen = str(error)
+        self.check(SAVED, one.name, str(one.address), decided=True, seen=seen)
 
     def _reboot(self) -> None:
         """The guest reboots, which ends the domain, and its owner starts it again."""

@@ -108,9 +108,9 @@ class Lookout(Caller):
     def run(self) -> None:
         """Looks while there is work, rests when the workers do."""
         with closing(self):
-            while (phase := self.control.phase) is not Phase.END:
-                if phase is Phase.REST:
-                    self.control.rests(self.orders.number, self.control.round)
+            while (turn := self.control.turn).phase is not Phase.END:
+                if turn.phase is Phase.REST:
+                    self.control.rests(self.orders.number, turn.round)
                     time.sleep(PAUSE_S)
                     continue
                 self.begin_anew_if_told()

@@ -88,11 +88,11 @@ class Neighbours(Caller):
                 self._server.process.end()
 
     def _come_and_go(self) -> None:
-        while (phase := self.control.phase) is not Phase.END:
-            if phase is Phase.WORK:
+        while (turn := self.control.turn).phase is not Phase.END:
+            if turn.phase is Phase.WORK:
                 self.step()
             elif self.leave():
-                self.control.rests(self.orders.number, self.control.round)
+                self.control.rests(self.orders.number, turn.round)
             time.sleep(PAUSE_S)
 
     def step(self) -> None:

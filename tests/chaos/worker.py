@@ -221,9 +221,9 @@ class Worker(Caller):
 
     def run(self) -> None:
         """Works while it is told to, rests when it is told to."""
-        while (phase := self.control.phase) is not Phase.END:
-            if phase is Phase.REST:
-                self.control.rests(self.orders.number, self.control.round)
+        while (turn := self.control.turn).phase is not Phase.END:
+            if turn.phase is Phase.REST:
+                self.control.rests(self.orders.number, turn.round)
                 time.sleep(PAUSE_S)
                 continue
             self.begin_anew_if_told()

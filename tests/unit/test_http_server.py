@@ -56,12 +56,13 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, Echo]]:
 
 
 @contextmanager
-def serving(path: Path, app: Echo) -> Iterator[Path]:
+def serving(path: Path, app: Echo, receive_s: float = 60.0) -> Iterator[Path]:
     """A server in a thread of its own."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        server = uvicorn.Server(config_of(app, idle_s=60, last_words_s=5, backlog=16, lifespan="off"))
+        config = config_of(app, idle_s=60, last_words_s=5, backlog=16, lifespan="off", receive_s=receive_s)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
         thread.start()
         try:
@@ -153,3 +154,41 @@ def test_refusal_is_not_taken_for_an_earlier_answer(served: tuple[Path, Echo]) -
         answer = one.answer()
         assert answer is None or answer.status == 200
         until(lambda: one.is_closed, 10, "the connection to be closed")
+
+
+@pytest.mark.parametrize("before", [b"", request(path="/first")], ids=["first", "later"])
+@pytest.mark.parametrize(
+    ("first", "drop", "is_told"),
+    [
+        (b"GET /x HT", b"", True),
+        (b"GET /x HTTP/1.1\r\nHost: x\r\nX: ", b"x", True),
+        (b"GET /x HTTP/1.1\r\nHost: x\r\n", b"a:\r\n", True),
+        (b"\r\n", b"\r\n", False),
+    ],
+    ids=["half a line", "a byte now and then", "a field now and then", "empty lines"],
+)
+def test_late_head_is_ended(tmp_path: Path, before: bytes, first: bytes, drop: bytes, is_told: bool) -> None:
+    """Whoever trickles it, or stops in it, does not keep a place; the reason is told once a request has begun."""
+    with serving(tmp_path / "s", Echo(), receive_s=0.5) as path, Rude(path) as one:
+        if before:
+            assert one.ask(path="/first").status == 200
+        one.send(first)
+        until(lambda: not one.send(drop) or one.is_readable, 20, "the server to lose patience")
+        if is_told:
+            answer = one.answer()
+            assert answer is not None
+            assert answer.status == 408
+            assert "was not complete within 0.5 s" in answer.error["message"]
+        until(lambda: one.is_closed, 10, "the connection to be closed")
+
+
+def test_head_in_pieces_is_served(tmp_path: Path) -> None:
+    """As long as it is whole in time, and again after it; what comes behind has its own time."""
+    with serving(tmp_path / "s", Echo(), receive_s=2.0) as path, Rude(path) as one:
+        for _ in range(3):
+            for byte in request(path="/x"):
+                one.send(bytes([byte]))
+            answer = one.answer()
+            assert answer is not None
+            assert answer.status == 200
+        assert not one.is_closed

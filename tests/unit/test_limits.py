@@ -16,7 +16,8 @@ import pytest
 from macbind.core.errors import ServiceUnavailable
 from macbind.http.access import Peer, peer_from
 from macbind.http.fair_threads import FairThreadPool
-from macbind.http.limits import OURS_SHARE, RESERVED_FILES, Connection, Listener, Places
+from macbind.http.limits import OURS_SHARE, RESERVED_FILES, Places
+from macbind.http.local_listener import LocalConnection, LocalListener
 
 GREEDY, MODEST = 1, 2
 
@@ -130,12 +131,12 @@ def test_user_ids_without_an_account_share_one_users_places() -> None:
 
 
 @contextmanager
-def listening(path: Path, seats: Places) -> Iterator[Listener]:
+def listening(path: Path, seats: Places) -> Iterator[LocalListener]:
     """A socket that users connect to."""
     plain = socket.socket(socket.AF_UNIX)
     plain.bind(str(path))
     plain.listen()
-    with Listener(plain, seats) as listener:
+    with LocalListener(plain, seats) as listener:
         yield listener
 
 
@@ -157,7 +158,7 @@ def test_place_is_free_again_when_its_connection_is_closed(tmp_path: Path) -> No
         for client in clients:
             client.connect(str(tmp_path / "s"))
         first, _ = listener.accept()
-        assert isinstance(first, Connection)
+        assert isinstance(first, LocalConnection)
         with pytest.raises(ConnectionAbortedError):
             listener.accept()
         said = b"".join(iter(lambda: clients[1].recv(65536), b""))

@@ -6,17 +6,13 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
 
-import structlog
-import uvicorn
 from typing_extensions import override
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from macbind.config import Settings
+from macbind.daemon.beside import ServerBeside, listening_beside
 from macbind.daemon.controller import Controller
-from macbind.daemon.page import ServerBeside
 from macbind.daemon.tls import RenewableContext, common_name, tls_context
 from macbind.http import events
 from macbind.http.api_access import ApiAccess, api_peer
@@ -25,10 +21,10 @@ from macbind.http.app import create_router
 from macbind.http.limits import Limits
 from macbind.http.operation import Operation
 from macbind.http.patience import Patience
+from macbind.http.server import BoundedProtocol, config_of
 from macbind.http.tokens import Tokens
 from macbind.service.meters import NO_OPERATION
 
-_log = structlog.get_logger()
 _BACKLOG = 128
 _LAST_WORDS_S = 5
 """How long answers may take when the service ends, in seconds."""
@@ -41,60 +37,21 @@ def listening_api(settings: Settings) -> Iterator[socket.socket | None]:
     Raises:
         ConfigError: The address, the port or a certificate cannot be used.
     """
-    listen = settings.api.listen
-    if listen is None:
-        yield None
-        return
-    tls_context(settings)
-    family = socket.AF_INET6 if listen.address.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as made:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # accepted ones inherit both
-        try:
-            made.bind((str(listen.address), listen.port))
-            made.listen(_BACKLOG)
-        except OSError as error:
-            raise settings.document.error(
-                ("api", "listen"),
-                f"[api] listen: {listen} cannot be used: {error.strerror}.",
-                "Choose another port, or an address of this machine.",
-            ) from error
+    if settings.api.listen is not None:
+        tls_context(settings)
+    with listening_beside(settings, "api", settings.api.listen, _BACKLOG) as made:
         yield made
 
 
-def protocol_of(listener: ApiListener) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol, which tells a listener whose certificate each of its connections has."""
+def protocol_of(listener: ApiListener) -> type[BoundedProtocol]:
+    """The HTTP protocol, which tells a listener whose certificate each of its connections has."""
 
-    class ApiProtocol(asyncio.Protocol):
-        def __init__(self, **given: Any) -> None:
-            self._http = H11Protocol(**given)
-
+    class ApiProtocol(BoundedProtocol):
         @override
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's
             _, number = transport.get_extra_info("socket").getpeername()
             listener.secured(number, common_name(transport.get_extra_info("peercert")))
-            self._http.connection_made(cast("asyncio.Transport", transport))
-
-        @override
-        def data_received(self, data: bytes) -> None:
-            self._http.data_received(data)
-
-        @override
-        def eof_received(self) -> None:
-            self._http.eof_received()
-
-        @override
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._http.connection_lost(exc)
-
-        @override
-        def pause_writing(self) -> None:
-            self._http.pause_writing()
-
-        @override
-        def resume_writing(self) -> None:
-            self._http.resume_writing()
+            super().connection_made(transport)
 
     return ApiProtocol
 
@@ -140,25 +97,18 @@ class ApiServer:
         app = ApiAccess(router, tokens, self._listener.asked, patience, others)
         self._context = RenewableContext(tls_context(controller.settings))
         self._coming: ssl.SSLContext | None = None
-        self._where = str(controller.settings.api.listen)
-        config = uvicorn.Config(
+        config = config_of(
             app,
-            http=protocol_of(self._listener),
-            h11_max_incomplete_event_size=places.head_bytes,
-            loop="asyncio",
-            ws="none",
-            lifespan="off",
-            proxy_headers=False,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=limits.idle_s,
-            timeout_graceful_shutdown=_LAST_WORDS_S,
+            idle_s=limits.idle_s,
+            last_words_s=_LAST_WORDS_S,
             backlog=_BACKLOG,
+            lifespan="off",
+            receive_s=limits.receive_s,
+            protocol=protocol_of(self._listener),
         )
         config.load()
         config.ssl = self._context
-        self._server = ServerBeside(config)
+        self._server = ServerBeside(config, "api", controller.settings.api.listen)
 
     def prepare(self, settings: Settings) -> None:
         """Reads the certificates of a new configuration, which may be other files, or renewed ones.
@@ -174,18 +124,6 @@ class ApiServer:
         if self._listener is not None and self._coming is not None:
             self._context.current, self._coming = self._coming, None
 
-    @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
+    def serving(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Serves inside, in the event loop of the caller."""
-        if self._listener is None:
-            yield
-            return
-        task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        _log.info("api", listen=self._where)
-        try:
-            yield
-        finally:
-            self._server.should_exit = True
-            last = asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._listener.cut)
-            await task
-            last.cancel()
+        return contextlib.nullcontext() if self._listener is None else self._server.serving(self._listener)

@@ -42,7 +42,8 @@ from macbind.http import (
 from macbind.http.access import Access
 from macbind.http.api_listener import ApiLimits
 from macbind.http.app import create_app
-from macbind.http.limits import BACKLOG, Limits, Listener, Places, connections_within
+from macbind.http.limits import BACKLOG, Limits, Places, connections_within
+from macbind.http.local_listener import LocalListener
 from macbind.http.metrics import Metrics, Now
 from macbind.http.patience import Patience
 from macbind.http.server import config_of
@@ -57,7 +58,7 @@ _LAST_WORDS_S = 5
 class _Server(uvicorn.Server):
     """uvicorn's server, which lets requests that wait for DHCP servers be answered before it ends."""
 
-    def __init__(self, config: uvicorn.Config, patience: Patience, listener: Listener) -> None:
+    def __init__(self, config: uvicorn.Config, patience: Patience, listener: LocalListener) -> None:
         super().__init__(config)
         self._patience, self._listener = patience, listener
 
@@ -145,7 +146,7 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes, *, take_over: bool)
 
         access = Access(settings.service.may_change, settings.service.may_read)
         patience = Patience(limits.receive_s)
-        accepting = Listener(listener, Places(limits.connections))
+        accepting = LocalListener(listener, Places(limits.connections))
         controller.meters.waiting = lambda: patience.waiting
         metrics = Metrics(
             controller.meters,
@@ -188,7 +189,13 @@ def _serve(settings: Settings, limits: Limits, sizes: Sizes, *, take_over: bool)
             api.renew()
 
         server = _Server(
-            config_of(app, idle_s=limits.idle_s, last_words_s=10, backlog=BACKLOG),
+            config_of(
+                app,
+                idle_s=limits.idle_s,
+                last_words_s=10,
+                backlog=BACKLOG,
+                receive_s=limits.receive_s,
+            ),
             patience,
             accepting,
         )

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
-
-import structlog
-import uvicorn
-from typing_extensions import override
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 
 from macbind.config import Settings
 from macbind.config.page import is_open_to_read
+from macbind.daemon.beside import ServerBeside, listening_beside
 from macbind.daemon.controller import Controller
 from macbind.http import events
 from macbind.http.operation import Operation
@@ -25,45 +21,18 @@ from macbind.http.tokens import Tokens
 from macbind.service.table import Table
 from macbind.service.trends import Trends
 
-_log = structlog.get_logger()
 _BACKLOG = 64
 _LAST_WORDS_S = 3
 """How long answers may take when the service ends, in seconds."""
 
 
-@contextlib.contextmanager
-def listening_page(settings: Settings) -> Iterator[socket.socket | None]:
+def listening_page(settings: Settings) -> AbstractContextManager[socket.socket | None]:
     """The page's socket; None if there is no page.
 
     Raises:
         ConfigError: The address or the port cannot be used.
     """
-    listen = settings.page.listen
-    if listen is None:
-        yield None
-        return
-    family = socket.AF_INET6 if listen.address.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as made:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            made.bind((str(listen.address), listen.port))
-            made.listen(_BACKLOG)
-        except OSError as error:
-            raise settings.document.error(
-                ("page", "listen"),
-                f"[page] listen: {listen} cannot be used: {error.strerror}.",
-                "Choose another port, or an address of this machine.",
-            ) from error
-        yield made
-
-
-class ServerBeside(uvicorn.Server):
-    """uvicorn's server in the event loop of another one; signals are for that one."""
-
-    @contextlib.contextmanager
-    @override
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    return listening_beside(settings, "page", settings.page.listen, _BACKLOG)
 
 
 class PageServer:
@@ -110,25 +79,16 @@ class PageServer:
             is_public=app.is_public,
             asked=self._listener.asked,
         )
-        self._where = str(page.listen)
-        self._server = ServerBeside(
-            config_of(
-                guarded, idle_s=LIMITS.idle_s, last_words_s=_LAST_WORDS_S, backlog=_BACKLOG, lifespan="off"
-            )
+        config = config_of(
+            guarded,
+            idle_s=LIMITS.idle_s,
+            last_words_s=_LAST_WORDS_S,
+            backlog=_BACKLOG,
+            lifespan="off",
+            receive_s=LIMITS.receive_s,
         )
+        self._server = ServerBeside(config, "page", page.listen)
 
-    @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
+    def serving(self) -> AbstractAsyncContextManager[None]:
         """Serves inside, in the event loop of the caller."""
-        if self._listener is None:
-            yield
-            return
-        task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        _log.info("page", listen=self._where)
-        try:
-            yield
-        finally:
-            self._server.should_exit = True
-            last = asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._listener.cut)
-            await task
-            last.cancel()
+        return nullcontext() if self._listener is None else self._server.serving(self._listener)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import Hashable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from itertools import count
 
 import structlog
 from typing_extensions import override
 
+from macbind.http.listener import Connection, Listener
+
 _log = structlog.get_logger()
-_NUMBERS = count(1)
 _LOG_EVERY_S = 10.0
 
 
@@ -31,9 +30,6 @@ class ApiLimits:
     first_request_s: float = 10.0
     """From the connection to the end of the head of its first request, with the TLS handshake between them."""
 
-    head_bytes: int = 16 << 10
-    """Of a request's line and headers."""
-
 
 def origin_of(host: str) -> Hashable:
     """Whose connection it is, as far as an address says: in IPv6 whoever has one has 2**64."""
@@ -43,11 +39,10 @@ def origin_of(host: str) -> Hashable:
     return address
 
 
-class ApiConnection(socket.socket):
-    """An accepted connection with a number, as which it stands in ``scope["client"]``.
+class ApiConnection(Connection):
+    """An accepted connection.
 
     Attributes:
-        number: Its number.
         host: The address of its other end.
         origin: Whose share it takes.
         has_asked: Whether a request of it has come.
@@ -55,24 +50,18 @@ class ApiConnection(socket.socket):
     """
 
     def __init__(self, accepted: socket.socket, host: str) -> None:
-        super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
-        self.number, self.host, self.origin = next(_NUMBERS), host, origin_of(host)
+        super().__init__(accepted)
+        self.host, self.origin = host, origin_of(host)
         self.has_asked = False
         self.name: str | None = None
-        self.on_close: Callable[[], object] = lambda: None
 
     @override
     def getpeername(self) -> tuple[str, int]:
         return self.host, self.number
 
-    @override
-    def close(self) -> None:
-        super().close()
-        self.on_close()
 
-
-class ApiListener(socket.socket):
-    """A listening socket that accepts a connection only if its address has a place left. Used in the event loop only.
+class ApiListener(Listener[ApiConnection]):
+    """A listening socket that accepts a connection only if its address has a place left.
 
     Args:
         listening: The socket that listens; it is taken over.
@@ -80,9 +69,8 @@ class ApiListener(socket.socket):
     """
 
     def __init__(self, listening: socket.socket, limits: ApiLimits) -> None:
-        super().__init__(listening.family, listening.type, listening.proto, fileno=listening.detach())
+        super().__init__(listening)
         self._limits = limits
-        self._connected: dict[int, ApiConnection] = {}
         self._refusals, self._logged_at = 0, float("-inf")
 
     @override
@@ -96,21 +84,14 @@ class ApiListener(socket.socket):
         connection = ApiConnection(accepted, str(address[0]))
         mine = [one for one in self._connected.values() if one.origin == connection.origin]
         strangers = sum(not one.has_asked for one in mine)
-        if strangers >= self._limits.strangers or len(mine) >= self._limits.connections - len(
-            self._connected
-        ):
+        free = self._limits.connections - len(self._connected)
+        if strangers >= self._limits.strangers or len(mine) >= free:
             connection.close()
             self._refused(connection)
             raise ConnectionAbortedError(f"{connection.host} has no place left")
-        self._connected[connection.number] = connection
         loop = asyncio.get_running_loop()
-        giving_up = loop.call_later(self._limits.first_request_s, self._give_up, connection.number)
-
-        def left() -> None:
-            giving_up.cancel()
-            self._connected.pop(connection.number, None)
-
-        connection.on_close = left
+        giving_up = loop.call_later(self._limits.first_request_s, self._give_up, connection)
+        self._let_in(connection, giving_up.cancel)
         return connection, connection.getpeername()
 
     def _refused(self, connection: ApiConnection) -> None:
@@ -120,9 +101,9 @@ class ApiListener(socket.socket):
             _log.warning("api refused", address=connection.host, times=self._refusals)
             self._refusals, self._logged_at = 0, now
 
-    def _give_up(self, number: int) -> None:
-        if number in self._connected and not self._connected[number].has_asked:
-            _cut(self._connected[number])
+    def _give_up(self, connection: ApiConnection) -> None:
+        if not connection.has_asked:
+            connection.cut()
 
     def secured(self, number: int, name: str | None) -> None:
         """The connection of this number is encrypted now; the other end has a certificate of this name, or none."""
@@ -135,18 +116,3 @@ class ApiListener(socket.socket):
             return None
         self._connected[number].has_asked = True
         return self._connected[number].name
-
-    def cut(self) -> None:
-        """Cuts every connection."""
-        for connection in list(self._connected.values()):
-            _cut(connection)
-
-    def cut_one(self, number: int) -> None:
-        """Cuts the connection of this number, if it is still there."""
-        if number in self._connected:
-            _cut(self._connected[number])
-
-
-def _cut(connection: ApiConnection) -> None:
-    with suppress(OSError):  # the client was faster
-        connection.shutdown(socket.SHUT_RDWR)

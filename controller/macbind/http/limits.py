@@ -1,4 +1,4 @@
-"""What one client may ask of the service before others would feel it, and who is connected.
+"""What one client may ask of the service before others would feel it.
 
 The kernel says which user a connection belongs to, so every limit counts by user. A program that goes wild takes
 from its own user's share, and the programs of others do not notice.
@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import os
 import resource
-import socket
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 
 import structlog
-from typing_extensions import override
 
 from macbind.core.errors import MacbindError, ServiceUnavailable
-from macbind.http.access import NO_ACCOUNT, Peer, has_account
-from macbind.http.errors import last_answer
+from macbind.http.access import NO_ACCOUNT, has_account
 
 _log = structlog.get_logger()
 
@@ -116,84 +110,6 @@ class Places:
 def _who(uid: int) -> int:
     """The user whose share a connection takes."""
     return uid if has_account(uid) else NO_ACCOUNT
-
-
-_NUMBERS = count(1)
-
-
-class Connection(socket.socket):
-    """An accepted connection: its peer's name is what the kernel says about the caller.
-
-    An HTTP server puts a peer's name into ``scope["client"]``, where :func:`~macbind.http.access.peer_from` reads it.
-    """
-
-    def __init__(self, accepted: socket.socket) -> None:
-        super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
-        self.peer = Peer.of(self, next(_NUMBERS))
-        self.on_close: Callable[[], object] = lambda: None
-
-    @override
-    def getpeername(self) -> tuple[str, int]:
-        return self.peer.client
-
-    @override
-    def close(self) -> None:
-        super().close()
-        self.on_close()
-
-
-class Listener(socket.socket):
-    """A listening socket that accepts a connection only if its user has a place left.
-
-    Args:
-        listening: The socket that listens; it is taken over.
-        places: Who is connected.
-    """
-
-    def __init__(self, listening: socket.socket, places: Places) -> None:
-        super().__init__(listening.family, listening.type, listening.proto, fileno=listening.detach())
-        self._places, self._connected = places, set[Connection]()
-
-    @override
-    def accept(self) -> tuple[Connection, tuple[str, int]]:
-        """One connection, and its peer's name.
-
-        Raises:
-            ConnectionAbortedError: A connection was refused; there may be others.
-        """
-        connection = Connection(super().accept()[0])
-        try:
-            self._places.enter(connection.peer.uid)
-        except ServiceUnavailable as error:
-            self._places.refused(connection.peer.uid, error)
-            connection.setblocking(False)
-            with connection, suppress(OSError):  # it may have gone
-                connection.send(last_answer(error))
-            raise ConnectionAbortedError(error.message) from error
-        self._connected.add(connection)
-        connection.on_close = lambda: self._left(connection)
-        return connection, connection.getpeername()
-
-    def _left(self, connection: Connection) -> None:
-        if connection in self._connected:
-            self._connected.remove(connection)
-            self._places.leave(connection.peer.uid)
-
-    def cut(self) -> None:
-        """Cuts every connection, whatever is on its way there."""
-        for connection in self._connected:
-            _cut(connection)
-
-    def cut_one(self, number: int) -> None:
-        """Cuts the connection of this number, if it is still there."""
-        for connection in self._connected:
-            if connection.peer.connection == number:
-                _cut(connection)
-
-
-def _cut(connection: Connection) -> None:
-    with suppress(OSError):  # the client was faster
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def connections_within(limits: Limits, others: int = 0) -> int:

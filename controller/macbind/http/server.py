@@ -1,10 +1,13 @@
-"""How uvicorn serves here, for every listener: which parser, and how large the head of a request may be.
+"""How uvicorn serves here, for every listener: which parser, how large the head of a request may be, and how late.
 
 uvicorn's parser has no bound of its own: a megabyte of header fields becomes twenty megabytes of memory, before
-anybody has asked who sends them.
+anybody has asked who sends them. Nor has it a deadline: a head of which a byte comes now and then keeps its place.
 """
 
 from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -25,7 +28,14 @@ _PIECE = 4 << 10
 
 
 def config_of(
-    app: ASGIApp, *, idle_s: int, last_words_s: int, backlog: int, lifespan: LifespanType = "auto"
+    app: ASGIApp,
+    *,
+    idle_s: int,
+    last_words_s: int,
+    backlog: int,
+    lifespan: LifespanType = "auto",
+    receive_s: float,
+    protocol: type[BoundedProtocol] | None = None,
 ) -> uvicorn.Config:
     """How uvicorn is to serve an application.
 
@@ -35,10 +45,13 @@ def config_of(
         last_words_s: How long answers may take when the server ends, in seconds.
         backlog: Connections that may wait to be accepted.
         lifespan: Whether the application is told of its own life.
+        receive_s: How long the head of a request may take from its first byte, in seconds.
+        protocol: What a connection is; None if it needs nothing of its own.
     """
+    bounded = protocol or BoundedProtocol
     return uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=type(bounded.__name__, (bounded,), {"receive_s": receive_s}),
         loop="asyncio",  # it accepts by our sockets' own accept(), which uvloop does not
         ws="none",
         lifespan=lifespan,
@@ -59,10 +72,15 @@ class _TooManyFields(Exception):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection, whose requests have heads of a bounded size."""
+    """One connection, whose requests have heads of a bounded size that come in time."""
+
+    receive_s: ClassVar[float]
+    """How long a head may take from its first byte, in seconds."""
 
     _pending = 0
     """Bytes since a request, or a piece of its body, has begun or ended."""
+    _deadline: asyncio.TimerHandle | None = None
+    """Ends the wait for the rest of a head."""
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -74,6 +92,18 @@ class BoundedProtocol(HttpToolsProtocol):
             super().data_received(piece)
             if self._is_too_large and not self.transport.is_closing():
                 self._refuse()
+        if self._deadline is None and self._is_idle:
+            self._deadline = self.loop.call_later(self.receive_s, self._give_up)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
 
     @override
     def on_message_begin(self) -> None:
@@ -96,6 +126,7 @@ class BoundedProtocol(HttpToolsProtocol):
     @override
     def on_message_complete(self) -> None:
         self._pending = 0
+        self._stop_waiting()
         super().on_message_complete()
 
     @override
@@ -109,6 +140,27 @@ class BoundedProtocol(HttpToolsProtocol):
     def _last(self) -> RequestResponseCycle | None:
         """The last request whose head was whole."""
         return self.cycle
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether all heads that were whole are answered, so that what has come since is of another."""
+        return not self.pipeline and (self._last is None or self._last.response_complete)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._last is None or self._last.scope is not self.scope:  # a request has begun
+            error = InvalidRequest(
+                f"The head of the request was not complete within {self.receive_s:g} s.",
+                hint="Send it in one piece; the connection was closed.",
+            )
+            self.transport.write(last_answer(Refused(error, 408)))
+        self.transport.close()
 
     @property
     def _is_too_large(self) -> bool:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from chaos.control import Phase
 from chaos.worker import PAUSE_S, Caller, Orders
 from labkit.netns import CommandFailed
+from labkit.priority import set_nice
 from macbind.core.errors import MacbindError
 
 GUEST, USER, OWNER = "attacker-guest", "attacker-user", "attacker-own"
@@ -42,7 +43,7 @@ class Attacker(Caller):
     def run(self) -> None:
         """Until the end."""
         if self.is_elsewhere:
-            os.nice(_POLITE)
+            set_nice(os.getpid(), _POLITE)
         while (turn := self.control.turn).phase is not Phase.END:
             if turn.phase is Phase.WORK and self.control.attacked:
                 with suppress(MacbindError, CommandFailed, OSError):

@@ -16,7 +16,6 @@ that can be domain 0, and libvirt's driver for Xen.
 """
 
 import gzip
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from labkit.debian import archives, download, unpack
 from labkit.guest import Guest
 from labkit.kernel import CACHE, USUAL, kernel
 from labkit.net import Lab, Process
+from labkit.priority import set_nice
 from labkit.wait import until
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +185,8 @@ class Xen:
                 f"local,path={path},mount_tag={tag},security_model=none,readonly={read_only},multidevs=remap",
             ]
         self._process = self.lab.popen(command, output=self.directory / "qemu.log", cwd=self.directory)
-        _prefer(self._process.pid)
+        # Xen's tools give up a device after 10 s, however busy this machine is.
+        set_nice(self._process.pid, _NICE)
 
     def run(self, script: str, *, deadline_s: float = COMMAND_S, status: int = 0) -> str:
         """What a shell script in domain 0 says; it fails unless the script ends with `status` in time."""
@@ -240,17 +241,6 @@ class Xen:
 
     def _has_libvirt(self) -> bool:
         return self.attempt("virsh -c xen:///system list")[1] == 0
-
-
-def _prefer(pid: int) -> None:
-    """Lets a process go before others: Xen's tools give up a device after 10 s, however busy this machine is.
-
-    It leads a session, and the kernel shares processors among sessions before it looks at processes (sched(7)).
-    """
-    os.setpriority(os.PRIO_PROCESS, pid, _NICE)
-    of_session = Path(f"/proc/{pid}/autogroup")
-    if of_session.exists():  # the kernel may be built without
-        of_session.write_text(str(_NICE))
 
 
 def guest(place: Path, files: dict[str, str | bytes] | None = None) -> Guest:

@@ -14,7 +14,12 @@ from macbind.core import errors
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "controller" / "macbind"
-NAME_ON_PYPI = {"prometheus_client": "prometheus-client", "libvirt": "libvirt-python", "yaml": "pyyaml"}
+NAME_ON_PYPI = {
+    "dns": "dnspython",
+    "libvirt": "libvirt-python",
+    "prometheus_client": "prometheus-client",
+    "yaml": "pyyaml",
+}
 
 
 def test_every_public_name_can_be_imported() -> None:

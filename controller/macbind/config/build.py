@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from macbind.config.document import Document, did_you_mean, label
 from macbind.config.lines import KeyPath
+from macbind.config.names import check_names
 from macbind.config.page import check_api, check_page
 from macbind.config.subnets import MAX_LISTED, Network, Networks, ranges
 from macbind.config.tables import (
@@ -22,6 +23,7 @@ from macbind.config.tables import (
     DhcpdSettings,
     HypervisorSettings,
     MetricsSettings,
+    NamesSettings,
     PageSettings,
     PoolTable,
     RegistrySettings,
@@ -56,6 +58,7 @@ class Settings:
         hypervisors: Every hypervisor to watch, by name; may be empty.
         page: The web page.
         api: Where cores on other hosts reach the service.
+        names: Where allocations are found by name.
     """
 
     document: Document = field(repr=False, compare=False)
@@ -68,6 +71,7 @@ class Settings:
     hypervisors: Mapping[str, HypervisorSettings]
     page: PageSettings = PageSettings()  # noqa: RUF009  # it is frozen
     api: ApiSettings = ApiSettings()  # noqa: RUF009  # it is frozen
+    names: NamesSettings = NamesSettings()  # noqa: RUF009  # it is frozen
 
     def pools_of(self, dhcpd: str) -> tuple[Pool, ...]:
         """The pools a dhcpd serves."""
@@ -116,9 +120,11 @@ def settings_of(document: Document) -> Settings:
         MappingProxyType(tables.hypervisor),
         tables.page,
         tables.api,
+        tables.names,
     )
     check_page(document, tables.page, tables.service)
     check_api(document, tables.api, tables.page)
+    check_names(document, tables.names)
     _check_one_server_per_dynamic(settings, networks)
     _check_probes(settings)
     return settings

@@ -19,7 +19,7 @@ from macbind.config.lines import KeyPath, find_lines, line_of
 from macbind.config.tables import TABLES, Tables
 from macbind.core.errors import ConfigError, InvalidAddress, InvalidOption
 
-_SINGLE = ("registry", "service", "page", "api", "metrics")
+_SINGLE = ("registry", "service", "page", "api", "metrics", "names")
 _BARE_KEY = re.compile("[A-Za-z0-9_-]+")
 _WANTED = {
     "string_type": "text in quotes",

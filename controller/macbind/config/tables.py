@@ -1,7 +1,7 @@
 """The tables of the configuration file: their keys, their types, bounds and defaults.
 
-The tables ``[registry]``, ``[service]``, ``[metrics]``, ``[page]``, ``[api]`` and ``[dhcpd.NAME]`` are used as they
-were read. Subnets and pools depend on other tables, so :mod:`macbind.config.build` makes them.
+The tables ``[registry]``, ``[service]``, ``[metrics]``, ``[page]``, ``[api]``, ``[names]`` and ``[dhcpd.NAME]``
+are used as they were read. Subnets and pools depend on other tables, so :mod:`macbind.config.build` makes them.
 :mod:`macbind.config.document` turns what is refused here into sentences.
 """
 
@@ -108,6 +108,27 @@ def _listen_address(text: str) -> ListenAddress:
         raise PydanticCustomError("form", "must be {meaning}{given}", meaning) from error
 
 
+def _server_address(text: str) -> ListenAddress:
+    try:
+        return ListenAddress.parse(text)
+    except ValueError as error:
+        meaning = {"meaning": _SERVER_MEANING, "given": f", not {json.dumps(text)}"}
+        raise PydanticCustomError("form", "must be {meaning}{given}", meaning) from error
+
+
+_SERVER_MEANING = 'an IP address and a port, such as "127.0.0.1:53"'
+ServerAddress = Annotated[ListenAddress, _Text(r"(?s:.*)", _SERVER_MEANING, _server_address)]
+_DNS_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+DomainName = Annotated[
+    str,
+    _Text(
+        rf"(?=.{{1,180}}\Z){_DNS_LABEL}(?:\.{_DNS_LABEL})*", "a DNS domain in lower case without a final dot"
+    ),
+]
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+ReverseZone = Annotated[
+    str, _Text(rf"(?:{_OCTET}\.){{1,3}}in-addr\.arpa", 'a reverse zone such as "1.10.in-addr.arpa"')
+]
 Listen = Annotated[ListenAddress, _Text(r"(?s:.*)", _LISTEN_MEANING, _listen_address)]
 LibvirtUri = Annotated[str, _Text(r"[a-z][a-z0-9+]*:///?[!-~]+", "a libvirt URI such as qemu:///system")]
 Several = Annotated[tuple[_T, ...], Strict(strict=False)]
@@ -194,6 +215,32 @@ class ApiSettings(_Table):
     key: FilePath = Path("/etc/macbind/api.key")
     client_ca: FilePath | None = None
     tokens: FilePath | None = None
+
+
+class NamesSettings(_Table):
+    """``[names]``: where allocations are found by name; nowhere unless a file or a server is named.
+
+    Attributes:
+        domain: The domain of all names.
+        hosts_file: A hosts file that macbind writes; None: there is none.
+        server: A name server that takes updates (RFC 2136); None: there is none.
+        zone: The zone there that has the names; None: it is called as the domain.
+        reverse_zones: The zones there that have the names of addresses.
+        tsig_key_file: The key that signs updates, as ``tsig-keygen`` writes it.
+        ttl_s: How long others may remember a record, in seconds.
+        resync_s: How often the zones are compared even without a reason, in seconds.
+        owner: Tells our records from those of another registry.
+    """
+
+    domain: DomainName | None = None
+    hosts_file: FilePath | None = None
+    server: ServerAddress | None = None
+    zone: DomainName | None = None
+    reverse_zones: Several[ReverseZone] = ()
+    tsig_key_file: FilePath = Path("/etc/macbind/names.key")
+    ttl_s: Annotated[int, Field(ge=0, le=SECONDS_PER_DAY)] = 60
+    resync_s: Annotated[float, Field(ge=1, le=SECONDS_PER_DAY)] = 300.0
+    owner: Name = "macbind"
 
 
 class DhcpdSettings(_Table):
@@ -304,6 +351,7 @@ class Tables(_Table):
     metrics: MetricsSettings = MetricsSettings()
     page: PageSettings = PageSettings()
     api: ApiSettings = ApiSettings()
+    names: NamesSettings = NamesSettings()
     dhcpd: dict[Name, DhcpdSettings] = {}
     subnet: dict[str, SubnetTable] = {}
     pool: dict[Name, PoolTable] = {}
@@ -316,6 +364,7 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "metrics": MetricsSettings,
     "page": PageSettings,
     "api": ApiSettings,
+    "names": NamesSettings,
     "dhcpd": DhcpdSettings,
     "subnet": SubnetTable,
     "pool": PoolTable,

@@ -13,7 +13,7 @@ from macbind.core.findings import Finding
 from macbind.core.shared_configuration import Recorded, SharedConfiguration, in_words
 from macbind.registry.configuration import Offer
 
-_AT_HOME = ("registry", "service", "metrics", "page", "api")
+_AT_HOME = ("registry", "service", "metrics", "page", "api", "names")
 """Tables that stay as they are when another controller's change is read."""
 
 

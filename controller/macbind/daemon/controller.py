@@ -26,6 +26,7 @@ from macbind.daemon.company import Company
 from macbind.daemon.dhcpd import HANGS_S, DhcpdParts
 from macbind.daemon.follower import Follower
 from macbind.daemon.housekeeper import Housekeeper
+from macbind.daemon.names import NamesParts
 from macbind.daemon.watchdog import Heartbeat, Task, Watchdog
 from macbind.dhcp.isc.build import isc_dhcpd
 from macbind.doctor.surroundings import look_around
@@ -133,8 +134,14 @@ class Controller:
             self._changed,
             self._on_defect,
         )
+        self._names = NamesParts(self.registry, self._on_defect)
+        self._changed.listener = self._names.wake
         changes = service.Changes(
-            self._committer, self.confirmations, lambda: self._peers, self.meters.rates.allocated
+            self._committer,
+            self.confirmations,
+            lambda: self._peers,
+            self.meters.rates.allocated,
+            self._names.settled,
         )
         self._last_seen = LastSeen()
         self._machines = MachinesSeen(self.registry, lambda: self._peers, self._last_seen)
@@ -147,6 +154,7 @@ class Controller:
             lambda: look_around(self.settings),
             self._machines.findings,
             lambda: self.meters.rates.now(self.meters.waiting()),
+            self._names.findings,
         )
         self.events = EventFeed(self.registry, lambda: self.report.status().findings, self._changed)
         self.awaiting = Awaiting(self.registry, self._changed)
@@ -198,6 +206,7 @@ class Controller:
             self._tracker.start()
             self._tracker.wait_until_seen()  # before the first address is handed out
         self.housekeeper.start()
+        self._names.use(self.settings.names)
         self._compare_file()
         self._watchdog.start()
 
@@ -215,6 +224,7 @@ class Controller:
         self._watchdog.close()
         self._follower.close()
         self.housekeeper.close()
+        self._names.close()
         if self._tracker is not None:
             self._tracker.close()
         self._committer.close()
@@ -327,6 +337,7 @@ class Controller:
             raise
         self.settings = new
         self._exchange_dhcpds(ended)
+        self._names.use(new.names)
         waited_for = new.dhcpds.keys() - self.registry.taken_out
         self.confirmations.reconsider(self.registry, waited_for, changes.generations)
         self._wake()
@@ -438,6 +449,7 @@ class Controller:
             *(one.task for one in self._dhcpds.values()),
             Task("committer", HANGS_S, lambda: self._committer.busy_s),
             Task("housekeeper", HANGS_S, self.housekeeper.progress.silent_s),
+            *self._names.tasks,
             Task("configuration", HANGS_S, self._follower.progress.silent_s),
         ]
 

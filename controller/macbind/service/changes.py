@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
@@ -52,6 +53,11 @@ PUT_ASIDE_S = 300.0
 
 KNOWN_AWAY_S = 30.0
 """Nobody waits for one of several DHCP servers that has been away for so long."""
+
+
+NAMES_S = 5.0
+"""How long a call waits for its names to be written: longer than it takes to find out that a name server is away.
+Nobody waits for one that is known to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ class Changes:
         confirmations: Where to wait for DHCP servers.
         peers: The DHCP servers now.
         on_bound: Called with the number of addresses that a call has allocated, when they are bound.
+        names: Says where names are written: what is done when each has what the registry has.
     """
 
     def __init__(
@@ -105,8 +112,9 @@ class Changes:
         confirmations: Confirmations,
         peers: CurrentPeers,
         on_bound: Callable[[int], object] = lambda _: None,
+        names: Callable[[], Sequence[Future[None]]] = tuple,
     ) -> None:
-        self._on_bound = on_bound
+        self._on_bound, self._names = on_bound, names
         self._committer, self._confirmations, self._peers = committer, confirmations, peers
         self._handover = Handover()
 
@@ -152,6 +160,7 @@ class Changes:
             if not search.is_bound:
                 raise await self._late(waiter, late_hint or _stays_until_bound(batch.made))
             self._on_bound(len(batch.new))
+            await self._settle_names(deadline)
             return batch.done(waiter.confirmed)
 
     async def _look(self, look: Look, deadline: Deadline) -> Search:
@@ -280,7 +289,14 @@ class Changes:
                 raise copy(error) from error  # others who wait for the same address get the same one
             if not in_time:
                 raise await self._late(waiter, late_hint)
+            await self._settle_names(deadline)
             return result
+
+    async def _settle_names(self, deadline: Deadline) -> None:
+        """Waits until names are as the registry has them, a moment at most: they are no reason for an error."""
+        waiting = [self._handover.future(one) for one in self._names()]
+        if waiting and not deadline.is_over:
+            await asyncio.wait(waiting, timeout=NAMES_S)
 
     async def commit(self, actor: str, work: Callable[[Transaction], _T]) -> _T:
         """Runs ``work`` in a transaction; returns its result when that is durable."""

@@ -73,15 +73,21 @@ class Batch:
 
 
 class Changed:
-    """Wakes everybody in the event loop who waits for something to change. Any thread may notify."""
+    """Wakes everybody in the event loop who waits for something to change. Any thread may notify.
+
+    Attributes:
+        listener: Called at once, in the thread that notifies.
+    """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: set[asyncio.Future[None]] = set()
         self._is_called = False
+        self.listener: Callable[[], object] = lambda: None
 
     def notify(self) -> None:
         """Something may have changed; costs nothing while nobody waits."""
+        self.listener()
         loop = self._loop
         if self._waiting and loop is not None and not self._is_called:
             self._is_called = True

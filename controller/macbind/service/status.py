@@ -44,6 +44,7 @@ class StatusReport:
         around: What the machine around the service says, as findings.
         machines: What is found of machines, beside what libvirt shows.
         rates: How fast things go.
+        names: What is found where names are written.
 
     Attributes:
         refused_configuration: Why the configuration file is not in force; None if it is.
@@ -57,9 +58,10 @@ class StatusReport:
         around: Callable[[], Iterable[Finding]] = tuple,
         machines: Callable[[], Iterable[Finding]] = tuple,
         rates: Callable[[], Rates | None] = lambda: None,
+        names: Callable[[], Iterable[Finding]] = tuple,
     ) -> None:
         self._registry, self._peers, self._around = registry, peers, around
-        self._machines, self._rates = machines, rates
+        self._machines, self._rates, self._names = machines, rates, names
         self.refused_configuration: Finding | None = None
         self.outdated_file: Finding | None = None
         self._account = FindingLog()
@@ -92,7 +94,7 @@ class StatusReport:
             if one.problem
         ]
         findings += peers.machines.findings() if peers.machines else []
-        findings += self._machines()
+        findings += [*self._machines(), *self._names()]
         noted = self._account.note(findings, now, look)
         known = dict(zip(findings, marked(noted, silent, now), strict=True))
         return Status(

@@ -71,7 +71,19 @@ def read_key(path: Path, name: str) -> OmapiKey:
         ConfigError: The file is missing, may not be read, may be read by everybody, or has no usable key of
             that name.
     """
+    return _read(path, name)
 
+
+def only_key(path: Path) -> OmapiKey:
+    """Reads the only key of a file of key stanzas, whatever its name is.
+
+    Raises:
+        ConfigError: As :func:`read_key`, or the file has several keys.
+    """
+    return _read(path, None)
+
+
+def _read(path: Path, name: str | None) -> OmapiKey:
     def refuse(what: str, hint: str = "") -> ConfigError:
         return ConfigError(f"The key file {path} {what}.", hint=hint, file=str(path))
 
@@ -98,6 +110,10 @@ def read_key(path: Path, name: str) -> OmapiKey:
     # A comment must not be taken for a key, nor a # between quotes for a comment.
     text = _COMMENT_OR_STRING.sub(lambda match: match[1] or "", raw.decode("latin-1"))
     stanzas = {match[2]: match[3] for match in _STANZA.finditer(text)}
+    if name is None and len(stanzas) == 1:
+        (name,) = stanzas
+    if name is None:
+        raise refuse(f"has {len(stanzas) or 'no'} keys, and one is needed")
     if name not in stanzas:
         others = f"it has {', '.join(stanzas)}" if stanzas else "it has no key stanza"
         raise refuse(f"has no key '{name}': {others}", f"Correct key_name, or: {remake}")

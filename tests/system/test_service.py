@@ -509,7 +509,7 @@ done["use libvirt"] = subprocess.run(libvirt).returncode == 0
 print(json.dumps(done))
 """
 MAY = {
-    *("write /var/lib/macbind", "write /run/macbind", "write /tmp"),
+    *("write /var/lib/macbind", "write /run/macbind", "write /var/cache/macbind/names", "write /tmp"),
     *("read /etc/macbind/macbind.toml", "read /etc/dhcp/macbind.key", "read /var/lib/dhcp/dhcpd.leases"),
     *("see connections", "ask by ARP", "follow dhcpd's log", "use libvirt"),
 }

@@ -2,14 +2,16 @@
 
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from docs.tables import PAGES
 from lab.conftest import open_directory
 from labkit.farm import POOLS, Farm
-from labkit.name_servers import Bind, Dnsmasq, getent
+from labkit.name_servers import Bind, Dnsmasq, Unbound, getent
 from labkit.net import Lab
 from labkit.wait import until
 from macbind.client.client import Client
@@ -290,3 +292,24 @@ def test_a_hosts_file_of_others_stays_and_one_that_cannot_be_written_holds_nobod
         until(lambda: hosts.exists() and "build-7" in hosts.read_text(), SOON_S, "the file")
         wait_no_finding(farm)
         assert farm.defects() == []
+
+
+@pytest.mark.parametrize("kind", ["stub", "forward"])
+def test_unbound_asks_the_name_server_as_the_documentation_says(lab: Lab, place: Path, kind: str) -> None:
+    """With the lines of the page, it finds names both ways: at BIND as a stub, at dnsmasq as a forwarder."""
+    page = (PAGES / "operate" / "names.md").read_text(encoding="utf-8")
+    lines = page.partition("/etc/unbound/unbound.conf.d/macbind.conf\n")[2].partition("```")[0]
+    lines = lines.replace("stub-", f"{kind}-")
+    zones = ["farm.example.org", "1.10.in-addr.arpa"]
+    hosts = hosts_in(place)
+    hosts.write_text("10.1.1.3 web.farm.example.org web\n")
+    with ExitStack() as servers:
+        if kind == "stub":
+            bind = servers.enter_context(Bind(lab, place / "bind", zones, port=5353))
+            bind.update(zones[0], "web", "A", "10.1.1.3")
+            bind.update(zones[1], "3.1", "PTR", "web.farm.example.org.")
+        else:
+            servers.enter_context(Dnsmasq(lab, hosts.parent, place / "dnsmasq.log", port=5353))
+        unbound = servers.enter_context(Unbound(lab, place / "unbound", lines))
+        assert unbound.address("web.farm.example.org.") == {"10.1.1.3"}
+        assert unbound.name("10.1.1.3") == {"web.farm.example.org."}

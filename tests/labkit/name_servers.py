@@ -1,4 +1,4 @@
-"""Real name servers in a lab: BIND with zones that take updates, and dnsmasq with a directory of hosts files."""
+"""Real name servers in a lab: BIND whose zones take updates, dnsmasq with hosts files, and unbound."""
 
 import base64
 import subprocess
@@ -156,6 +156,27 @@ class Dnsmasq(_Server):
             f"--hostsdir={hosts}",
         ]
         super().__init__(lab, port, log, command)
+
+
+class Unbound(_Server):
+    """unbound, with more lines of configuration.
+
+    Args:
+        lab: The network.
+        directory: Where its files go.
+        more: The lines, from a `server:` on.
+        port: Where it listens.
+    """
+
+    def __init__(self, lab: Lab, directory: Path, more: str, port: int = 5302) -> None:
+        directory.mkdir()
+        conf = directory / "unbound.conf"
+        conf.write_text(
+            f'{more}\nserver:\n    interface: 127.0.0.1@{port}\n    do-daemonize: no\n    username: ""\n'
+            f'    chroot: ""\n    directory: "{directory}"\n    pidfile: ""\n    use-syslog: no\n'
+            '    local-zone: "invalid." static\nremote-control:\n    control-enable: no\n'
+        )
+        super().__init__(lab, port, directory / "unbound.log", ["unbound", "-d", "-c", str(conf)])
 
 
 def getent(lab: Lab, directory: Path, hosts: Path, name: str) -> str:

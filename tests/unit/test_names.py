@@ -152,6 +152,14 @@ def test_the_file_is_open_to_all_whatever_the_umask_is(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "hosts").stat().st_mode) == 0o644
 
 
+def test_what_a_killed_service_has_left_is_no_obstacle(tmp_path: Path) -> None:
+    """A file that was not finished is made anew, and nothing else is left beside the hosts file."""
+    (tmp_path / ".hosts.new").write_text("half")
+    HostsFile(tmp_path / "hosts", "farm.example").keep(bound(web=str(ONE)))
+    assert [one.name for one in tmp_path.iterdir()] == ["hosts"]
+    assert names_in((tmp_path / "hosts").read_text()) == {"web": ONE}
+
+
 def test_a_change_by_hand_is_undone(tmp_path: Path) -> None:
     """What somebody has written into the file of ours is gone at the next look."""
     file, path = HostsFile(tmp_path / "hosts", "farm.example"), tmp_path / "hosts"

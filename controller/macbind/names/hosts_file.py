@@ -6,7 +6,6 @@ Whoever reads the file sees the old one or the new one. A file that macbind did 
 from __future__ import annotations
 
 import os
-import secrets
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -74,8 +73,9 @@ class HostsFile:
             raise self._trouble("read", error) from error
 
     def _write(self, text: str) -> None:
-        # dnsmasq passes over names that begin with a dot.
-        new = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
+        # dnsmasq passes over names that begin with a dot. A service that was killed may have left one.
+        new = self._path.with_name(f".{self._path.name}.new")
+        new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
@@ -30,15 +29,16 @@ _CONFIRMED = Statement(
 
 def held(view: View) -> Iterator[Held]:
     """Every allocation that is neither released nor only renumbered to, in no order."""
-    names = {number: name for name, number in view.ids.dhcpds.items()}
-    confirmed: dict[int, list[str]] = defaultdict(list)
+    confirmed: dict[int, tuple[int, ...]] = {}
     for ip, dhcpd_id in _CONFIRMED.all(view.db, {}):
-        if dhcpd_id in names:
-            confirmed[ip].append(names[dhcpd_id])
+        confirmed[ip] = (*confirmed.get(ip, ()), dhcpd_id)
+    names = {number: name for name, number in view.ids.dhcpds.items()}
+    enough: dict[tuple[int, tuple[int, ...]], bool] = {}  # by the pool's number and those of the dhcpds
     for ip, name, pool_id, created_at, own in _HELD.all(view.db, {}):
-        pool = view.pool_of[pool_id]
-        address = IPv4Address(ip)
-        by = confirmed.get(ip, ())
-        is_bound = pool.is_bound_by(by) or not pool.needs_binding(address)
+        pool, address = view.pool_of[pool_id], IPv4Address(ip)
+        by = pool_id, confirmed.get(ip, ())
+        if by not in enough:
+            enough[by] = pool.is_bound_by([names[number] for number in by[1] if number in names])
+        is_bound = enough[by] or not pool.needs_binding(address)
         hostname = json.loads(own).get("hostname") if own and "hostname" in own else None
         yield Held(name, address, hostname or pool.options.hostname, created_at, is_bound)

@@ -25,8 +25,8 @@ _log = structlog.get_logger()
 
 TICK_S = 1.0
 """How often the lead is looked after."""
-SMALL_S = 0.005
-"""A look that takes longer is followed by a rest of the same length."""
+LEAST_REST_S = 0.02
+"""How long nothing is looked at after a look, or as long as the look took; unless somebody waits for the next."""
 IDLE_SHARE = 20
 """A look without a reason comes after so many times what the last one took."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
@@ -53,6 +53,7 @@ class Keeper:
         self.findings: tuple[Finding, ...] = ()
         self._due = threading.Event()
         self._due.set()
+        self._asked = threading.Event()
         self._lock = threading.Lock()
         self._waiting: list[Future[None]] = []
         self._is_over = False
@@ -69,6 +70,7 @@ class Keeper:
     def close(self) -> None:
         """Ends the thread after the look it is at."""
         self._thread.stopping.set()
+        self._asked.set()
         self._due.set()
         self._thread.close()
 
@@ -78,6 +80,7 @@ class Keeper:
         with self._lock:
             if self._trouble is None and not self._is_over:
                 self._waiting.append(future)
+                self._asked.set()
                 self._due.set()
                 return future
         future.set_result(None)
@@ -115,6 +118,7 @@ class Keeper:
     def _take(self) -> list[Future[None]]:
         with self._lock:
             waiting, self._waiting = self._waiting, []
+            self._asked.clear()
         return waiting
 
     def _answer(self, waiting: list[Future[None]]) -> None:
@@ -123,6 +127,8 @@ class Keeper:
 
     def _turn(self) -> None:
         is_due = self._due.wait(TICK_S)
+        if is_due:  # a commit is followed by confirmations, and by one who waits for the names
+            self._asked.wait(LEAST_REST_S)
         self._beat()
         now = time.monotonic()
         if self._thread.stopping.is_set():
@@ -145,8 +151,9 @@ class Keeper:
             finally:
                 self._answer(waiting)
             took = time.monotonic() - now
-            if took > SMALL_S:  # names of many leave time for everything else
-                self._thread.stopping.wait(min(took, TICK_S))
+            self._asked.wait(
+                min(max(took, LEAST_REST_S), TICK_S)
+            )  # a look at many leaves time for everything else
             self._look_at = time.monotonic() + max(TICK_S, IDLE_SHARE * took)
 
     def _look(self) -> None:

@@ -70,8 +70,7 @@ function choose(pool) {
   known.pool = pool;
   for (const one of document.querySelectorAll(".pool-name")) one.textContent = pool ?? "";
   showPools(known.about.status.pools, known.about.trends, pool, choose);
-  if (pool) map.choose(pool, known.about.bounds[pool]);
-  table.choose(pool);
+  table.choose(pool, pool ? map.choose(pool, known.about.bounds[pool]) : null);
 }
 
 const live = new Live(api, {

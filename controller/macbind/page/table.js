@@ -19,6 +19,7 @@ export class Table {
     this.api = api;
     this.on = on;
     this.pool = null;
+    this.drawn = null;
     this.rows = new Rows();
     this.listed = [];
     this.chosen = new Map(); // name → allocation, as it was shown
@@ -41,8 +42,10 @@ export class Table {
     new ResizeObserver(() => this.paint()).observe($("table-scroll"));
   }
 
-  async choose(pool) {
+  /** drawn: is awaited before more than the first rows are asked for, so that they do not hold up the map. */
+  async choose(pool, drawn) {
     this.pool = pool;
+    this.drawn = drawn;
     this.changed.clear();
     this.rows = new Rows();
     this.chosen.clear();
@@ -64,7 +67,11 @@ export class Table {
         if (pool !== this.pool) return;
         fresh.add(page.rows);
         after = page.next;
-        if (limit === FIRST && after) this.show(fresh); // what is there can be used meanwhile
+        if (limit === FIRST && after) {
+          this.show(fresh); // what is there can be used meanwhile
+          await this.drawn;
+          if (pool !== this.pool) return;
+        }
       } while (after && fresh.all.length < MOST);
       fresh.isCut = Boolean(after);
       if ($("table-gaps").checked) await this.loadGaps(pool, fresh);

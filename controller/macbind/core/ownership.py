@@ -29,7 +29,9 @@ another UUID                not there, stopped moments ago         in its place,
 another UUID                in any other form, or not seen yet     anything                      stranger
 ==========================  =====================================  ============================  ===========
 
-The file may be restored where it was saved, and everybody can copy a UUID: what runs elsewhere proves nothing.
+A domain that a list lacks is not seen yet, until an event has said why or it was asked for again: it may have been
+saved to a file. The file may be restored where it was saved, and everybody can copy a UUID. So what runs elsewhere
+proves nothing.
 An heir becomes the recorded user. A domain of the same name in the place of one that was there moments ago is what
 tools make that remove a definition and define it again.
 """

@@ -160,6 +160,15 @@ def test_what_a_killed_service_has_left_is_no_obstacle(tmp_path: Path) -> None:
     assert names_in((tmp_path / "hosts").read_text()) == {"web": ONE}
 
 
+@pytest.mark.parametrize("names", [{}, {"web": str(ONE)}], ids=["no names", "a name"])
+def test_an_empty_file_is_written(tmp_path: Path, names: dict[str, str]) -> None:
+    """A machine that lost its power may have left one; it is nobody's."""
+    path = tmp_path / "hosts"
+    path.touch()
+    assert HostsFile(path, "farm.example").keep(bound(**names))
+    assert names_in(path.read_text()) == dict.fromkeys(names, ONE)
+
+
 def test_a_change_by_hand_is_undone(tmp_path: Path) -> None:
     """What somebody has written into the file of ours is gone at the next look."""
     file, path = HostsFile(tmp_path / "hosts", "farm.example"), tmp_path / "hosts"

@@ -6,6 +6,7 @@ Whoever reads the file sees the old one or the new one. A file that macbind did 
 from __future__ import annotations
 
 import os
+import stat
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -38,17 +39,10 @@ class HostsFile:
         """
         text = self._read()
         there: dict[str, IPv4Address] | None = {}
-        if text is not None:
+        if text:  # an empty one is nobody's: a disk that lost its power may leave it
             there = self._names if text == self._text else names_in(text)
         if there is None:
-            raise Trouble(
-                Finding(
-                    "names_file_foreign",
-                    f"The hosts file {self._path} was not written by macbind, and is left as it is.",
-                    "Name another hosts_file in [names], or remove this one.",
-                    str(self._path),
-                )
-            )
+            raise self._foreign()
         shown = names.shown(there)
         if text is not None and text == self._text and shown == there:
             return False
@@ -66,6 +60,8 @@ class HostsFile:
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
             with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise self._foreign()
                 return file.read(_MOST_BYTES).decode("utf-8", errors="replace")
         except FileNotFoundError:
             return None
@@ -82,10 +78,21 @@ class HostsFile:
                 file.write(text)
                 file.flush()
                 os.fchmod(descriptor, _MODE)
+                os.fsync(descriptor)
             new.replace(self._path)
         except BaseException:
             new.unlink(missing_ok=True)
             raise
+
+    def _foreign(self) -> Trouble:
+        return Trouble(
+            Finding(
+                "names_file_foreign",
+                f"The hosts file {self._path} was not written by macbind, and is left as it is.",
+                "Name another hosts_file in [names], or remove this one.",
+                str(self._path),
+            )
+        )
 
     def _trouble(self, what: str, error: OSError) -> Trouble:
         return Trouble(

@@ -382,7 +382,7 @@ def wrong_clock(site: Site) -> Iterator[None]:
     clock = site.place / "clock"
     clock.write_text("@2001-01-01 00:00:00")
     site.env |= {
-        "LD_PRELOAD": next(str(path) for path in Path("/usr/lib").rglob("faketime/libfaketime.so.1")),
+        "LD_PRELOAD": next(map(str, Path("/usr/lib").rglob("faketime/libfaketimeMT.so.1"))),  # for threads
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",

@@ -102,11 +102,11 @@ def test_a_killed_leader_is_succeeded(several: Several) -> None:
     first, second = several.controllers
     first.kill()
     assert serves(second, "vm")
-    assert several.leading(second) == {"main": second}
+    several.wait_leading(second, {"main": second})
     first.start()
     first.wait_answering(DEADLINE_S)
     assert serves(first, "vm")
-    assert several.leading(first) == {"main": second}
+    several.wait_leading(first, {"main": second})
 
 
 def test_a_frozen_leader_is_succeeded_and_stands_by_when_it_goes_on(several: Several) -> None:
@@ -137,7 +137,7 @@ def test_a_leader_that_loses_dhcpd_gives_the_lead_up_though_nobody_asks(several:
     until(lambda: state(second) == "serving", DEADLINE_S, "the second to serve")
     assert serves(first, "vm"), "the other one does it"
     assert "dhcpd_unavailable" in first.findings()
-    assert several.leading(first) == {"main": second}
+    several.wait_leading(first, {"main": second})
     join(first, DHCPD)
     until(lambda: state(first) == "standby", DEADLINE_S, "the first to stand by")
     assert "dhcpd_unavailable" not in first.findings()
@@ -148,7 +148,7 @@ def test_callers_of_a_leader_that_loses_dhcpd_in_the_middle_succeed(several: Sev
     first, second = several.controllers
     cut_off(first, DHCPD)
     assert serves(first, "vm")
-    assert several.leading(second) == {"main": second}
+    several.wait_leading(second, {"main": second})
 
 
 def test_news_are_heard_again_after_the_connection_broke(several: Several) -> None:
@@ -166,20 +166,11 @@ def test_the_leads_of_two_dhcpds_come_together_again() -> None:
     """A controller that loses one of two gives it up, and has it back once it reaches it; callers notice nothing."""
     with open_directory() as place, open_several(place, with_second_dhcpd=True) as several:
         first, second = several.controllers
-        assert several.leading(second) == {"main": first, "second": first}
         cut_off(first, SECOND_DHCPD)
-        until(
-            lambda: several.leading(second) == {"main": first, "second": second},
-            DEADLINE_S,
-            "one to be led",
-        )
+        several.wait_leading(second, {"main": first, "second": second})
         assert serves(first, "vm")
         assert serves(second, "vm")
         join(first, SECOND_DHCPD)
-        until(
-            lambda: several.leading(second) == {"main": first, "second": first},
-            2 * DEADLINE_S,
-            "both to be led",
-        )
+        several.wait_leading(second, {"main": first, "second": first})
         assert serves(first, "vm")
         assert serves(second, "vm")

@@ -9,9 +9,11 @@ from labkit.dhcpd import Dhcpd
 from labkit.farm import Farm
 from labkit.net import Lab, Port
 from labkit.postgres import Postgres
+from labkit.wait import until
 
 DHCPD, DATABASE, SECOND_DHCPD = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 """The server's namespace has all of them, so that a controller can be cut off from one."""
+_LEADS_S = 120.0
 _NOBODY = "02:6c:61:62:ff:ff"
 _SECOND = """
 [dhcpd.second]
@@ -46,6 +48,10 @@ class Several:
                 if lead.state == "serving"
             }
 
+    def wait_leading(self, asked: Farm, leads: dict[str, Farm]) -> None:
+        """Waits until one of them says so: each tells the others what it leads in a moment of its own."""
+        until(lambda: self.leading(asked) == leads, _LEADS_S, "the controllers to lead and to say so")
+
 
 @contextmanager
 def open_several(place: Path, count: int = 2, *, with_second_dhcpd: bool = False) -> Iterator[Several]:
@@ -79,7 +85,11 @@ def open_several(place: Path, count: int = 2, *, with_second_dhcpd: bool = False
             if number == 1:
                 one.wait_serving(60)
             controllers.append(one)
-        yield Several(tuple(controllers), database)
+        several = Several(tuple(controllers), database)
+        names = ("main", "second") if with_second_dhcpd else ("main",)
+        for one in controllers:
+            several.wait_leading(one, dict.fromkeys(names, controllers[0]))
+        yield several
 
 
 def place_of(one: Farm) -> Port:

@@ -6,6 +6,7 @@ the hypervisor is answered by `hypercalls.c`, so there are no domains: a domain'
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ class Xenstored:
                 stderr=output,
             )
         try:
-            until(self.socket.exists, _DEADLINE_S, "xenstored's socket")
+            until(self._is_listening, _DEADLINE_S, "xenstored to listen")
         except TimeoutError as error:
             self.close()
             raise TimeoutError(f"{error}; its log: {log.read_text()}") from None
@@ -77,6 +78,11 @@ class Xenstored:
         """Stop its clock: it takes connections and answers nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+
+    def _is_listening(self) -> bool:
+        """Whether it takes connections: its socket is there a moment earlier."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
 
     def close(self) -> None:
         """End it. Can be repeated."""

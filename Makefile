@@ -17,7 +17,7 @@ HASHES ?= yes
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ready run-packages test-packages kernel run test unit lint type bench chaos xen docs screenshots hashes lab bare install uninstall clean
+.PHONY: help setup ready run-packages test-packages kernel run test unit lint type bench chaos hunt xen docs screenshots hashes lab bare install uninstall clean
 # Installing must not meet itself.
 .NOTPARALLEL:
 
@@ -69,6 +69,10 @@ bench: setup ## Measure against baselines in the same run; QUICK=1 for a short o
 chaos: setup ## Pull every plug for SECONDS=300 and check that nothing is lost; SEED=n repeats, PLANT=name hides a bug, ATTACKERS=1
 	@$(PYTHON) -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(PLANT),--plant $(PLANT)) $(if $(ATTACKERS),--attackers)
+
+hunt: setup ## Draw new examples for the property tests for SECONDS=1200; `make test` draws the same ones each time
+	@until=$$(($$(date +%s) + $(or $(SECONDS),1200))); while [ $$(date +%s) -lt $$until ]; do \
+	  $(PYTHON) -Im pytest tests/property -n $(WORKERS) -q --hypothesis-profile=hunt || exit 1; done
 
 xen: setup ## Run only the tests on a real Xen, which QEMU emulates: PV guests, libvirt's xen driver, Xenstore
 	$(PYTHON) -Im pytest tests/xen

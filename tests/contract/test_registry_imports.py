@@ -27,7 +27,7 @@ def entry(name: str, *addresses: str, **given: Any) -> ImportEntry:
 
 
 def imported(
-    book: Book, *entries: ImportEntry, actor: str = "tester", **how: bool
+    book: Book, *entries: ImportEntry, actor: str = "tester", **how: Any
 ) -> tuple[ImportPlan, list[Allocation]]:
     """Imports in a transaction of its own."""
     with book.write(actor) as txn:

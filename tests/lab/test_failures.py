@@ -422,8 +422,14 @@ def test_an_older_registry_ends_no_machine_that_it_has_forgotten(make_farm: Call
         assert following.generation > max(one.generation for one in since)
         again = client.reserve("again", since[0].address)
         assert is_served(cable, again)
+        lost = client.recover(apply=True).rows
+        assert [row.address for row in lost] == [str(one.address) for one in since[1:]]
         client.unreserve("again")
         assert farm.dhcpd.omshell_host(str(again.mac)) is None
+        assert {one.address: one.state for one in client.list()}.items() >= dict.fromkeys(
+            (one.address for one in since[1:]), State.BOUND
+        ).items()
+        assert all(is_served(cable, one) for one in (kept, *since[1:]))
 
 
 def test_sigterm_answers_those_who_wait_and_removes_the_socket(make_farm: Callable[..., Farm]) -> None:

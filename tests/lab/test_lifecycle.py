@@ -20,7 +20,7 @@ from labkit.virt import Console, Libvirtd
 from labkit.wait import until
 from macbind.client.client import Client
 from macbind.config.tables import TRANSITION_S
-from macbind.core.allocation import Allocation
+from macbind.core.allocation import Allocation, State
 from macbind.core.errors import AddressInUse
 
 pytestmark = pytest.mark.timeout(600)
@@ -388,6 +388,36 @@ def test_libvirtd_killed_frees_nothing(site: Site) -> None:
     wait_ping(site.lab, alive.address)
     site.libvirtd.virsh("destroy", "alive")
     site.until_free(alive)
+
+
+def test_a_registry_that_is_lost_is_recovered_from_what_there_is(site: Site) -> None:
+    """dhcpd's bindings and the domains say which address is whose; a machine goes on, and its end frees it."""
+    one, console = site.start("hub")
+    bound = site.client.allocate("lasting", "bound")
+    assert site.farm.stop() == 0
+    for path in site.farm.directory.glob("registry.db*"):
+        path.unlink()
+    site.farm.start()
+    site.farm.wait_serving()
+    plan = {str(one.address): "hub", str(bound.address): f"host-{str(bound.address).replace('.', '-')}"}
+
+    def planned() -> dict[str | None, str]:
+        return {row.address: row.name for row in site.client.recover().rows}
+
+    until(lambda: planned() == plan, SOON_S, "the machine and both bindings to be seen")
+    assert list(site.client.list()) == []
+    assert "hub" in site.farm.macbind("recover", status=1)
+    assert "2 new. Done." in site.farm.run("recover", "--apply", "--reason", "lost").stderr
+    assert "Nothing is seen that the registry does not know." in site.farm.run("recover").stderr
+    found = {again.name: again for again in site.client.list()}
+    assert {str(again.address): name for name, again in found.items()} == plan
+    assert all(again.state is State.BOUND for again in found.values())
+    assert min(again.generation for again in found.values()) > max(one.generation, bound.generation)
+    reboot(site.lab, one.address, console)
+    wait_ping(site.lab, one.address, console=console)
+    site.until_used("hub")
+    site.libvirtd.virsh("destroy", "hub")
+    site.until_free(one)
 
 
 def test_a_hot_unplugged_card_frees_its_address(site: Site) -> None:

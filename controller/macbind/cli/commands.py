@@ -12,7 +12,7 @@ from macbind.cli.configuration import configuration
 from macbind.cli.dhcp_servers import dhcp
 from macbind.cli.doctor import doctor
 from macbind.cli.guest_script import guest_script
-from macbind.cli.imports import export, import_
+from macbind.cli.imports import export, import_, recover
 from macbind.cli.map import map_
 from macbind.cli.metrics import metrics
 from macbind.cli.output import Group, Output
@@ -60,6 +60,7 @@ def macbind(
 for command in (allocate, release, reserve, unreserve, renumber, label):
     app.command()(command)
 app.command("import")(import_)
+app.command()(recover)
 app.command()(export)
 app.command("list")(list_)
 app.command("show")(show_)

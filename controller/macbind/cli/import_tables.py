@@ -1,4 +1,4 @@
-"""What `macbind import` and `macbind export` show."""
+"""What `macbind import`, `macbind recover` and `macbind export` show."""
 
 from __future__ import annotations
 
@@ -39,6 +39,20 @@ IMPORTED = Table(
     ),
     key=attrgetter("name"),
     empty="Nothing to do.",
+    schema=schema_of(_plan),
+)
+
+
+RECOVERED = Table(
+    columns=(
+        Column("verdict", attrgetter("verdict"), "what becomes of it: new, conflict, impossible"),
+        Column("address", attrgetter("address"), "the IPv4 address"),
+        Column("name", attrgetter("name"), "its name: that of its domain, or one made of the address"),
+        Column("with", attrgetter("holder"), "with whom it is in conflict", "wide"),
+        Column("why", _why, "what shows it, or what is wrong and how to mend it"),
+    ),
+    key=attrgetter("name"),
+    empty="Nothing is seen that the registry does not know.",
     schema=schema_of(_plan),
 )
 

@@ -1,4 +1,4 @@
-"""Commands that take over what other programs have, and give out what macbind has: import, export."""
+"""Commands that take over what others have, and give out what macbind has: import, recover, export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from macbind.cli.complete import pools
 from macbind.cli.formats import Form
-from macbind.cli.import_tables import EXPORTED, IMPORTED
+from macbind.cli.import_tables import EXPORTED, IMPORTED, RECOVERED
 from macbind.cli.options import Socket, Timeout, Why, connect
 from macbind.cli.output import say, tell_error
 from macbind.cli.show import Show, prints
@@ -64,8 +64,7 @@ def import_(
     """Reserve the addresses of a list: of dhcpd.conf, a table, libvirt, Kea or an export. Prints a plan first."""
     from macbind.importing.forms import ListForm, read_list
 
-    if skip_conflicts and not apply:
-        raise InvalidRequest("--skip-conflicts goes with --apply.", hint="Leave it out, or add --apply.")
+    _check_together(apply=apply, skip_conflicts=skip_conflicts)
     try:
         data, path = _content(file)
         _, found = read_list(data, path, None if form is None else ListForm(form))
@@ -80,6 +79,35 @@ def import_(
     if rows or show.form is not Form.TEXT:
         show.print(rows, whole=plan)
     _conclude(plan, apply=apply)
+
+
+@prints(RECOVERED)
+def recover(
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it, all or nothing. Without it only the plan is printed.")
+    ] = False,
+    skip_conflicts: Annotated[
+        bool,
+        typer.Option("--skip-conflicts", help="With --apply: leave out what is in conflict or impossible."),
+    ] = False,
+    reason: Why = None,
+    timeout: Timeout = 60.0,
+    socket: Socket = None,
+    *,
+    show: Show,
+) -> None:
+    """Allocate again what DHCP servers and hypervisors show, and the registry does not know. Prints a plan first."""
+    _check_together(apply=apply, skip_conflicts=skip_conflicts)
+    with connect(socket, timeout, reason=reason) as client:
+        plan = client.recover(apply=apply, skip_conflicts=skip_conflicts)
+    show.print(plan.rows, whole=plan)
+    if plan.rows:
+        _conclude(plan, apply=apply)
+
+
+def _check_together(*, apply: bool, skip_conflicts: bool) -> None:
+    if skip_conflicts and not apply:
+        raise InvalidRequest("--skip-conflicts goes with --apply.", hint="Leave it out, or add --apply.")
 
 
 def _content(file: str) -> tuple[bytes, Path]:

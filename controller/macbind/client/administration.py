@@ -43,6 +43,26 @@ class AdministrationCalls(Caller):
             raise self._answers.mismatch(f"{len(found.rows)} rows", f"a plan of {len(asked)} entries")
         return found
 
+    def recover(
+        self, *, apply: bool = False, skip_conflicts: bool = False, reason: str | None = None
+    ) -> ImportPlan:
+        """Says which machines that are seen can be allocated again, and does it in one transaction if that is meant.
+
+        Where the registry was lost, or is older than what DHCP servers and hypervisors have: what shows an address
+        with the MAC that its pool makes of it is a machine that the registry has forgotten.
+
+        Args:
+            apply: Whether to do it. When this returns, dhcpd has confirmed it. Nothing is done if one of them is in
+                conflict or impossible.
+            skip_conflicts: Whether to do all others then.
+            reason: Why, for the audit log.
+
+        Raises:
+            DhcpdUnavailable: dhcpd did not confirm in time; what was recovered stays.
+        """
+        body = {"apply": apply, "skip_conflicts": skip_conflicts, "reason": reason}
+        return self._answers.read(codec.IMPORT, self._post("/v1/recover", body))
+
     def configuration(self) -> Recorded:
         """The configuration that all controllers of the registry share."""
         return self._answers.read(codec.CONFIGURATION, self._get("/v1/configuration"))

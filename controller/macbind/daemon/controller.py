@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
 from ipaddress import AddressValueError, IPv4Address
@@ -19,6 +20,7 @@ import structlog
 from macbind.config import Settings, load
 from macbind.core.errors import ConfigError, MacbindError, PeerError
 from macbind.core.findings import Finding
+from macbind.core.mac_address import MacAddress
 from macbind.core.shared_configuration import Recorded, SharedConfiguration
 from macbind.core.sizes import Sizes
 from macbind.daemon.agreement import brought_home, offer, outdated_file, own_part
@@ -146,7 +148,7 @@ class Controller:
         self._last_seen = LastSeen()
         self._machines = MachinesSeen(self.registry, lambda: self._peers, self._last_seen)
         self.addresses = Addresses(self.registry, changes, self._machines)
-        self.imports = Imports(changes)
+        self.imports = Imports(changes, self._look_again)
         self.renumberings = Renumberings(self.registry, changes)
         self.report = StatusReport(
             self.registry,
@@ -418,6 +420,10 @@ class Controller:
             {name: one.monitor for name, one in self._dhcpds.items()},
             self._tracker,
         )
+
+    def _look_again(self, macs: AbstractSet[MacAddress]) -> None:
+        if self._tracker is not None:
+            self._tracker.look_again(macs)
 
     def _tracker_for(self, settings: Settings) -> DomainTracker | None:
         if not settings.hypervisors:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 
@@ -18,6 +19,7 @@ import structlog
 from macbind.config.tables import HypervisorSettings
 from macbind.core.domain import NOTHING_SAID, Claim, Domain, DomainEvent, DomainState, Phase
 from macbind.core.findings import Finding, HypervisorStatus
+from macbind.core.mac_address import MacAddress
 from macbind.engine.domains.adoption import new_users, record_users
 from macbind.engine.domains.evidence import DomainEvidence
 from macbind.engine.domains.findings import DomainFindings
@@ -106,6 +108,13 @@ class DomainTracker:
         until = time.monotonic() + CLOSE_S
         for watcher in self.watchers.values():
             watcher.close(max(0.0, until - time.monotonic()))
+
+    def look_again(self, macs: AbstractSet[MacAddress]) -> None:
+        """Has the domains with these MACs looked at again: their allocations may be younger than they are."""
+        now = self._clock()
+        for domain in self._sightings.domains():
+            if domain.macs & macs:
+                self.watchers[domain.hypervisor].ask_again(domain.uuid, now)
 
     def status(self) -> tuple[HypervisorStatus, ...]:
         """How things stand with each hypervisor."""

@@ -1,4 +1,4 @@
-"""The operation of imports."""
+"""The operations of imports, and of what is recovered."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class EntryBody(Parameters):
     options: Options = NO_OPTIONS
     labels: GivenLabels = Field(default_factory=dict)
     group: Plain | None = None
-    pinned: bool = Field(default=True, description="a reservation; else an allocation")
+    pinned: bool = Field(default=True, strict=True, description="a reservation; else an allocation")
     problem: Plain = Field(default="", description="why it cannot be imported; empty if it can")
     mend: Plain = Field(default="", description="how to mend that")
     left_out: Words = Field(
@@ -48,9 +48,22 @@ class ImportBody(ChangeParameters):
     """What is to be imported, and how."""
 
     entries: Annotated[list[EntryBody], Field(max_length=MAX_ENTRIES, fail_fast=True)]
-    apply: bool = Field(default=False, description="do it; else only the plan is answered")
+    apply: bool = Field(default=False, strict=True, description="do it; else only the plan is answered")
     skip_conflicts: bool = Field(
-        default=False, description="do it although an entry is in conflict or impossible; these are left out"
+        default=False,
+        strict=True,
+        description="do it although an entry is in conflict or impossible; these are left out",
+    )
+
+
+class RecoveryBody(ChangeParameters):
+    """How what is seen is to be recovered."""
+
+    apply: bool = Field(default=False, strict=True, description="do it; else only the plan is answered")
+    skip_conflicts: bool = Field(
+        default=False,
+        strict=True,
+        description="do it although one is in conflict or impossible; these are left out",
     )
 
 
@@ -67,4 +80,14 @@ def operations(imports: Imports) -> list[Operation]:
             skip_conflicts=body.skip_conflicts,
         )
 
-    return [Change("POST", "/v1/import", "Import a list of machines", ImportBody, codec.IMPORT, make)]
+    async def recover(asked: Asked[RecoveryBody], deadline: Deadline) -> ImportPlan:
+        body = asked.given
+        return await imports.recover(
+            asked.origin, deadline, apply=body.apply, skip_conflicts=body.skip_conflicts
+        )
+
+    summary = "Allocate again what is seen and the registry does not know"
+    return [
+        Change("POST", "/v1/import", "Import a list of machines", ImportBody, codec.IMPORT, make),
+        Change("POST", "/v1/recover", summary, RecoveryBody, codec.IMPORT, recover),
+    ]

@@ -136,7 +136,7 @@ class AllocateBody(ChangeParameters):
     confirm: Confirm | None = Field(
         default=None, description="how many DHCP servers are waited for; what the pool says by default"
     )
-    dry_run: DryRun = False
+    dry_run: Annotated[DryRun, Strict()] = False
 
     def wanted(self, key: str | None = None) -> Wanted:
         """The request as the registry takes it.
@@ -196,7 +196,7 @@ class ReleaseBody(ChangeParameters):
     generation: Annotated[int, Strict()] | None = Field(
         default=None, ge=0, le=MAX_GENERATION, description="only if it is still of this generation"
     )
-    dry_run: DryRun = False
+    dry_run: Annotated[DryRun, Strict()] = False
 
     def check(self) -> None:
         """Refuses a body that does not say what to release.
@@ -225,7 +225,7 @@ class ReserveBody(ChangeParameters):
     mac: Mac | None = None
     options: Options = NO_OPTIONS
     labels: GivenLabels = Field(default_factory=dict)
-    dry_run: DryRun = False
+    dry_run: Annotated[DryRun, Strict()] = False
 
 
 Name = Annotated[str, AfterValidator(check_name)]

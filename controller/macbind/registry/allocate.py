@@ -65,6 +65,8 @@ class Wanted:
         labels: Labels of each of them. Repeated with others, it is refused; what was added since does not matter.
         request: What tells this request from all others; None if the names do.
         numbers: The numbers of the names in a pattern of host names; empty for 1, 2 and so on.
+        seen_since: Since when (UTC) the machine of the wanted address is seen to use it, of one that is recovered;
+            None if nobody may use it.
     """
 
     pool: str
@@ -78,6 +80,7 @@ class Wanted:
     labels: Labels = field(default_factory=dict, hash=False)
     request: str | None = None
     numbers: tuple[int, ...] = ()
+    seen_since: datetime | None = None
 
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) != len(self.names):
@@ -155,7 +158,7 @@ def allocate(txn: Transaction, wanted: Wanted) -> list[Allocation]:
     generation = txn.next_generation(pool)
     check_gateways(txn, pool, wanted.options, wanted.address)
     taken = (
-        [_take_given(txn, pool, wanted.address)]
+        [_take_given(txn, pool, wanted.address, is_seen=wanted.seen_since is not None)]
         if wanted.address is not None
         else _take_lowest(txn, pool, len(wanted.names))
     )
@@ -290,7 +293,7 @@ def _why_exhausted(numbers: PoolUsage) -> Iterator[str]:
         yield f"{numbers.used_by_others} are passed over, because others use them; `macbind status` names them."
 
 
-def _take_given(txn: Transaction, pool: Pool, address: IPv4Address) -> int:
+def _take_given(txn: Transaction, pool: Pool, address: IPv4Address, *, is_seen: bool = False) -> int:
     if address not in pool.plan:
         ranges = ", ".join(map(str, pool.plan.assignable[:3])) + (" …" * (len(pool.plan.assignable) > 3))
         raise NotInPool(
@@ -299,7 +302,7 @@ def _take_given(txn: Transaction, pool: Pool, address: IPv4Address) -> int:
             pool=pool.name,
             address=str(address),
         )
-    return occupy(txn, pool, address)
+    return occupy(txn, pool, address, pool.plan.scheme.encode(address) if is_seen else None)
 
 
 def occupy(txn: Transaction, pool: Pool, address: IPv4Address, mac: MacAddress | None = None) -> int:
@@ -350,7 +353,8 @@ def row_of(
     wanted: Wanted,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """The row of a new allocation."""
+    """The row of a new allocation. One that is recovered waits for its domain from now on."""
+    seen = wanted.seen_since
     return {
         "ip": ip,
         "mac": mac.value,
@@ -362,13 +366,13 @@ def row_of(
         "domain": wanted.domain,
         "domain_uuid": None,
         "pinned": False,
-        "created_at": txn.now.timestamp(),
+        "created_at": (seen or txn.now).timestamp(),
         "expires_at": wanted.expires_at.timestamp() if wanted.expires_at else None,
         "released_at": None,
         "free_at": None,
         "renumbers_from": None,
         **dict.fromkeys(("lease_token", "lease_until")),
-        "doubted_at": None,
+        "doubted_at": None if seen is None else txn.now.timestamp(),
         "labels": 0,
     }
 

@@ -7,7 +7,7 @@ cannot differ by anything but what others have changed in between.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,8 +22,43 @@ from macbind.registry.reserve import change_options, checked, take
 from macbind.registry.transaction import Transaction
 
 
+def allocate_entry(txn: Transaction, wish: Wish) -> Allocation:
+    """Makes a new allocation of the address that the list has.
+
+    Raises:
+        NotInPool, AddressInUse, Conflict: See :mod:`macbind.core.errors`.
+    """
+    entry, address = wish.entry, wish.address
+    assert address is not None, "it is judged already"
+    pool = next((one for one in txn.pools.values() if address in one.plan), None)
+    if pool is None:
+        raise NotInPool(
+            f"No pool hands out {address}.", hint="Give a pool its range, or import it as a reservation."
+        )
+    own = pool.plan.scheme.encode(address)
+    if wish.mac not in (None, own):
+        raise Conflict(
+            f"An allocation of {address} has the MAC {own}, not {wish.mac}.",
+            hint="Leave its MAC out, or import it as a reservation.",
+        )
+    wanted = Wanted(
+        pool.name,
+        (entry.name,),
+        group=entry.group,
+        address=address,
+        options=entry.options,
+        labels=entry.labels,
+    )
+    return allocate(txn, wanted)[0]
+
+
 def import_entries(
-    txn: Transaction, entries: Sequence[ImportEntry], *, apply: bool = False, skip_conflicts: bool = False
+    txn: Transaction,
+    entries: Sequence[ImportEntry],
+    *,
+    apply: bool = False,
+    skip_conflicts: bool = False,
+    allocated: Callable[[Transaction, Wish], Allocation] = allocate_entry,
 ) -> tuple[ImportPlan, list[Allocation]]:
     """Says what becomes of each entry, and does it if that is meant.
 
@@ -32,6 +67,7 @@ def import_entries(
         entries: The entries.
         apply: Whether to do it. Nothing is done if one of the entries is in conflict or impossible.
         skip_conflicts: Whether to do all others then.
+        allocated: Makes a new allocation.
 
     Returns:
         The plan, and the allocations of all entries that are done or were there already; none if nothing was done.
@@ -41,19 +77,21 @@ def import_entries(
     found = planned(found, named(txn, names))
     if not apply:
         with txn.undone():
-            found, _ = _carried_out(txn, found)
+            found, _ = _carried_out(txn, found, allocated)
         return ImportPlan(tuple(one.row for one in found)), []
     made: list[Allocation] = []
     applied = False
     with suppress(Conflict), txn.undone_if_refused():
-        found, made = _carried_out(txn, found)
+        found, made = _carried_out(txn, found, allocated)
         if not skip_conflicts and not all(one.verdict.is_done for one in found):
             raise Conflict("An entry cannot be imported.")
         applied = True
     return ImportPlan(tuple(one.row for one in found), applied), made if applied else []
 
 
-def _carried_out(txn: Transaction, found: Sequence[Wish]) -> tuple[list[Wish], list[Allocation]]:
+def _carried_out(
+    txn: Transaction, found: Sequence[Wish], allocated: Callable[[Transaction, Wish], Allocation]
+) -> tuple[list[Wish], list[Allocation]]:
     """Does what is new or changed; what the registry refuses is judged so."""
     done, made, new = list(found), list[Allocation](), _Reservations(txn)
     for number in sorted(range(len(found)), key=lambda number: found[number].has_gateways):
@@ -67,7 +105,7 @@ def _carried_out(txn: Transaction, found: Sequence[Wish]) -> tuple[list[Wish], l
                 new.take(one)
             else:
                 with txn.undone_if_refused():
-                    made.append(_changed(txn, one) if one.held is not None else _allocated(txn, one))
+                    made.append(_changed(txn, one) if one.held is not None else allocated(txn, one))
         except RequestError as error:
             done[number] = one.refused(error)
     return done, made + new.write()
@@ -119,29 +157,3 @@ def _changed(txn: Transaction, wish: Wish) -> Allocation:
         held = change_options(txn, held, wish.options)
     labels = {**held.labels, **wish.entry.labels}
     return held if labels == held.labels else relabel(txn, held.name, wish.entry.labels)
-
-
-def _allocated(txn: Transaction, wish: Wish) -> Allocation:
-    """A new allocation of the address that the list has."""
-    entry, address = wish.entry, wish.address
-    assert address is not None, "it is judged already"
-    pool = next((one for one in txn.pools.values() if address in one.plan), None)
-    if pool is None:
-        raise NotInPool(
-            f"No pool hands out {address}.", hint="Give a pool its range, or import it as a reservation."
-        )
-    own = pool.plan.scheme.encode(address)
-    if wish.mac not in (None, own):
-        raise Conflict(
-            f"An allocation of {address} has the MAC {own}, not {wish.mac}.",
-            hint="Leave its MAC out, or import it as a reservation.",
-        )
-    wanted = Wanted(
-        pool.name,
-        (entry.name,),
-        group=entry.group,
-        address=address,
-        options=entry.options,
-        labels=entry.labels,
-    )
-    return allocate(txn, wanted)[0]

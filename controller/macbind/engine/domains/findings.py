@@ -144,7 +144,7 @@ def _unallocated(
             "unallocated_mac",
             f"The domain {names} {_VERBS[domains[0].state]} with {mac}, the MAC of {address}, which is not "
             "allocated: DHCP does not serve it.",
-            "End it, or reserve the address for it.",
+            "End it, or reserve the address for it; `macbind recover` shows what can be allocated again.",
             str(mac),
         )
     ]

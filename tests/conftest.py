@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import shares
 
 # A test run in the background is started with SIGINT ignored, and every program it starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("macbind", deadline=None)
+settings.register_profile("macbind", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("macbind")
 
 _FINDING = "finding"

@@ -258,8 +258,8 @@ class Farm:
 
 
 def defects_in(log: str) -> list[str]:
-    """The lines of such a log of `macbind serve`."""
-    return [line for line in log.splitlines() if _is_defect(line)]
+    """The lines of such a log of `macbind serve`; the last one may not be whole yet."""
+    return [line for line in log[: log.rfind("\n") + 1].splitlines() if _is_defect(line)]
 
 
 def _is_defect(line: str) -> bool:

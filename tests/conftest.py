@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import shares
 
@@ -14,8 +14,9 @@ import shares
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A change is judged by the same examples in every run; `make hunt` draws new ones.
-settings.register_profile("macbind", deadline=None, derandomize=True)
-settings.register_profile("hunt", deadline=None, print_blob=True)
+_ANY_SPEED: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("macbind", derandomize=True, **_ANY_SPEED)
+settings.register_profile("hunt", print_blob=True, **_ANY_SPEED)
 settings.load_profile("macbind")
 
 _FINDING = "finding"

@@ -26,14 +26,14 @@ from chaos.pools import (
     mac_of,
 )
 from chaos.restored import end_domains, give_back
-from chaos.site import WORKERS, Site
+from chaos.site import PATIENCE_S, WORKERS, Site
 from labkit.dhcp import DhcpClient, expect_silence
 from labkit.wait import until
 from macbind.core.allocation import Allocation
 from macbind.core.errors import MacbindError, PoolExhausted
 
 DHCPD = "main"
-_WITHDRAWN_S = 20.0
+_WITHDRAWN_S = 60.0
 """How long macbind may take to see that others have gone."""
 _SAMPLE = 12
 """Machines asked by DHCP after a round; after the last one all are."""
@@ -207,7 +207,7 @@ class Checker:
             if host is None or mac_of(host["ip"]) != mac or self._address(mac) != host["ip"]:
                 what = f"a full pool: {mac} has {host}, and gets {self._address(mac)}"
                 found.append(history.violation("full pools: served", what))
-        with self.site.farm.client(30.0) as client:
+        with self.site.farm.client(PATIENCE_S) as client:
             for pool in RANGES:
                 client.release_group(f"fill-{pool}")
         self.site.settle()
@@ -221,7 +221,7 @@ class Checker:
     def _unused(self, history: History) -> list[Violation]:
         """Whoever else used addresses has gone, and macbind comes to know that."""
         self.counts["evidence withdrawn"] += 1
-        with self.site.farm.client(30.0) as client:
+        with self.site.farm.client(PATIENCE_S) as client:
             for address, source in self._others():
                 if (
                     source == "away"
@@ -243,7 +243,7 @@ class Checker:
 
     def _fill(self, history: History, found: list[Violation]) -> list[Allocation]:
         made: list[Allocation] = []
-        with self.site.farm.client(30.0) as client:
+        with self.site.farm.client(PATIENCE_S) as client:
             for pool in RANGES:
                 size = len(addresses(pool))
                 self.counts["full pools"] += 1

@@ -27,7 +27,7 @@ from labkit.wait import until
 from macbind.core.allocation import Allocation
 from macbind.core.errors import MacbindError, NotFound
 
-_VIRSH_S = 30.0
+_VIRSH_S, _LATE_S = 30.0, 60.0
 MOST = 4
 """Machines at one time."""
 SQUATTER = "a domain"
@@ -175,7 +175,7 @@ class Farmer(Caller):
 
     def _look_at_ended(self, ended: Ended, state: object) -> None:
         one = ended.machine.allocation
-        took_s = time.monotonic() - ended.at
+        took_s = ended.watch.lasts_s(state)
         try:
             held = self.client.get(one.name).generation == one.generation
         except NotFound:
@@ -183,10 +183,10 @@ class Farmer(Caller):
         if held and took_s <= FREED_S:
             return
         if not held:
-            took_s = self._released_after_s(ended)
+            took_s = min(took_s, self._released_after_s(ended))
         seen = f"its domain was destroyed, and macbind held the address for {took_s:.1f} s"
         # A copy of the machine that runs keeps the address; its end may be a moment ahead.
-        decided = ended.watch.state == state and not self.control.attacked
+        decided = ended.state == state and not self.control.attacked
         self.check(FREED, one.name, str(one.address), decided, seen if took_s > FREED_S else None)
         self.ended.remove(ended)
         if not held:
@@ -255,15 +255,16 @@ class Farmer(Caller):
 
     def _destroy(self, machine: Machine) -> None:
         name, domain = machine.allocation.name, machine.domain
-        watch = Watch(state=self._state())  # it may be down; domains end all the same
+        state = self._state()  # it may be down; domains end all the same
         with self._operation("destroy", machine):
             self._virsh("destroy", name, but=("failed to get domain", "domain is not running"))
-            at = time.monotonic()
+            at, watch = time.monotonic(), Watch()
+            watch.lasts_s(state)
             if domain.persistent:
                 self._virsh("undefine", "--managed-save", name, but=("failed to get domain",))
         self.dying.remove(machine)
         if machine.claimed:
-            self.ended.append(Ended(machine, at, watch))
+            self.ended.append(Ended(machine, at, state, watch))
         else:
             self.left.append(name)
 
@@ -295,19 +296,18 @@ class Farmer(Caller):
         Raises:
             CommandFailed: macbind was disturbed. If it has not heard of the save, nothing ever tells it.
         """
+        watch = Watch()
 
-        def is_recorded() -> bool:
+        def is_over() -> bool:
             if one.name in self._names_in("held"):
                 return True
             if state is None or self._state() != state:
                 raise CommandFailed(f"macbind may not have heard that {one.name} was saved")
-            return False
+            return watch.lasts_s(state) > SEEN_S
 
-        try:
-            until(is_recorded, SEEN_S, "the save to be recorded")
-            seen = None
-        except TimeoutError as error:
-            seen = str(error)
+        until(is_over, _LATE_S, "the save to be recorded")
+        is_recorded = one.name in self._names_in("held")
+        seen = None if is_recorded else f"the save was not recorded within {SEEN_S:g} s"
         self.check(SAVED, one.name, str(one.address), decided=True, seen=seen)
 
     def _reboot(self) -> None:

@@ -82,10 +82,11 @@ class Other:
 
 @dataclass
 class Ended:
-    """A claimed machine that was destroyed: when, and after how many troubles."""
+    """A claimed machine that was destroyed: when, in which state of all the rest, and how long that is looked at."""
 
     machine: Machine
     at: float
+    state: object
     watch: Watch
 
 

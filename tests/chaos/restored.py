@@ -17,7 +17,7 @@ from chaos.history import AIM, Violation
 from chaos.journal import Journal
 from chaos.neighbours import STRANGERS
 from chaos.pools import ASKED, CROWD, WITNESS, addresses
-from chaos.site import NotRecovered, Site
+from chaos.site import PATIENCE_S, NotRecovered, Site
 from labkit.netns import CommandFailed, Namespace
 from labkit.omshell import omshell
 from labkit.virt import Libvirtd
@@ -122,7 +122,7 @@ class OldRegistry:
         forgotten = {address: who for address, who in used.items() if address not in held}
         self.checked += len(forgotten)
         found = []
-        with self._site.farm.client(30.0) as client:
+        with self._site.farm.client(PATIENCE_S) as client:
             for pool in _POOLS:
                 for address in sorted(self._taken(client, pool) & forgotten.keys()):
                     what = (
@@ -174,7 +174,7 @@ def end_domains(libvirtd: Libvirtd) -> None:
 
 def give_back(site: Site, *, crowd: bool) -> None:
     """Releases whatever is held, the crowd included or not."""
-    with site.farm.client(30.0) as client:
+    with site.farm.client(PATIENCE_S) as client:
         if crowd:
             client.release_group(CROWD)
         for row in sql.snapshot(site.url).rows.values():

@@ -28,6 +28,8 @@ from macbind.dhcp.isc.key import read_key
 
 REST_S, PAUSE_S = 0.005, 0.03
 """How long a worker rests between two operations, and how long after an error of a peer."""
+_LOOK_S = 2.0
+"""How much of the time between two looks counts at most, where something has to be seen in time."""
 LARGE_GROUP, GROUP = 22, 6
 _LONG_S = 86_400.0
 """The lease of a renumbering: nobody but its worker is to end it."""
@@ -95,16 +97,25 @@ class Held:
 
 @dataclass
 class Watch:
-    """Since when something could be seen by macbind without a fault, and of which state that is."""
+    """For how long something could be seen by macbind without a fault, and of which state that is.
 
-    since: float = 0.0
+    From one look to the next count two seconds at most: a process that looks more seldom has no processor, and
+    macbind may have none either.
+    """
+
     state: object = None
+    _counted_s: float = 0.0
+    _looked_at: float = 0.0
 
     def lasts_s(self, state: object) -> float:
         """How long it has been so."""
+        now = time.monotonic()
         if state != self.state or state is None:
-            self.since, self.state = time.monotonic(), state
-        return time.monotonic() - self.since
+            self.state, self._counted_s = state, 0.0
+        else:
+            self._counted_s += min(now - self._looked_at, _LOOK_S)
+        self._looked_at = now
+        return self._counted_s
 
 
 @dataclass

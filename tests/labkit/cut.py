@@ -39,7 +39,7 @@ class Cut:
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
         self._listener.close()
 
     def _accept(self) -> None:
@@ -66,7 +66,7 @@ class Cut:
                 if is_lost:
                     break
             server.shutdown(socket.SHUT_WR)  # it does what it was asked, and ends
-            back.join(10)
+            back.join(60)
 
     @staticmethod
     def _answers(server: socket.socket, client: socket.socket) -> None:

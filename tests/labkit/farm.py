@@ -18,7 +18,7 @@ from labkit.users import as_user
 from labkit.wait import until
 from macbind.client.client import Client
 from macbind.config import Settings, load
-from macbind.core.errors import ServiceUnavailable
+from macbind.core.errors import RegistryUnavailable, ServiceUnavailable
 from macbind.core.findings import Status
 from macbind.dhcp.isc.key import read_key
 
@@ -163,13 +163,13 @@ class Farm:
         until(self.status, deadline_s, "macbind to answer")
 
     def status(self) -> Status | None:
-        """How things stand; None while the service does not answer yet. Fails when it has ended."""
+        """How things stand; None while the service does not say so yet. Fails when it has ended."""
         if self._process is not None and self._process.poll() is not None:
             raise RuntimeError(f"macbind serve ended with {self._process.returncode}:\n{self.log()}")
         try:
             with self.client() as client:
                 return client.status()
-        except ServiceUnavailable:
+        except (ServiceUnavailable, RegistryUnavailable):
             return None
 
     def stop(self) -> int:
@@ -258,8 +258,8 @@ class Farm:
 
 
 def defects_in(log: str) -> list[str]:
-    """The lines of such a log of `macbind serve`."""
-    return [line for line in log.splitlines() if _is_defect(line)]
+    """The lines of such a log of `macbind serve`; the last one may not be whole yet."""
+    return [line for line in log[: log.rfind("\n") + 1].splitlines() if _is_defect(line)]
 
 
 def _is_defect(line: str) -> bool:

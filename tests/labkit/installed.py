@@ -15,7 +15,7 @@ from labkit.netns import run_command
 from labkit.nspawn import Machine
 from labkit.wait import until
 from macbind.client.client import Client
-from macbind.core.errors import ServiceUnavailable
+from macbind.core.errors import RegistryUnavailable, ServiceUnavailable
 from macbind.core.findings import Status
 
 REPOSITORY = Path(__file__).parents[2]
@@ -110,11 +110,11 @@ class Installed(Machine):
         return json.loads(self.run("macbind", *arguments, "--json").stdout)
 
     def status(self) -> Status | None:
-        """How things stand; None while the service does not answer."""
+        """How things stand; None while the service does not say so."""
         try:
             with self.client() as client:
                 return client.status()
-        except ServiceUnavailable:
+        except (ServiceUnavailable, RegistryUnavailable):
             return None
 
     def wait_serving(self, deadline_s: float = 60.0) -> None:

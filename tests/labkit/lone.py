@@ -102,8 +102,8 @@ class Lone:
             with self.client(timeout_s=0.001) as client:
                 try:
                     client.release_group(group)
-                except RegistryUnavailable:
-                    return False  # a slow machine: the release was not committed yet
+                except (RegistryUnavailable, ServiceUnavailable):
+                    return False  # a slow machine: the release was not committed yet, or nothing was said
                 except DhcpdUnavailable:
                     return True
             return True

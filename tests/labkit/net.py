@@ -175,7 +175,7 @@ class Lab:
         port: Port | None = None,
         *,
         stdin: str | None = None,
-        deadline_s: float = 30.0,
+        deadline_s: float = 60.0,
         check: bool = True,
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command in the server's or the port's namespace to its end, at most `deadline_s` seconds."""

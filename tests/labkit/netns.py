@@ -72,7 +72,7 @@ class Namespace:
         return ["ip", "netns", "exec", self.name, *command]
 
     def run(
-        self, argv: Sequence[str], *, stdin: str | None = None, deadline_s: float = 30.0, check: bool = True
+        self, argv: Sequence[str], *, stdin: str | None = None, deadline_s: float = 60.0, check: bool = True
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command inside to its end, at most `deadline_s` seconds."""
         return run_command(self.argv(argv), stdin=stdin, deadline_s=deadline_s, check=check)
@@ -122,7 +122,7 @@ class Namespace:
 
 
 def run_command(
-    argv: Sequence[str], *, stdin: str | None = None, deadline_s: float = 30.0, check: bool = True
+    argv: Sequence[str], *, stdin: str | None = None, deadline_s: float = 60.0, check: bool = True
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, at most `deadline_s` seconds, and capture what it writes."""
     done = subprocess.run(

@@ -32,7 +32,7 @@ class OmapiKey:
 
 
 def omshell(
-    lab: Lab | Namespace, port: int, script: str, key: OmapiKey | None = None, deadline_s: float = 30.0
+    lab: Lab | Namespace, port: int, script: str, key: OmapiKey | None = None, deadline_s: float = 60.0
 ) -> str:
     """Run one omshell session in the server's namespace and return all it wrote.
 
@@ -45,7 +45,7 @@ def omshell(
 
 
 def omshell_host(
-    lab: Lab | Namespace, port: int, mac: str, key: OmapiKey | None = None, deadline_s: float = 30.0
+    lab: Lab | Namespace, port: int, mac: str, key: OmapiKey | None = None, deadline_s: float = 60.0
 ) -> dict[str, str] | None:
     """What dhcpd knows of the host with this Ethernet address, or None if there is no such host.
 
@@ -66,7 +66,7 @@ def omshell_hosts(
     port: int,
     macs: Sequence[str],
     key: OmapiKey | None = None,
-    deadline_s: float = 30.0,
+    deadline_s: float = 60.0,
 ) -> dict[str, dict[str, str] | None]:
     """The same for many Ethernet addresses, by address, in one session."""
     look = "new host\nset hardware-address = {}\nset hardware-type = 1\nopen\nclose\n"

@@ -55,7 +55,7 @@ class Prometheus:
     def query(self, expression: str) -> Series:
         """What `promtool query instant` finds now."""
         command = ["promtool", "query", "instant", "--format=json", f"http://127.0.0.1:{PORT}", expression]
-        found: list[dict[str, Any]] = json.loads(self._lab.run(command, deadline_s=30).stdout)
+        found: list[dict[str, Any]] = json.loads(self._lab.run(command, deadline_s=60).stdout)
         return {tuple(sorted(one["metric"].items())): float(one["value"][1]) for one in found}
 
 

@@ -44,10 +44,10 @@ class Scripted:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join(10)
+        self._threads[0].join(60)
         self.hang_up()
         for thread in self._threads[1:]:
-            thread.join(10)
+            thread.join(60)
         self._listener.close()
 
     def say(self, unasked: bytes) -> None:

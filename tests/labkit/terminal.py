@@ -1,5 +1,6 @@
 """A terminal with a command in it: what people see, and what they type."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -37,6 +38,7 @@ class Terminal:
             env={**os.environ, "TERM": "xterm", **(env or {})},
         )
         os.close(theirs)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end amid a character
         self.raw = ""
         """All that came so far."""
 
@@ -88,5 +90,5 @@ class Terminal:
             piece = os.read(self._ours, 65_536)
         except OSError:  # the other side is closed
             return False
-        self.raw += piece.decode(errors="replace")
+        self.raw += self._decoder.decode(piece)
         return bool(piece)

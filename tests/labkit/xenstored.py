@@ -18,7 +18,7 @@ from labkit.wait import until
 
 _SOURCE = Path(__file__).with_name("hypercalls.c")
 _PLACES = "/usr/lib/xen-*/bin/xenstored"
-_DEADLINE_S = 30.0
+_DEADLINE_S = 60.0
 
 
 class Xenstored:

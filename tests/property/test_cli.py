@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -14,6 +14,8 @@ from macbind.cli.output import EXIT_CODES
 
 DOCUMENTED = {0, 1, 2, *(code for _, code, _ in EXIT_CODES)}
 DEFECT = 70
+WRITERS, YES = {"init", "report"}, {"--yes", "-y"}
+"""Commands that write files, and the options that let them: they ask before, and nobody answers here."""
 GROUP = get_command(app)
 COMMANDS: list[list[str]] = [
     # `man` is not among them: it writes wherever it is told to.
@@ -65,6 +67,7 @@ def test_any_arguments_end_with_a_documented_status(
     run: CliRunner, command: list[str], rest: list[str]
 ) -> None:
     """What is not understood is 2, what is not possible 3, 4 or 5; a defect is none of it."""
+    assume(command[0] not in WRITERS or YES.isdisjoint(rest))
     done = run.invoke(app, [*command, *rest])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     assert done.exit_code in DOCUMENTED - {DEFECT}, done.output

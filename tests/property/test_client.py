@@ -109,9 +109,9 @@ def impostor(place: Path) -> Iterator[Impostor]:
         yield impostor
 
 
-def outcome(place: Path, call: Callable[[Client], object]) -> object:
+def outcome(place: Path, call: Callable[[Client], object], timeout_s: float = 0.1) -> object:
     """What becomes of a call: a value, or an error of ours that can be told."""
-    with Client(place, timeout_s=0.1) as client:
+    with Client(place, timeout_s=timeout_s) as client:
         try:
             return call(client)
         except MacbindError as error:
@@ -180,6 +180,6 @@ def test_refusal_to_read_is_told(impostor: Impostor, place: Path) -> None:
     )
     impostor.answer = [f"HTTP/1.1 413 No\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()]
     names = [f"{number:0120}" for number in range(65_536)]
-    told = outcome(place, lambda client: client.allocate_group("farm", "g", names=names))
+    told = outcome(place, lambda client: client.allocate_group("farm", "g", names=names), 60.0)
     assert isinstance(told, MacbindError)
     assert (told.code, told.message) == ("invalid_request", "Too large.")

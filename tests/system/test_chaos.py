@@ -94,11 +94,11 @@ def place() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1000)
 def test_nothing_is_lost_doubled_or_leaked_whatever_breaks(place: Path) -> None:
     """A round on SQLite with libvirt and one on PostgreSQL end without a violation, and nothing is left of them."""
     run = Run(place, "--seconds", "20", "--rounds", "2", "--round", "11", "--sites", "0,1")
-    assert run.process.wait(380) == 0, run.text()
+    assert run.process.wait(950) == 0, run.text()
     assert "1 sqlite, 1 postgresql" in run.text()
     assert "violations  0" in run.text()
     assert run.text().startswith("seed 7\n")
@@ -107,11 +107,11 @@ def test_nothing_is_lost_doubled_or_leaked_whatever_breaks(place: Path) -> None:
     assert run.left() == []
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1000)
 def test_attackers_take_nothing_from_anybody(place: Path) -> None:
     """A round without attackers and one with them end without a violation, and the report says what they cost."""
     run = Run(place, "--seconds", "20", "--rounds", "2", "--round", "11", "--sites", "0", "--attackers")
-    assert run.process.wait(380) in (0, 1), run.text()
+    assert run.process.wait(950) in (0, 1), run.text()
     found = re.findall(r"^VIOLATION \d+ \((.*?)\)", run.text(), re.MULTILINE)
     # Two rounds of some seconds on a busy machine are no measurement; a campaign is.
     assert set(found) <= {"latency under attack"}, run.text()
@@ -139,9 +139,10 @@ def test_a_planted_bug_is_found(place: Path, plant: str) -> None:
 def test_a_run_that_is_told_to_end_leaves_nothing(place: Path, number: signal.Signals) -> None:
     """Ended amid a round, a run unmounts, stops and removes everything it made."""
     run = Run(place, "--seconds", "200", "--round", "60", "--plant", "keep-ghosts")
-    until(lambda: list(place.glob("chaos-*/sqlite/journals/w0.jsonl")), 120, "work to begin")
+    journal = "chaos-*/sqlite/journals/w0.jsonl"
+    until(lambda: any(one.stat().st_size for one in place.glob(journal)), 120, "work to begin")
     assert run.left()
     run.process.send_signal(number)
-    assert run.process.wait(150) == 128 + number, run.text()
+    assert run.process.wait(300) == 128 + number, run.text()
     assert sorted(place.iterdir()) == [run.output]
     assert run.left() == []

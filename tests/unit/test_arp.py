@@ -28,5 +28,5 @@ def test_an_answer_that_came_while_the_process_slept_counts() -> None:
         _listen(near, {ADDRESS.packed: ADDRESS}, found, time.monotonic() - 1.0)
         assert found == {ADDRESS: MAC}
         began = time.monotonic()
-        _listen(near, {ADDRESS.packed: ADDRESS}, {}, began - 1.0)
-        assert time.monotonic() - began < 1.0
+        _listen(near, {ADDRESS.packed: ADDRESS}, {}, began - 60.0)
+        assert time.monotonic() - began < 30.0

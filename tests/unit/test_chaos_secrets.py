@@ -63,7 +63,7 @@ def test_a_secret_in_a_process_is_found(secret: Secret, part: str) -> None:
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
         try:
             with Guard([secret]) as guard:
-                until(lambda: guard.leaks, 10, "the leak to be found")
+                until(lambda: guard.leaks, 60, "the leak to be found")
         finally:
             process.kill()
     assert set(guard.leaks) == {f"the key (base64) is in the {part} of process {process.pid}"}

@@ -24,7 +24,7 @@ from macbind.registry.store import Registry
 from macbind.registry.transaction import Transaction
 
 _POOL = make_pool(subnet="10.1.0.0/22")
-_WAIT_S = 20
+_WAIT_S = 60
 
 
 class CountingRegistry(Registry):
@@ -230,7 +230,6 @@ def test_closing_finishes_what_was_submitted(desk: Desk) -> None:
         refusal = until(lambda: _refusal_of(desk), _WAIT_S, "the committer to refuse jobs")
     closing.join(_WAIT_S)
     assert all(job.done() and job.exception() is None for job in jobs)
-    assert refusal is not None
     assert refusal is not None
     assert refusal.hint == "Ask again in a moment."
     desk.committer.close()

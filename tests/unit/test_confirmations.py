@@ -179,13 +179,13 @@ class Held(Future[None]):
     @override
     def set_result(self, result: None) -> None:
         self.reached.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(60)
         super().set_result(result)
 
     @override
     def set_exception(self, exception: BaseException | None) -> None:
         self.reached.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(60)
         super().set_exception(exception)
 
 
@@ -207,7 +207,7 @@ def test_a_report_on_its_way_says_nothing_of_what_is_awaited_next(
 
     writer = threading.Thread(target=report)
     writer.start()
-    assert held.reached.wait(10)
+    assert held.reached.wait(60)
     confirmations.forget(waiter)
     confirmations.expect_bound(waiter, other, ["d1"])
     held.go_on.set()

@@ -144,7 +144,7 @@ def test_journal_that_cannot_be_followed_stays_a_problem(
             return "status 1" in error.message
         return False
 
-    until(fails, 10, "the first failure")
+    until(fails, 60, "the first failure")
     assert all(fails() for _ in range(5))
     assert runs.read_text() == "run\n"
     log.close()
@@ -158,9 +158,9 @@ def test_journal_whose_reader_is_ended_is_read_on(tmp_path: Path, monkeypatch: p
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     log = FollowedJournal("isc-dhcp-server.service", believed_s=0.0)
-    first = until(log.lines, 10, "the first line")
+    first = until(log.lines, 60, "the first line")
     os.kill(int(runs.read_text().split()[0]), signal.SIGTERM)
-    second = until(log.lines, 10, "a line of the next reader")
+    second = until(log.lines, 60, "a line of the next reader")
     assert first != second
     began = [line.split() for line in runs.read_text().splitlines()]
     assert ["--lines=0" in words for words in began] == [True, False]

@@ -15,10 +15,10 @@ def test_closing_waits_for_those_inside_and_keeps_others_out() -> None:
     closed, opened = threading.Event(), threading.Event()
 
     def close() -> None:
-        with gate.closed(10):
+        with gate.closed(60):
             story.append("closed")
             closed.set()
-            assert opened.wait(10)
+            assert opened.wait(60)
             story.append("open")
 
     def enter() -> None:
@@ -29,11 +29,11 @@ def test_closing_waits_for_those_inside_and_keeps_others_out() -> None:
         with gate.passing(), gate.passing():
             closing = threads.submit(close)
             story.append("leaving")
-        assert closed.wait(10)
+        assert closed.wait(60)
         entering = threads.submit(enter)
         opened.set()
-        closing.result(10)
-        entering.result(10)
+        closing.result(60)
+        entering.result(60)
     assert story == ["leaving", "closed", "open", "in"]
 
 
@@ -44,4 +44,4 @@ def test_who_does_not_leave_keeps_the_gate_open() -> None:
         with pytest.raises(RegistryUnavailable, match="busy with a question"), gate.closed(0.01):
             raise AssertionError
         with ThreadPoolExecutor(1) as threads:
-            threads.submit(lambda: gate.passing().__enter__()).result(10)
+            threads.submit(lambda: gate.passing().__enter__()).result(60)

@@ -16,6 +16,7 @@ from macbind.core.binding_plan import Change
 from macbind.core.errors import DhcpdUnavailable, MacbindError, RegistryUnavailable
 from macbind.core.evidence import Evidence
 from macbind.dhcp.port import Audit, DhcpServer, HealthWatch
+from macbind.engine import lead as leads
 from macbind.engine.lead import Alone, LeadHolder, Others
 from macbind.registry.leader import FileLeader
 
@@ -123,8 +124,11 @@ def lose(lead: LeadHolder, server: Server) -> None:
     until(is_lost, 30, "the lead to be given up")
 
 
-def test_lead_is_kept_while_a_server_starts_anew(lead: LeadHolder, lock: FileLeader) -> None:
+def test_lead_is_kept_while_a_server_starts_anew(
+    lead: LeadHolder, lock: FileLeader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that was well a moment ago is not given up at once."""
+    monkeypatch.setattr(leads, "PATIENCE_S", 3600.0)
     assert lead.take()
     lead.reach()
     lead.check()

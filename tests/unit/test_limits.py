@@ -23,8 +23,8 @@ GREEDY, MODEST = 1, 2
 
 
 def in_loop(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs it in an event loop of its own, for twenty seconds at most."""
-    asyncio.run(asyncio.wait_for(work(), 20))
+    """Runs it in an event loop of its own, for a minute at most."""
+    asyncio.run(asyncio.wait_for(work(), 60))
 
 
 def test_users_take_turns_whoever_asks_most() -> None:

@@ -55,7 +55,7 @@ def ask(
     ]
 
     async def run() -> httpx.Response:
-        page = Page(operations, timeout_s=lambda: 5.0, patience=Patience(5.0), meters=Meters())
+        page = Page(operations, timeout_s=lambda: 60.0, patience=Patience(60.0), meters=Meters())
         app = PageAccess(
             page,
             is_ours=names_here("127.0.0.1", ()),

@@ -10,7 +10,7 @@ import pytest
 from labkit.wait import until
 from macbind.virt.patience import MAX_LEFT, Patience, Silent
 
-LONG_S, SHORT_S = 30.0, 0.05
+LONG_S, SHORT_S = 60.0, 0.05
 
 
 @pytest.fixture
@@ -57,6 +57,7 @@ def test_nothing_more_is_asked_about_what_has_not_answered(gate: threading.Event
     for _ in range(3 * MAX_LEFT):
         with pytest.raises(Silent):
             patience.call(ask, SHORT_S, about="slow")
+    until(lambda: asked, LONG_S, "the question")
     assert len(asked) == 1
     assert patience.call(lambda: 7, LONG_S, about="other") == 7
     gate.set()
@@ -83,6 +84,7 @@ def test_the_number_of_threads_left_behind_is_bounded(gate: threading.Event) -> 
     for _ in range(2 * MAX_LEFT):
         with pytest.raises(Silent):
             patience.call(ask, SHORT_S)
+    until(lambda: len(asked) >= MAX_LEFT, LONG_S, "all that may be asked")
     assert len(asked) == MAX_LEFT
     gate.set()
 

@@ -18,7 +18,7 @@ def test_a_peers_failure_is_tried_again() -> None:
 
     thread = Supervised("it", turn, lambda _: None, every_s=60, on_trouble=troubles.append)
     thread.start()
-    assert done.wait(10)
+    assert done.wait(60)
     thread.close()
     assert [str(error) for error in troubles] == ["one", "two"]
 
@@ -33,7 +33,7 @@ def test_a_defect_ends_the_thread_and_is_told() -> None:
 
     thread = Supervised("it", turn, told.append, at_end=ended.set)
     thread.start()
-    assert ended.wait(10)
+    assert ended.wait(60)
     thread.close()
     assert ([type(error) for error in told], len(turns)) == ([ZeroDivisionError], 1)
 
@@ -50,6 +50,6 @@ def test_closing_ends_a_pause_at_once() -> None:
 
         thread = Supervised("it", turn, lambda _: None, every_s=3600)
         thread.start()
-        assert begun.wait(10)
+        assert begun.wait(60)
         thread.close()
         assert "it" not in {one.name for one in threading.enumerate()}

@@ -199,8 +199,8 @@ def answering(listener: socket.socket | None, exposition: Callable[[], bytes]) -
         server.close()
 
 
-def is_macbind(address: ListenAddress, timeout_s: float = 2.0) -> bool:
-    """Whether a macbind service answers there."""
+def is_macbind(address: ListenAddress, timeout_s: float = 10.0) -> bool:
+    """Whether a macbind service answers there, in the time that Prometheus would give it."""
     with (
         suppress(OSError),
         socket.create_connection((str(address.address), address.port), timeout_s) as there,

@@ -19,6 +19,8 @@ from labkit.wait import until
 from macbind.config.tables import HypervisorSettings
 from macbind.core.address_plan import AddressPlan
 from macbind.core.allocation import SETTLE_AFTER_S, Allocation, Renumbering
+from macbind.core.domain import Domain
+from macbind.core.errors import HypervisorUnavailable
 from macbind.core.mac_address import MacAddress
 from macbind.core.pool import Pool, ReleasePolicy, Subnet
 from macbind.engine.domain_tracker import DomainTracker
@@ -37,7 +39,7 @@ from macbind.registry.transaction import Transaction
 
 URI = "test:///default"
 NETWORK = IPv4Network("10.77.0.0/16")
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 """Less than the grace of a machine that has stopped by itself."""
 TRANSITION_S = 0.3
 """Nothing takes so long on the test driver."""
@@ -62,7 +64,7 @@ class Bench:
         directory: Path,
         policy: ReleasePolicy = ReleasePolicy.DESTROY,
         transition_s: float = TRANSITION_S,
-        grace_s: float = 30.0,
+        grace_s: float = 120.0,
         others: Mapping[str, HypervisorSettings] | None = None,
     ) -> None:
         self.transition_s, self.grace_s, self.others = transition_s, grace_s, others or {}
@@ -89,6 +91,17 @@ class Bench:
         warden.start()
         until_connected(warden)
         return warden
+
+    def look(self, uuid: str) -> Domain:
+        """A domain as libvirt describes it now; the watcher may be at something else for a while."""
+
+        def found() -> Domain | None:
+            try:
+                return self.warden.watchers["test"].look(uuid)
+            except HypervisorUnavailable:
+                return None
+
+        return until(found, DEADLINE_S, f"{uuid} to be looked at")  # type: ignore[return-value]
 
     def restart_watching(self) -> None:
         """Stops watching and starts again, as a restart of the daemon does."""

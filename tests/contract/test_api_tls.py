@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from labkit.wait import until
 from macbind.client.client import Client
 from macbind.core.errors import (
     Conflict,
-    DhcpdUnavailable,
     MacbindError,
     NotFound,
     NotPermitted,
@@ -117,7 +115,7 @@ def test_expiry_removal_and_last_use(site: ApiSite) -> None:
                 return True
             return False
 
-    until(is_over, 30, "the token to expire")
+    until(is_over, 60, "the token to expire")
 
 
 def test_a_certificate_is_an_identity(site: ApiSite, tmp_path: Path) -> None:
@@ -308,7 +306,7 @@ def test_silent_connections_are_few_and_short(site: ApiSite) -> None:
     """One address holds few places without asking, others in it are served again when those are cut."""
     most = ApiLimits().strangers
     silent = [socket.create_connection((HOST, site.ports[0]), 60) for _ in range(most)]
-    until(lambda: _is_refused(site), 30, "a connection too many to be refused")
+    until(lambda: _is_refused(site), 60, "a connection too many to be refused")
     for one in silent:
         assert one.recv(1) == b""
         one.close()
@@ -460,7 +458,6 @@ def test_a_request_without_a_name_finds_its_own(site: ApiSite) -> None:
     assert "k-1" not in one["name"]
     assert _allocate(site, mine, None)[0] == 400
     assert _allocate(site, mine, "a b")[0] == 400
-    with site.services[0].client(timeout_s=0.01) as local, suppress(DhcpdUnavailable):
-        local.release(one["name"])
+    site.services[0].release(one["name"])
     status, refused = _allocate(site, mine, "k-1")
     assert (status, refused["error"]["code"]) == (409, "conflict")

@@ -19,7 +19,7 @@ from contract.book import Book
 from contract.comparing import POOL, Meddled, Shelf, Story, play
 from contract.comparing import Site as Compared
 from contract.dhcpd_site import Site, open_site
-from contract.writing import Controller, hosts_named
+from contract.writing import DEADLINE_S, Controller, hosts_named
 from labkit.wait import until
 from macbind.core.address_plan import AddressPlan
 from macbind.core.allocation import State
@@ -387,9 +387,11 @@ def test_comparison_of_more_than_a_slice_removes_the_leftover_only(tmp_path: Pat
             server.dhcpd.leases.write_bytes(backup)
             so_far = served.yes
             server.dhcpd.restart()
-            until(lambda: controller.writer.status().compared_at != before, 20, "the comparison")
-            until(lambda: served.yes > so_far, 10, "the watch to be back")
+            until(lambda: controller.writer.status().compared_at != before, DEADLINE_S, "the comparison")
+            until(lambda: served.yes > so_far, DEADLINE_S, "the watch to be back")
             controller.wait_settled()
+            # It is logged a moment after the writer says that it serves.
+            until(lambda: _comparisons(said), DEADLINE_S, "the comparison to be logged")
         assert _comparisons(said) == [(0, 1)]
         assert served.no == 0
         assert server.held(released.mac) is None
@@ -415,12 +417,12 @@ def test_releases_during_comparisons_cost_nobody_a_reservation(tmp_path: Path, s
         with capture_logs() as said, ExitStack() as watches:
             watched = [watches.enter_context(Served(server, one.mac)) for one in made[498:512]]
             dhcpd.on_read = come_and_go
-            until(lambda: len(controller.all()) == len(made) - 8, 60, "the last one to be gone")
+            until(lambda: len(controller.all()) == len(made) - 8, DEADLINE_S, "the last one to be gone")
+            until(lambda: all(one.yes for one in watched), DEADLINE_S, "everybody to be watched")
             so_far = len(said)
-            until(lambda: _comparisons(said[so_far:]), 20, "one more comparison")
+            until(lambda: _comparisons(said[so_far:]), DEADLINE_S, "one more comparison")
         controller.wait_settled()
         assert [one.no for one in watched] == [0] * len(watched)
-        assert min(one.yes for one in watched) > 0
         assert {mended for mended, _ in _comparisons(said)} == {0}
         assert controller.agrees_with(server)
 

@@ -36,7 +36,7 @@ READERS, SILENT = 200, 50
 @pytest.fixture
 def lone(url: str) -> Iterator[Lone]:
     """A service on either database."""
-    with Lone(url, heartbeat_s=1, slow_s=2) as lone:
+    with Lone(url, heartbeat_s=1, slow_s=5) as lone:
         yield lone
 
 
@@ -171,7 +171,7 @@ def test_readers_that_never_read_are_not_felt(
         for one in readers:
             one.send(request(path=f"/v1/events?after={0 if one in readers[:SILENT] else start}"))
         silent, reading = readers[:SILENT], readers[SILENT:]
-        got = {one.socket.fileno(): b"" for one in reading}
+        got = {one.socket.fileno(): bytearray() for one in reading}
         stop = Flag()
 
         def read() -> None:
@@ -190,8 +190,11 @@ def test_readers_that_never_read_are_not_felt(
                 for number in range(6):
                     client.allocate_group("farm", f"many-{number}", 500)
                 end = last_id(client)
+                # The end is enough to look at: all of it, again and again, would keep the reader from reading.
                 until(
-                    lambda: all(b"id: %d\n" % end in one for one in got.values()), 60, "all to have read all"
+                    lambda: all(b"id: %d\n" % end in one[-4096:] for one in got.values()),
+                    60,
+                    "all to have read all",
                 )
                 until(lambda: lone.log().count('"slow reader"') >= SILENT, 60, "the silent ones to be cut")
             finally:
@@ -206,7 +209,7 @@ def test_readers_that_never_read_are_not_felt(
     finding(
         f"an allocation takes {1000 * alone:.1f} ms alone, {1000 * crowded:.1f} ms with {READERS} readers"
     )
-    # One whose place is waited for costs two seconds; what the machine does otherwise, less.
+    # One whose place is waited for costs five seconds; what the machine does otherwise, less.
     assert crowded < alone + 1, f"{crowded:.4f} s instead of {alone:.4f} s"
 
 

@@ -24,6 +24,7 @@ from macbind.registry.store import Registry
 from macbind.registry.sync import Changes
 
 OLD, NEW = "10.1.1.1-10.1.1.6", "10.1.1.8-10.1.1.14"
+DEADLINE_S = 60.0
 
 
 def pool_of(ranges: str) -> Pool:
@@ -45,7 +46,7 @@ def start(url: str) -> Iterator[Start]:
     made: list[Registry] = []
 
     def start(ranges: str) -> Registry:
-        registry = Registry(url)
+        registry = Registry(url, busy_timeout_s=DEADLINE_S)
         made.append(registry)
         try:
             apply(registry, ranges)
@@ -128,11 +129,11 @@ def test_nobody_reads_or_writes_with_an_old_one(start: Start) -> None:
     second.outdated.clear()
     with ThreadPoolExecutor(2) as threads:
         writing = threads.submit(one, second, "b")
-        assert second.outdated.wait(20)
+        assert second.outdated.wait(DEADLINE_S)
         with first.read() as view:
             assert find(view) == []
         apply(second, NEW)
-        assert writing.result(20) == "10.1.1.8"
+        assert writing.result(DEADLINE_S) == "10.1.1.8"
     assert not second.is_outdated()
 
 
@@ -194,7 +195,7 @@ def test_one_of_many_that_start_at_once_is_the_first(url: str) -> None:
     together = threading.Barrier(len(ranges))
 
     def begin(registry: Registry, mine: str) -> str | None:
-        together.wait(20)
+        together.wait(DEADLINE_S)
         try:
             apply(registry, mine)
         except (ConfigError, RegistryUnavailable):
@@ -231,7 +232,8 @@ def test_a_lost_session_is_made_anew(start: Start, url: str) -> None:
     else:
         with first.engine.begin() as db:
             db.exec_driver_sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'"
+                "SELECT pg_terminate_backend(pid, 20000) FROM pg_locks "  # returns when it is gone
+                "WHERE locktype = 'advisory' AND mode = 'ShareLock'"
             )
 
     def is_there() -> bool:
@@ -260,6 +262,6 @@ def test_pools_that_are_read_later_are_known(start: Start, url: str) -> None:
 
     with ThreadPoolExecutor(1) as threads:
         looking = threads.submit(look)
-        until(second.outdated.is_set, 20, "the look")
+        until(second.outdated.is_set, DEADLINE_S, "the look")
         second.apply(more, ["d1"], (), Offer(offer.shared))
-        assert looking.result(20) == [str(ip("10.1.2.1"))]
+        assert looking.result(DEADLINE_S) == [str(ip("10.1.2.1"))]

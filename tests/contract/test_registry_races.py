@@ -200,7 +200,7 @@ def test_killed_controllers_leave_a_sound_registry(url: str) -> None:
             assert not ended, "a worker ended by itself: its traceback is above"
             running[victim][0].kill()
             running[victim] = start()
-        until(lambda: changes() == CHANGES, 90, "the workers to have done enough")
+        until(lambda: changes() == CHANGES, 180, "the workers to have done enough")
         check_invariant(url, pools)
         for _, pipe in running:
             pipe.send("stop")

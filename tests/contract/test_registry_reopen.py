@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, make_url, text
 
 from contract.book import Book, addresses, ip, make_pool
+from labkit.wait import until
 from macbind.core.address_range import AddressRange
 from macbind.core.allocation import Allocation
 from macbind.core.binding_plan import Ensure, Remove
@@ -113,25 +114,27 @@ def test_a_configuration_is_applied_while_the_registry_is_read(book: Book) -> No
     """Whoever reads sees pools and tables of one configuration, however often it changes meanwhile."""
     book.open(make_pool("a"))
     one = book.one("x", pool="a")
-    stop = threading.Event()
+    stop, looks = threading.Event(), [0, 0]
 
-    def look() -> int:
-        looks = 0
+    def look(number: int) -> None:
         while not stop.is_set():
             with book.read() as view:
                 (found,) = find(view, names=["x"])
                 assert [usage(view, name).allocated for name in view.pools] == [1]
                 assert found.pool in view.pools
-            looks += 1
-        return looks
+            looks[number] += 1
 
     with ThreadPoolExecutor(2) as threads:
-        looking = [threads.submit(look) for _ in range(2)]
-        for turn in range(20):
-            name = "ba"[turn % 2]
-            book.registry.apply({name: make_pool(name)}, ["d1"])
-        stop.set()
-        assert all(one.result(30) > 0 for one in looking)
+        looking = [threads.submit(look, number) for number in range(2)]
+        try:
+            until(lambda: all(looks), 60, "both to look")
+            for turn in range(20):
+                name = "ba"[turn % 2]
+                book.registry.apply({name: make_pool(name)}, ["d1"])
+        finally:
+            stop.set()
+        for looked in looking:
+            looked.result(60)
     assert book.find()[0].address == one.address
 
 

@@ -31,7 +31,7 @@ from macbind.service.peers import Peers
 from macbind.service.waiting import Deadline
 
 TWO = ("d1", "d2")
-LATE_S, SOON_S = 0.05, 10.0
+LATE_S, SOON_S = 0.05, 60.0
 """A deadline that ends before anybody confirms, and one that is only met if nobody else is waited for."""
 
 
@@ -102,19 +102,19 @@ def test_a_repeated_release_waits_for_the_slow_server_only(desk: Desk) -> None:
     assert asyncio.run(desk.while_the_second_confirms(ask(SOON_S), one, None)) == ["vm"]
 
 
-def away(desk: Desk, name: str, seconds: float) -> None:
-    """Has a DHCP server been away for so long; its writer does not run."""
+def begin(desk: Desk, name: str, away_s: float = 0.0) -> None:
+    """Adds the writer of a DHCP server that has been away for so long, or is there; it does not run."""
     server = IscDhcpd(name, lambda: OmapiClient(name, tcp("127.0.0.1", 1), None))
     leader = leader_for(desk.book.url, desk.book.registry.ids.dhcpds[name])
     writer = desk.writers[name] = DhcpWriter(server, desk.book.registry, leader, desk.confirmations)
-    writer._away_since = time.monotonic() - seconds
+    writer._away_since = time.monotonic() - away_s if away_s else None
 
 
 @pytest.mark.parametrize("call", ["allocate", "release"])
 def test_nobody_waits_for_a_server_that_has_been_away_for_long(desk: Desk, call: str) -> None:
     """A call that needs it fails at once, and what is recorded stays."""
-    away(desk, "d1", 0.0)
-    away(desk, "d2", KNOWN_AWAY_S + 1)
+    begin(desk, "d1")
+    begin(desk, "d2", KNOWN_AWAY_S + 1)
     if call == "release":
         desk.book.one("vm")
         desk.book.confirm(*TWO)
@@ -136,8 +136,8 @@ def test_nobody_waits_for_a_server_that_has_been_away_for_long(desk: Desk, call:
 
 def test_one_that_is_there_is_enough(desk: Desk) -> None:
     """With `any`, who waits for the one that is there goes on waiting; the answer says who has confirmed."""
-    away(desk, "d1", 0.0)
-    away(desk, "d2", KNOWN_AWAY_S + 1)
+    begin(desk, "d1")
+    begin(desk, "d2", KNOWN_AWAY_S + 1)
 
     async def ask() -> Allocation:
         wanted = Wanted("farm", ("vm",))
@@ -157,8 +157,8 @@ def test_one_that_is_there_is_enough(desk: Desk) -> None:
 
 def test_one_that_another_controller_serves_is_waited_for(desk: Desk) -> None:
     """It is away from here only: what the other controller records ends the call."""
-    away(desk, "d1", 0.0)
-    away(desk, "d2", KNOWN_AWAY_S + 1)
+    begin(desk, "d1")
+    begin(desk, "d2", KNOWN_AWAY_S + 1)
     desk.confirmations.is_served_elsewhere = lambda name: name == "d2"
 
     async def ask() -> Allocation:

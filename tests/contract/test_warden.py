@@ -245,8 +245,7 @@ def test_a_doubt_ends_when_the_domain_is_seen(doubting: Bench) -> None:
     doubting.driver.defineXML(doubting.xml("vm", vm.mac, uuid=uuid)).create()
     doubting.until_used("vm")
     doubting.settled()
-    seen = doubting.warden.watchers["test"].look(uuid)
-    assert seen is not None
+    seen = doubting.look(uuid)
     off = replace(seen, state=DomainState.OFF, run=NO_RUN)
     for state in (off, None, replace(off, state=DomainState.BETWEEN)):
         doubting.warden.changed("test", uuid, state)
@@ -265,8 +264,7 @@ def test_a_domain_with_the_mac_of_one_in_doubt_does_not_inherit(doubting: Bench)
     doubting.driver.defineXML(doubting.xml("vm", vm.mac, uuid=uuid)).create()
     doubting.until_used("vm")
     doubting.settled()
-    seen = doubting.warden.watchers["test"].look(uuid)
-    assert seen is not None
+    seen = doubting.look(uuid)
     doubting.warden.changed("test", uuid, replace(seen, state=DomainState.OFF, run=NO_RUN))
     copy = doubting.driver.createXML(doubting.xml("copy", vm.mac), 0)
     doubting.settled()
@@ -578,8 +576,7 @@ def test_a_nic_a_renumbering_has_lost_is_told_and_its_address_kept(doubting: Ben
     doubting.driver.createXML(doubting.xml("vm", vm.mac, uuid=uuid), 0)
     doubting.until_used("vm")
     doubting.settled()
-    seen = doubting.warden.watchers["test"].look(uuid)
-    assert seen is not None
+    seen = doubting.look(uuid)
     lost = replace(seen, macs=frozenset(), live=frozenset(), unplugged=frozenset({vm.mac}))
     doubting.warden.changed("test", uuid, lost)
     assert doubting.is_held("vm")

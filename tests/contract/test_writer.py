@@ -491,7 +491,7 @@ def test_connection_that_never_lasts_is_not_hammered(tmp_path: Path, site: Site)
     flapping = Flapping(site.server())
     began = time.monotonic()
     with Controller(tmp_path, POOL, flapping) as controller:
-        until(lambda: flapping.connects == 5, DEADLINE_S, "the fifth connection")
+        until(lambda: flapping.connects >= 5, DEADLINE_S, "the fifth connection")
         assert time.monotonic() - began > 0.7
         assert controller.defects == []
     os.close(flapping._ended)
@@ -502,7 +502,7 @@ def test_locked_registry_delays_and_breaks_nothing(tmp_path: Path, site: Site) -
     with Controller(tmp_path, POOL, site.server(), busy_timeout_s=0.05) as controller:
         controller.wait_state(DhcpdState.SERVING)
         made = controller.allocate("web")[0]
-        other = sqlite3.connect(tmp_path / "registry.db", timeout=5, isolation_level=None)
+        other = sqlite3.connect(tmp_path / "registry.db", timeout=DEADLINE_S, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         until(lambda: site.held(made.mac) is not None, DEADLINE_S, "dhcpd to be told")
         controller.writer.wake()
@@ -622,11 +622,9 @@ def test_writer_that_loses_dhcpd_leaves_it_to_one_that_reaches_it(tmp_path: Path
         second.wait_settled()
         first.confirmations.recheck(first.registry)
         assert waiter.future.done(), "the other one has done it"
-        assert (first.writer.state, first.writer.leads, second.writer.leads) == (
-            DhcpdState.UNAVAILABLE,
-            False,
-            True,
-        )
+        # The lock is free a moment before its last holder says so.
+        until(lambda: not first.writer.leads, DEADLINE_S, "the first to have given the lead up")
+        assert (first.writer.state, second.writer.leads) == (DhcpdState.UNAVAILABLE, True)
         lost.is_reached = True
         first.wait_state(DhcpdState.STANDBY)
         assert second.agrees_with(site)

@@ -49,7 +49,7 @@ def process(work: Callable[..., None], *args: Any) -> Iterator[tuple[ForkServerP
         ours.close()
 
 
-def say(pipe: Connection, deadline_s: float = 60) -> Any:
+def say(pipe: Connection, deadline_s: float = 120) -> Any:
     """What the process says next."""
     assert pipe.poll(deadline_s), "the process says nothing"
     return pipe.recv()

@@ -5,6 +5,7 @@ Its pool is static, so that an allocation needs no confirmation. A release stays
 
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -95,20 +96,26 @@ class Lone:
         """The Python API."""
         return Client(self.socket, timeout_s=timeout_s)
 
-    def release_group(self, group: str) -> None:
-        """Releases a group; nobody waits for the confirmation that never comes."""
+    def release(self, name: str) -> None:
+        """Releases an allocation; nobody waits for the confirmation that never comes."""
+        self._until_recorded(lambda client: client.release(name), name)
 
+    def release_group(self, group: str) -> None:
+        """Releases a group, in the same way."""
+        self._until_recorded(lambda client: client.release_group(group), group)
+
+    def _until_recorded(self, release: Callable[[Client], object], what: str) -> None:
         def is_recorded() -> bool:
             with self.client(timeout_s=0.001) as client:
                 try:
-                    client.release_group(group)
+                    release(client)
                 except (RegistryUnavailable, ServiceUnavailable):
                     return False  # a slow machine: the release was not committed yet, or nothing was said
                 except DhcpdUnavailable:
                     return True
             return True
 
-        until(is_recorded, 60, f"the release of {group}")
+        until(is_recorded, 60, f"the release of {what}")
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,7 @@ _CLASS = 0x6D62  # the first half of the advisory lock's key: "mb"
 _HERE = text("SELECT pg_advisory_lock_shared(:class, 0)").bindparams(**{"class": _CLASS})
 _ALONE = text("SELECT pg_try_advisory_lock(:class, 0)").bindparams(**{"class": _CLASS})
 _NO_LONGER_ALONE = text("SELECT pg_advisory_unlock(:class, 0)").bindparams(**{"class": _CLASS})
+_LEAVES = text("SELECT pg_advisory_unlock_shared(:class, 0)").bindparams(**{"class": _CLASS})
 _HEARTBEAT = text("SELECT 1")
 
 
@@ -131,6 +132,10 @@ class SessionPresence(Presence):
     @override
     def leave(self) -> None:
         with self._lock:
+            if self._session is not None:
+                # The end of a session is noticed a moment later; who starts now should not have to wait for it.
+                with suppress(RegistryUnavailable), translated(self._url):
+                    self._session.execute(_LEAVES)
             self._end()
             self._engine.dispose()
 

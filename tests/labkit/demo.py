@@ -162,7 +162,7 @@ def tell_of_machines(story: Story, lab: Lab, farm: Farm, libvirtd: Libvirtd) -> 
             destroyed = time.perf_counter()
             until(
                 lambda: not list(client.list(address=first.address, released=True)),
-                10,
+                60,
                 "the address to be free",
             )
             freed = time.perf_counter() - destroyed
@@ -207,7 +207,7 @@ def tell_of_ways(story: Story, lab: Lab, farm: Farm, libvirtd: Libvirtd, rounds:
                 wait_ping(lab, one.address, console=console)
                 seconds[way].append(time.perf_counter() - started)
                 sign = "mac2ip ended with status 0" if guest is by_script else " bound "
-                until(lambda: sign in console.text(), 10, f"{one.name} to say how it has found its address")  # noqa: B023
+                until(lambda: sign in console.text(), 60, f"{one.name} to say how it has found its address")  # noqa: B023
                 lab.server.ip(f"neigh del {neighbour}")
                 libvirtd.virsh("destroy", one.name)
         width = max(map(len, ways))

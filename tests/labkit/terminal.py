@@ -1,5 +1,6 @@
 """A terminal with a command in it: what people see, and what they type."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -37,6 +38,9 @@ class Terminal:
             env={**os.environ, "TERM": "xterm", **(env or {})},
         )
         os.close(theirs)
+        self._decode = codecs.getincrementaldecoder("utf-8")(
+            "replace"
+        ).decode  # a piece may end within a character
         self.raw = ""
         """All that came so far."""
 
@@ -88,5 +92,5 @@ class Terminal:
             piece = os.read(self._ours, 65_536)
         except OSError:  # the other side is closed
             return False
-        self.raw += piece.decode(errors="replace")
+        self.raw += self._decode(piece)
         return bool(piece)

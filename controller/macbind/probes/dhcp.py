@@ -175,11 +175,9 @@ class Probe:
         xid = secrets.randbits(32)
         self._asked.append(xid)
         self._link.send(discover(self._mac, xid))
-        until, left_s = time.monotonic() + wait_s, wait_s
-        while left_s > 0:
-            left_s = until - time.monotonic()
-            # Once after the time, too: what came while this thread had no processor has come in time.
-            ours = self._hear(max(0.0, left_s))
+        until = time.monotonic() + wait_s
+        while (left_s := until - time.monotonic()) > 0:
+            ours = self._hear(left_s)
             if ours is not None and ours.xid == xid:
                 return ours
         return None

@@ -15,7 +15,7 @@ import pytest
 from labkit import bounded
 from labkit.farm import MACBIND, Farm
 from labkit.rude import Answer, Rude, acting_as, request
-from labkit.usage import Usage, forget_peak
+from labkit.usage import Usage, forget_peak, processor_s
 from labkit.wait import until
 from macbind.client.client import Client
 from macbind.core.errors import NotFound, ServiceUnavailable
@@ -108,6 +108,7 @@ def test_core_with_five_hundred_connections_is_served_on_all_of_them(farm: Farm)
 def test_user_gets_no_more_connections_than_are_left_for_others(make_farm: MakeFarm) -> None:
     """One user alone gets half of them; the next is refused with the reason, and others have room."""
     farm = make_farm(pools=POOLS, service=OPEN, command=bounded.command(connections=40))
+    began = time.monotonic()
     with nothing_left(farm) as good, ExitStack() as crowd:
         wild = [crowd.enter_context(Rude(farm.socket, WILD)) for _ in range(30)]
         answers = [one.answer() for one in wild[20:]]
@@ -134,7 +135,8 @@ def test_user_gets_no_more_connections_than_are_left_for_others(make_farm: MakeF
 
         until(has_room, SOON_S, "room for the user")  # the service must notice first that the others are gone
     refused = [entry for entry in map(json.loads, farm.log().splitlines()) if entry["event"] == "refused"]
-    assert 1 <= len(refused) <= 3, "hundreds of refusals are a few lines"
+    most = 1 + (time.monotonic() - began) / 10
+    assert 1 <= len(refused) <= most, "hundreds of refusals are a line in ten seconds"
     assert (refused[0]["uid"], "Your user" in refused[0]["problem"]) == (65534, True)
 
 
@@ -184,7 +186,7 @@ def test_head_without_end_is_refused_while_it_arrives(farm: Farm) -> None:
             one.send(b"GET /v1/pools HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * (MIB // 4))
         for one in wild:
             refusal(one.answer(), 431, "more than 64 KiB")
-            assert one.is_closed
+            one.until_closed()
 
 
 WRONG: dict[str, dict[str, object]] = {
@@ -203,11 +205,11 @@ def test_large_body_holds_up_nobody(farm: Farm, words: str, body: dict[str, obje
         )
         longest = 0.0
         while not asked.done():
-            began = time.monotonic()
+            began = processor_s(farm.pid)
             good.pools()
-            longest = max(longest, time.monotonic() - began)
+            longest = max(longest, processor_s(farm.pid) - began)
         refusal(asked.result(), 400, words)
-        assert longest < 2.0  # half of it is reading the JSON itself, on a busy machine
+        assert longest < 2.0  # of the service's own time; half of it is reading the JSON itself
 
 
 def test_pipelined_requests_are_answered_in_their_order(farm: Farm) -> None:
@@ -412,7 +414,7 @@ def test_socket_that_is_passed_on_stays_its_makers(farm: Farm) -> None:
         with Rude(farm.socket) as passed:
             passed.socket.close()
             passed.socket = socket.socket(fileno=descriptors[0])
-            passed.socket.settimeout(20)
+            passed.socket.settimeout(SOON_S)
             answer = passed.ask("POST", ALLOCATIONS, b'{"pool": "farm", "name": "passed"}')
     refusal(answer, 403, r"nobody \(uid 65534, pid \d+\) may not change")
     with farm.client() as good, pytest.raises(NotFound):

@@ -50,5 +50,5 @@ def test_a_competitor_serves_what_it_adds(name: str) -> None:
         server.call(lambda: contestant.add(0))
         until(lambda: offered(new), 60, "the new machine to be served")
         server.call(lambda: contestant.remove(0))
-        until(lambda: not offered(new), 60, "the new machine to be gone")
-        assert offered(mac_of(old), 3)
+        # It may be silent for a moment, or slow: only while it serves the other one does its silence count.
+        until(lambda: not offered(new) and offered(mac_of(old)), 60, "only the new machine to be gone")

@@ -1,6 +1,7 @@
 """The service as a process: its socket, its neighbours, its service manager, its log, its document."""
 
 import json
+import signal
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from labkit import bounded
 from labkit.farm import Farm
 from labkit.wait import until
 from macbind.client.client import Client
-from macbind.core.allocation import State
+from macbind.core.allocation import Allocation, State
 from macbind.core.errors import NotPermitted, ServiceUnavailable
 from macbind.core.mac_address import MacAddress
 from macbind.core.sizes import Sizes
@@ -41,6 +42,12 @@ def connect(farm: Farm) -> socket.socket:
     raw.connect(str(farm.socket))  # waits while the backlog is full, which it would not with a timeout
     raw.settimeout(SOON_S)
     return raw
+
+
+def allocate_for_a_moment(client: Client, name: str) -> Allocation:
+    """An allocation that ends soon, and not before dhcpd has confirmed it: nobody would confirm it then."""
+    client.allocate("farm", name)
+    return client.allocate("farm", name, ttl_s=0.2)
 
 
 def descriptors(farm: Farm) -> int:
@@ -85,7 +92,8 @@ def test_of_services_that_start_together_exactly_one_serves(farm: Farm) -> None:
 
         until(stands_by, SOON_S, "it to stand by")  # the other service writes to this dhcpd
     for racer in racers:
-        racer.end()
+        racer.signal_group(signal.SIGTERM)
+        racer.wait(SOON_S)
     assert [racer.returncode for racer in racers].count(0) == 1
     assert not place.exists()
 
@@ -256,7 +264,7 @@ def test_more_threads_than_connections_are_kept_share_one_client(farm: Farm) -> 
     """One client serves two hundred threads that wait at the same time; none is turned away."""
     farm.dhcpd.freeze()
     try:
-        with farm.client() as client, ThreadPoolExecutor(200) as threads:
+        with farm.client(5 * SOON_S) as client, ThreadPoolExecutor(200) as threads:
             asked = [threads.submit(client.allocate, "farm", f"shared-{number}") for number in range(200)]
             with farm.client() as other:
                 until(lambda: other.status().dhcpds[0].backlog >= 200, SOON_S, "all to wait")
@@ -270,23 +278,35 @@ def test_more_threads_than_connections_are_kept_share_one_client(farm: Farm) -> 
 # -- the service manager and the log -------------------------------------------------------------------------
 
 
+@contextmanager
+def manager(place: Path) -> Iterator[list[str]]:
+    """What a service manager hears at its socket. A thread takes it: the kernel keeps ten messages, and no more."""
+    said: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hearing, ThreadPoolExecutor(1) as threads:
+        hearing.bind(str(place))
+
+        def listen() -> None:
+            while words := hearing.recv(4096):
+                said.extend(words.decode().splitlines())
+
+        threads.submit(listen)
+        try:
+            yield said
+        finally:
+            hearing.sendto(b"", str(place))
+
+
 def test_service_manager_is_told_how_things_stand(
     make_farm: MakeFarm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """READY once it serves, STATUS and WATCHDOG while it goes on, STOPPING at the end."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.setblocking(False)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    place = tmp_path / "notify"
+    with manager(place) as said:
+        monkeypatch.setenv("NOTIFY_SOCKET", str(place))
         monkeypatch.setenv("WATCHDOG_USEC", "30000000")
-        said: list[str] = []
 
         def hears(words: str) -> bool:
-            while True:
-                try:
-                    said.extend(manager.recv(4096).decode().splitlines())
-                except BlockingIOError:
-                    return any(words in line for line in said)
+            return any(words in line for line in said)
 
         farm = make_farm(pools=POOLS)
         until(lambda: hears("STATUS=dhcpd main: serving"), SOON_S, "the status")
@@ -299,7 +319,7 @@ def test_service_manager_is_told_how_things_stand(
         farm.dhcpd.wait_ready()
         farm.wait_serving()
         assert farm.stop() == 0
-        assert hears("STOPPING=1")
+        until(lambda: hears("STOPPING=1"), SOON_S, "its end")
 
 
 def test_service_manager_that_goes_away_takes_nothing_along(
@@ -309,7 +329,7 @@ def test_service_manager_that_goes_away_takes_nothing_along(
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
     farm = make_farm(pools=POOLS)
     with farm.client() as client:
-        client.allocate("farm", "short", ttl_s=0.2)
+        allocate_for_a_moment(client, "short")
         until(lambda: not list(client.list(released=True)), SOON_S, "the expiry")
 
 
@@ -321,7 +341,7 @@ def test_service_decides_the_same_in_the_smallest_pieces(make_farm: MakeFarm, nu
     with farm.client() as client:
         made = client.allocate_group("farm", "stay", 20)
         client.allocate_group("farm", "go", 10)
-        brief = [client.allocate("farm", f"brief-{count}", ttl_s=0.2) for count in range(5)]
+        brief = [allocate_for_a_moment(client, f"brief-{count}") for count in range(5)]
         until(lambda: len(list(client.list(released=True))) == 30, SOON_S, "the expiry, in dhcpd, too")
         assert [one.address for one in client.list(group="stay")] == [one.address for one in made]
         backup = farm.leases.read_bytes()

@@ -219,7 +219,9 @@ def other_conf(site: Site) -> Iterator[None]:
     own.write_text("subnet 10.0.0.0 netmask 255.0.0.0 { }\n")
     site.farm.dhcpd.stop()
     site.farm.dhcpd.config = own
+    starts = site.farm.dhcpd.log().count("Server starting service.")
     site.farm.dhcpd.start()
+    until(lambda: site.farm.dhcpd.log().count("Server starting service.") > starts, SOON_S, "dhcpd to serve")
     yield
     site.farm.dhcpd.config = ours
     site.restart_dhcpd()
@@ -239,7 +241,7 @@ def second_dhcpd(site: Site) -> None:
     leases = ["-lf", str(site.place / "second.leases"), "--no-pid"]
     command = ["dhcpd", "-4", "-d", "-f", "-p", "6767", "-cf", str(conf), *leases, "second"]
     site.farm.lab.popen(command, output=site.place / "second.log")
-    until(lambda: "starting service" in (site.place / "second.log").read_text(), 10, "the second dhcpd")
+    until(lambda: "starting service" in (site.place / "second.log").read_text(), SOON_S, "the second dhcpd")
 
 
 def freeze_dhcpd(site: Site) -> None:
@@ -636,6 +638,7 @@ def test_a_database_that_forgets_is_found_and_mended(tmp_path: Path, hosts: int)
 def test_machines_that_ask_are_served_while_the_doctor_looks(site: Site) -> None:
     """A run changes nothing: a machine gets its address, and the registry is as before."""
     with site.farm.client() as client:
+        until(lambda: not site.farm.findings(), SOON_S, "the service to find nothing")
         made = client.allocate("farm", "looked-at")
         assert site.doctor()["exit"] == WELL
         lease = DhcpClient(site.port, str(made.mac)).dora()

@@ -120,9 +120,9 @@ class DhcpClient:
         self.port.add_address(IPv4Interface(f"{lease.address}/{lease.mask or 32}"))
 
     def renew(self, lease: Lease, timeout_s: float = DEFAULT_TIMEOUT_S) -> Answer:
-        """Extend the lease, by unicast to its server."""
+        """Extend the lease, by unicast to its server, whose MAC may be longer in coming than its answer."""
         with _Exchange(self, own=lease.address) as exchange:
-            exchange.unicast("request", lease.server, timeout_s)
+            exchange.unicast("request", lease.server, DEFAULT_TIMEOUT_S)
             return exchange.answer(timeout_s)
 
     def rebind(self, lease: Lease, timeout_s: float = DEFAULT_TIMEOUT_S) -> Answer:

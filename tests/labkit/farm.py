@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from labkit.users import as_user
 from labkit.wait import until
 from macbind.client.client import Client
 from macbind.config import Settings, load
-from macbind.core.errors import RegistryUnavailable, ServiceUnavailable
+from macbind.core.errors import DhcpdUnavailable, RegistryUnavailable, ServiceUnavailable
 from macbind.core.findings import Status
 from macbind.dhcp.isc.key import read_key
 
@@ -255,6 +255,26 @@ class Farm:
 
     def _env(self) -> dict[str, str]:
         return {**os.environ, "MACBIND_SOCKET": str(self.socket), "MACBIND_CONFIG": str(self.config)}
+
+
+def unconfirmed(call: Callable[[], object]) -> DhcpdUnavailable:
+    """The error of a call that a DHCP server does not confirm in its caller's time; the call may be repeated.
+
+    On a busy machine the registry may take longer than a caller without patience waits: that says nothing yet.
+    """
+
+    def refused() -> DhcpdUnavailable | None:
+        try:
+            call()
+        except RegistryUnavailable:
+            return None
+        except DhcpdUnavailable as error:
+            return error
+        raise AssertionError("a DHCP server has confirmed the call")
+
+    error = until(refused, 60, "the registry to take the change in time")
+    assert error is not None
+    return error
 
 
 def defects_in(log: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What a process takes of the machine, as the kernel counts it."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,12 @@ class Usage:
         )
         files, threads = (len(list((place / name).iterdir())) for name in ("fd", "task"))
         return cls(files, threads, memory, peak)
+
+
+def processor_s(pid: int) -> float:
+    """The processor time that a process has taken, in seconds: what else the machine does is no part of it."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def forget_peak(pid: int) -> None:

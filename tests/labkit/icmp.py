@@ -33,8 +33,9 @@ def ping(namespace: Namespace, address: IPv4Address | str, deadline_s: float) ->
 
 
 def _replied(sock: socket.socket, token: bytes, until_s: float) -> bool:
-    while (left_s := until_s - time.monotonic()) > 0:
-        if select.select([sock], [], [], left_s)[0] and _is_reply(sock.recv(2048), token):
+    """Whether a reply has come by then; what has arrived meanwhile counts, however late it is read."""
+    while select.select([sock], [], [], max(0.0, until_s - time.monotonic()))[0]:
+        if _is_reply(sock.recv(2048), token):
             return True
     return False
 

@@ -165,19 +165,25 @@ def test_it_waits_for_its_card(box: Box) -> None:
     """--wait lets a card appear later; until then nothing is said."""
     box.port.mac = "02:00:00:00:00:05"
     process = subprocess.Popen(
-        box.command("--wait=20", "--probes=0"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        box.command("--wait=100", "--probes=0"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     box.port.namespace.ip("link set eth0 address 0a:58:ac:10:00:0a")
-    said, complained = process.communicate(timeout=60)
+    said, complained = process.communicate(timeout=150)
     assert "172.16.0.10/12" in said
     assert complained == ""
 
 
 def test_terminated_while_it_asks_it_leaves_nothing(box: Box) -> None:
     """systemd or an admin ends it in the middle: the card is off again, and nothing is configured."""
+    ended = box.place / "ended"
+    tool = box.place / "tools/sleep"
+    tool.unlink()
+    tool.write_text(f"#!/bin/sh\nuntil [ -e {ended} ]; do busybox sleep 0.02; done\n")
+    tool.chmod(0o755)
     process = subprocess.Popen(box.command("--probes=9"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     until(lambda: "UP" in box.link(), 60, "the card to be switched on")
     process.terminate()
+    ended.touch()  # however late that was, it was still asking
     process.communicate(timeout=60)
     assert process.returncode == 1
     assert "DOWN" in box.link()

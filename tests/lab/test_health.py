@@ -71,7 +71,7 @@ def test_probe_says_when_dhcpd_answered_and_takes_nothing(lab: Lab, place: Path)
     with farm_with(lab, place, PROBE) as (farm, client):
         first = wait_status(client, lambda now: now.dhcpds[0].answered_at, "an answer").dhcpds[0].answered_at
         wait_status(client, lambda now: now.dhcpds[0].answered_at != first, "the next answer")
-        assert client.status().findings == ()
+        wait_status(client, lambda now: now.findings == (), "nothing to be found")
         assert f"DHCPOFFER on 10.0.0.0 to {probe_mac('main')}" in farm.dhcpd.log()
         assert "DHCPREQUEST" not in farm.dhcpd.log()
         assert "\nlease " not in farm.leases.read_text()
@@ -263,14 +263,14 @@ def test_signs_in_the_log_become_findings(lab: Lab, place: Path) -> None:
     """A dhcpd that drops a part of its lease file at its start says so in its log, and macbind passes it on."""
     with farm_with(lab, place, f'log = "{place / "dhcpd.log"}"\n') as (farm, client):
         made = client.allocate_group("farm", "group", 3)
-        farm.dhcpd.stop()
-        whole = farm.leases.read_text()
-        farm.leases.write_text(whole.replace("  fixed-address", "  fixed-address {", 1))
-        farm.dhcpd.restart()
+        with farm.compared_anew():
+            farm.dhcpd.stop()
+            whole = farm.leases.read_text()
+            farm.leases.write_text(whole.replace("  fixed-address", "  fixed-address {", 1))
+            farm.dhcpd.restart()
         told = finding(client, "lease_file_damaged")
         assert "dropped the rest" in told.message
         assert "dhcpd.leases line " in told.message
-        farm.wait_serving()
         assert all(farm.dhcpd.omshell_host(str(one.mac)) is not None for one in made)
 
 
@@ -323,9 +323,10 @@ def test_lease_file_that_cannot_be_read_is_found(lab: Lab, place: Path) -> None:
             "set ip-address = 0a:01:01:07\ncreate\n"
         )
         finding(client, "foreign_host")
-        kept = farm.leases.with_suffix(".kept")
-        farm.leases.rename(kept)
-        os.mkfifo(farm.leases)
+        kept, pipe = farm.leases.with_suffix(".kept"), farm.leases.with_suffix(".pipe")
+        os.mkfifo(pipe)
+        kept.hardlink_to(farm.leases)
+        pipe.rename(farm.leases)  # there is a file at any moment: that there is none is another finding
         assert "It is no ordinary file" in finding(client, "lease_file_unreadable").message
         before = client.status().dhcpds[0].compared_at
         wait_status(client, lambda now: now.dhcpds[0].compared_at != before, "another comparison")

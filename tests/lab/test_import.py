@@ -158,16 +158,16 @@ def test_hosts_of_the_running_dhcpd_leave_its_file_first(farm: Farm, lists: Path
     rendered = conf.read_text()
     (lists / "own.conf").write_text(old)
     conf.write_text(rendered + old)
-    farm.dhcpd.restart()
-    farm.wait_serving()
+    with farm.compared_anew():
+        farm.dhcpd.restart()
     with unchanged(farm):
         farm.macbind("import", str(lists / "own.conf"), status=1)
         refused = farm.run("import", str(lists / "own.conf"), "--apply")
     assert refused.returncode == 5
     assert "'old'" in refused.stderr
     conf.write_text(rendered)
-    farm.dhcpd.restart()
-    farm.wait_serving()
+    with farm.compared_anew():
+        farm.dhcpd.restart()
     farm.macbind("import", str(lists / "own.conf"), "--apply")
     lease = DhcpClient(farm.lab.port("own"), "b8:27:eb:00:0a:01").dora()
     assert lease is not None
@@ -261,7 +261,7 @@ def test_an_import_that_dhcpd_is_late_for_is_waited_for_again(farm: Farm, lists:
     file = str(lists / "late.csv")
     farm.dhcpd.freeze()
     try:
-        late = farm.run("import", file, "--apply", "--timeout", "1")
+        late = farm.run("import", file, "--apply", "--timeout", "8")
     finally:
         farm.dhcpd.thaw()
     assert late.returncode == 5

@@ -45,6 +45,7 @@ def test_the_kernel_makes_the_addresses_we_tell(lab: Lab) -> None:
     for port, mac in zip(machines, macs, strict=True):
         until(lambda port=port: addresses(lab, port), 60, "a link-local address")  # type: ignore[misc]
         assert addresses(lab, port) == {link_local(mac)}
+    until(lambda: addresses(lab, private), 60, "a link-local address")
     advertisement = (
         Ether(src="02:00:00:00:00:99", dst="33:33:00:00:00:01")
         / IPv6(src="fe80::99", dst="ff02::1", hlim=255)

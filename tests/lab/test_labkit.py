@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from labkit.clients import ClientRun, dhclient, dhcpcd, udhcpc
-from labkit.dhcp import Ack, DhcpClient, Garbage, Nak, Route, Silence, expect_silence
+from labkit.dhcp import DEFAULT_TIMEOUT_S, Ack, DhcpClient, Garbage, Nak, Route, Silence, expect_silence
 from labkit.dhcpd import Dhcpd, DhcpdDied, check_config
 from labkit.net import Lab, Port
 from labkit.netns import CommandFailed, has_ended
@@ -148,7 +148,7 @@ def test_machine_with_a_fixed_address_can_ask_for_options(vm: DhcpClient) -> Non
 def test_unknown_machine_meets_silence(lab: Lab, witness: DhcpClient) -> None:
     """A machine without reservation gets no word, which is proven without waiting for a timeout."""
     stranger = DhcpClient(lab.port("stranger", STRANGER))
-    assert expect_silence(stranger, witness).waited_s < 1
+    assert expect_silence(stranger, witness).waited_s < DEFAULT_TIMEOUT_S
     assert stranger.discover(timeout_s=0.1) is None
     assert isinstance(stranger.init_reboot("10.20.0.77", timeout_s=0.1), Silence)
 

@@ -114,7 +114,7 @@ def test_reboot_keeps_the_domain_and_shutdown_ends_it(
     assert tcp_answers(lab, one.address)
     assert libvirtd.guest_pid("web") == pid
     libvirtd.virsh("shutdown", "web")
-    until(lambda: states(libvirtd) == {"web": "shut off"}, 20, f"the guest to end; {console.tail()}")
+    until(lambda: states(libvirtd) == {"web": "shut off"}, 60, f"the guest to end; {console.tail()}")
 
 
 def test_guests_outlive_libvirtd(lab: Lab, farm: Farm, libvirtd: Libvirtd, guest: Guest) -> None:

@@ -37,7 +37,9 @@ ip addr replace "$new_ip_address/$new_subnet_mask" brd + dev "$interface"
 _DHCPCD_SCRIPT = """#!/bin/sh
 case "$reason" in BOUND | REBOOT | RENEW | REBIND) ;; *) exit 0 ;; esac
 """
+# A client that remembers an address asks for it longer than a busy machine takes to answer.
 _DHCPCD_CONFIG = """ipv4only
+reboot 60
 noipv4ll
 nodelay
 persistent
@@ -80,7 +82,7 @@ def dhclient(
     *,
     hostname: str | None = None,
     state: Path | None = None,
-    config: str = "initial-interval 1; backoff-cutoff 2;\n",
+    config: str = "initial-interval 1; backoff-cutoff 2; reboot 60;\n",
     deadline_s: float = DEFAULT_DEADLINE_S,
     options: Sequence[str] = (),
 ) -> ClientRun:

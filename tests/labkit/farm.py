@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -157,6 +159,22 @@ class Farm:
             deadline_s,
             "macbind to serve",
         )
+
+    @contextmanager
+    def compared_anew(self, deadline_s: float = 60.0) -> Iterator[None]:
+        """Inside, dhcpd is started anew; on leaving, macbind has compared everything with it since.
+
+        The state alone does not say so: macbind hears of dhcpd's end a moment later.
+        """
+        before = self._compared_at()
+        yield
+        until(lambda: self._compared_at() != before, deadline_s, "macbind to compare anew")
+        self.wait_serving(deadline_s)
+
+    def _compared_at(self) -> list[datetime | None]:
+        now = self.status()
+        assert now is not None
+        return [one.compared_at for one in now.dhcpds]
 
     def wait_answering(self, deadline_s: float = 60.0) -> None:
         """Waits until the service answers, however it gets on with dhcpd."""

@@ -240,7 +240,7 @@ def reboot(
     lab: Lab, address: IPv4Address | str, console: Console, deadline_s: float = BOOT_DEADLINE_S
 ) -> None:
     """Let the guest reboot itself; returns when it has an address again."""
-    boots = console.leases()
+    boots = console.boots()
     lab.open_socket(str(address), REBOOT_PORT).close()
     until(lambda: console.leases() > boots, deadline_s, f"{address} to come back")
 

@@ -210,8 +210,13 @@ class Lab:
         namespace.create()
 
     def _forwards(self, outer: str) -> bool:
-        command = ["bridge", "-n", self.server.name, "-json", "link", "show", "dev", outer]
-        return bool(json.loads(run_command(command).stdout)[0].get("state") == "forwarding")
+        """Whether frames pass in both directions: the kernel starts the bridge itself after its first port."""
+        port = ["bridge", "-n", self.server.name, "-json", "link", "show", "dev", outer]
+        bridge = ["ip", "-n", self.server.name, "-json", "link", "show", "dev", self.bridge]
+        return all(
+            json.loads(run_command(command).stdout)[0].get(key) == value
+            for command, key, value in ((port, "state", "forwarding"), (bridge, "operstate", "UP"))
+        )
 
 
 def _forget_frames(sock: socket.socket) -> None:

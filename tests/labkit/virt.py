@@ -92,6 +92,10 @@ class Console:
         """How often a guest of `labkit.guest` got an address, not counting renewals."""
         return self.text().count(" bound ")
 
+    def boots(self, deadline_s: float = 60.0) -> int:
+        """The same for a guest that answers: what it says of its first lease may come after its first answer."""
+        return until(self.leases, deadline_s, "the guest to say that it has an address")
+
 
 class Libvirtd:
     """One libvirtd in the server's namespace. A context manager: leaving it ends libvirtd and all its guests.

@@ -45,7 +45,7 @@ class GatewayRule:
         Raises:
             InvalidAddress: The text is neither.
         """
-        parts = text.strip().lower().split(".")
+        parts = text.strip().lower().split(".", 4)
         octets = [None if part == _OWN else _octet(part) for part in parts]
         if len(octets) != 4 or -1 in octets or octets[3] is None:
             raise InvalidAddress(

@@ -120,10 +120,10 @@ class Meters(Meter):
 
     @override
     def released(self, cause: ReleaseCause, seconds: float) -> None:
-        self._release_s[cause](seconds)
         self.rates.released()
         if cause is ReleaseCause.ENDED:
             self.rates.ended(seconds)
+        self._release_s[cause](seconds)
 
     @override
     def repaired(self, dhcpd: str, *, mended: int, removed: int) -> None:

@@ -17,6 +17,7 @@ from macbind.guest.identity import Identity
 from macbind.guest.nocloud import NO_USER_DATA, VOLUME_ID, seed_files
 from macbind.virt.seed_disks import image
 
+SOON_S = 120.0
 INSTANCE = UUID("6b0c7a52-1f6e-4d0f-9f5e-2a2f0d3c4b5a")
 WEB = Identity(
     MacAddress.parse("00:16:3e:01:01:03"),
@@ -47,7 +48,7 @@ def converted(directory: Path, identity: Identity, kind: str, distribution: str,
     given.write_bytes(seed_files(identity, INSTANCE, routes=routes)["network-config"])
     asked = ["--network-data", str(given), "--kind", "yaml", "--mac", f"eth0,{identity.mac}"]
     way = ["--directory", str(made), "--distro", distribution, "--output-kind", kind]
-    run_command(["cloud-init", "devel", "net-convert", *asked, *way])
+    run_command(["cloud-init", "devel", "net-convert", *asked, *way], deadline_s=SOON_S)
     return "\n".join(path.read_text() for path in sorted(made.rglob("*")) if path.is_file())
 
 
@@ -118,7 +119,8 @@ def seeded(directory: Path, files: dict[str, bytes]) -> Any:
     place.mkdir(parents=True)
     for name, content in files.items():
         (place / name).write_bytes(content)
-    return json.loads(run_command(["/usr/bin/python3", "-c", READ, str(directory)]).stdout)
+    command = ["/usr/bin/python3", "-c", READ, str(directory)]
+    return json.loads(run_command(command, deadline_s=SOON_S).stdout)
 
 
 def test_cloud_init_reads_what_was_meant(tmp_path: Path) -> None:
@@ -136,7 +138,8 @@ def test_its_own_checker_finds_nothing_wrong(tmp_path: Path) -> None:
     """The user-data that says nothing is valid by cloud-init's schema."""
     path = tmp_path / "user-data"
     path.write_text(NO_USER_DATA)
-    assert "Valid" in run_command(["cloud-init", "schema", "--config-file", str(path)]).stdout
+    command = ["cloud-init", "schema", "--config-file", str(path)]
+    assert "Valid" in run_command(command, deadline_s=SOON_S).stdout
 
 
 def test_the_disk_is_found_by_its_label(tmp_path: Path) -> None:

@@ -100,17 +100,12 @@ def client(farm: Farm) -> Iterator[Client]:
 
 def boot(farm: Farm, mac: object, who: str = "anybody", wanted: tuple[int, ...] = ()) -> Lease:
     """What DHCP tells the machine with this MAC, as one that boots in this way and takes answers of 1500 bytes."""
-    lease = asked(farm, mac, who, wanted)
-    assert lease is not None
-    return lease
-
-
-def asked(farm: Farm, mac: object, who: str = "anybody", wanted: tuple[int, ...] = ()) -> Lease | None:
-    """The same for one question; None if it met the moment in which its binding is made anew."""
     port = farm.lab.ports.get("machines") or farm.lab.port("machines")
-    return DhcpClient(
+    lease = DhcpClient(
         port, str(mac), says={57: (1500).to_bytes(2), **SAYS[who]}, wanted=(26, 42, 249, *wanted)
     ).dora()
+    assert lease is not None
+    return lease
 
 
 def domains(raw: bytes) -> list[str]:
@@ -244,17 +239,14 @@ def test_the_options_survive_a_restart_of_dhcpd_and_change_by_a_reload(make_farm
     }
     with farm.client() as client:
         farm.reload(pools=pools(OF_POOL | changed).replace("vm-", "new-"))
-
-        def name_told() -> str | None:
-            lease = asked(farm, named.mac)
-            return None if lease is None else lease.hostname
-
-        until(lambda: name_told() == "new-named", 60, "the new host name")
+        farm.wait_loaded(1)
+        until(lambda: {found.state for found in client.list()} == {State.BOUND}, 60, "the new bindings")
+        assert boot(farm, named.mac).hostname == "new-named"
         check_told(farm, one.mac, OF_MACHINE, OF_POOL | changed, OF_SUBNET)
         check_told(farm, other.mac, {"raw": many}, OF_POOL | changed, OF_SUBNET)
         too_much = {"raw": {str(code): f"hex:{'00' * 255}" for code in range(140, 143)}}
         farm.reload(pools=pools(too_much))
-        until(lambda: "config_refused" in farm.findings(), 20, "the configuration to be refused")
+        until(lambda: "config_refused" in farm.findings(), 60, "the configuration to be refused")
         told = farm.findings()["config_refused"]
         assert "The options of the pool 'own' and those of 'other' are impossible" in told
         check_told(farm, other.mac, {"raw": many}, OF_POOL | changed, OF_SUBNET)

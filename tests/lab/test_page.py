@@ -154,7 +154,7 @@ def test_allocation_domain_and_destroy_are_seen_without_reloading(site: Site, pa
     assert "its domain is gone" in page.inner_text(".history")
     assert page.evaluate("window.isTheSame")
     measured = page.locator("#numbers div:has(dt:text-matches('^Destroy to free')) dd")
-    until(lambda: "\N{EN DASH}" not in measured.all_inner_texts(), 30, "the time until free")
+    until(lambda: "\N{EN DASH}" not in measured.all_inner_texts(), 60, "the time until free")
     rates = site.client.status().rates
     assert rates is not None
     assert rates.destroy_to_free_p50_s is not None
@@ -179,7 +179,7 @@ def test_page_outlives_the_service(site: Site, page: Page, how: str) -> None:
     page.wait_for_selector(f"{row('before')} >> text=bound")
     getattr(site.farm, how)()
     page.wait_for_selector("#live[data-state=cut]")
-    until(lambda: page.inner_text("#age").endswith(" old"), 30, "the age of what is seen")
+    until(lambda: page.inner_text("#age").endswith(" old"), 60, "the age of what is seen")
     assert page.is_visible(row("before"))  # what was known stays
     site.farm.start()
     site.farm.wait_serving(60)
@@ -188,7 +188,7 @@ def test_page_outlives_the_service(site: Site, page: Page, how: str) -> None:
     page.wait_for_selector("#live[data-state=live]")
     page.wait_for_selector(f"{row('after-3')} >> text=bound")
     page.wait_for_selector(row("before"), state="detached")
-    until(lambda: page.inner_text("#age") == "", 30, "nothing to be old any more")
+    until(lambda: page.inner_text("#age") == "", 60, "nothing to be old any more")
     assert page.evaluate("window.isTheSame")
 
 
@@ -327,7 +327,7 @@ def test_map_is_used_by_keyboard_and_pointer(site: Site, page: Page) -> None:
     page.wait_for_selector(".answer[data-code=allocated]")
     page.keyboard.press("Escape")
     page.wait_for_selector("#why", state="hidden")
-    until(lambda: page.evaluate("document.activeElement.id") == "map-canvas", 30, "the focus to come back")
+    until(lambda: page.evaluate("document.activeElement.id") == "map-canvas", 60, "the focus to come back")
     page.keyboard.press("+")
     page.wait_for_selector("#map-part >> text=10.1.1.0 \N{EN DASH} 10.1.1.15")
     page.keyboard.press("0")
@@ -398,4 +398,4 @@ def test_last_use_of_a_token_is_listed(site: Site, page: Page) -> None:
     assert listed["guest"]["note"] == "for a day"
     site.farm.macbind("token", "remove", "guest")
     page.wait_for_selector("#trouble >> text=There is no such token.")
-    until(lambda: page.is_visible("#token"), 30, "the page to ask for another token")
+    until(lambda: page.is_visible("#token"), 60, "the page to ask for another token")

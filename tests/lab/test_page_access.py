@@ -220,7 +220,7 @@ def test_elsewhere_a_token_is_needed_to_read(closed_farm: tuple[Farm, Door, dict
         assert done.status == 200
         assert client.history(name="vm")[0].actor == "page:writer"
     short = farm.macbind("token", "add", "short", "--expires", "1s").strip()
-    until(lambda: door.token(short).ask("/v1/status").status == 401, 30, "the token to expire")
+    until(lambda: door.token(short).ask("/v1/status").status == 401, 60, "the token to expire")
     assert door.token(short).ask("/v1/status").code == "token_expired"
 
 
@@ -267,7 +267,7 @@ def test_connections_are_bounded_and_the_service_does_not_notice(open_farm: tupl
                 return door.ask("/v1/status").status == 503
             return False
 
-        until(refused, 30, "all places to be taken")
+        until(refused, 60, "all places to be taken")
         with farm.client() as client:
             started = time.monotonic()
             client.allocate("farm", "vm")
@@ -279,14 +279,15 @@ def test_connections_are_bounded_and_the_service_does_not_notice(open_farm: tupl
                 return door.ask("/v1/status").status == 200
             return False
 
-        until(answered, 60, "a silent connection to give its place back")
+        until(answered, 120, "a silent connection to give its place back")
 
 
 def test_a_large_head_is_refused(open_farm: tuple[Farm, Door]) -> None:
     """Nobody without a token fills the memory by header fields; the page answers on."""
     _, door = open_farm
     with door.connect() as one:
-        one.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * (80 << 10))
+        with suppress(ConnectionError):  # it may be closed before the end of the head has come
+            one.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * (80 << 10))
         answer = HTTPResponse(one)
         answer.begin()
         assert (answer.status, json.loads(answer.read())["error"]["code"]) == (431, "invalid_request")
@@ -319,9 +320,9 @@ def test_a_reload_does_not_change_the_page(open_farm: tuple[Farm, Door]) -> None
     farm, door = open_farm
     before = farm.config.read_text()
     farm.reload(pools=POOLS.format(listen="127.0.0.2", page=""))
-    until(lambda: "config_refused" in farm.findings(), 30, "the configuration to be refused")
+    until(lambda: "config_refused" in farm.findings(), 60, "the configuration to be refused")
     assert "[page] listen cannot be changed while the service runs." in farm.findings()["config_refused"]
     assert door.ask("/v1/status").status == 200
     farm.reload(pools=POOLS.format(listen="127.0.0.1", page=""))
-    until(lambda: "config_refused" not in farm.findings(), 30, "the configuration to be loaded")
+    until(lambda: "config_refused" not in farm.findings(), 60, "the configuration to be loaded")
     assert farm.config.read_text() == before

@@ -15,7 +15,7 @@ POOLS = FARM_POOLS
 FORKS = """
 import os, sys
 from macbind import Client
-client = Client(sys.argv[1])
+client = Client(sys.argv[1], timeout_s=60)
 client.get(client.allocate("farm", "forked-base").name)
 for turn in range(30):
     child = os.fork()
@@ -29,7 +29,7 @@ for turn in range(30):
 THREADS = """
 import os, sys, threading
 from macbind import Client
-client = Client(sys.argv[1])
+client = Client(sys.argv[1], timeout_s=60)
 
 def work(who):
     for turn in range(10):
@@ -68,7 +68,7 @@ def work(client, me):
     client.release(me)
 
 if __name__ == "__main__":
-    client = Client(sys.argv[1])
+    client = Client(sys.argv[1], timeout_s=60)
     client.pools()
     for method in ("forkserver", "spawn", "fork"):
         context = multiprocessing.get_context(method)
@@ -90,7 +90,7 @@ def test_each_process_gets_what_it_asked_for(farm: Farm, tmp_path: Path, program
         [sys.executable, str(script), str(farm.socket)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stderr

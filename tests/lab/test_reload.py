@@ -34,7 +34,7 @@ def frozen(farm: Farm) -> Iterator[None]:
 def wait_backlog(farm: Farm, count: int) -> None:
     """Waits until dhcpd has so many addresses to confirm."""
     with farm.client() as client:
-        until(lambda: client.status().dhcpds[0].backlog == count, 10, f"a backlog of {count}")
+        until(lambda: client.status().dhcpds[0].backlog == count, 60, f"a backlog of {count}")
 
 
 # -- a configuration that is taken -----------------------------------------------------------------------------
@@ -45,7 +45,6 @@ def test_a_new_range_is_in_use_at_once_and_nobody_is_interrupted(make_farm: Make
     farm = make_farm(pools=POOLS)
     with farm.client() as client, ThreadPoolExecutor(1) as threads:
         first = client.allocate("farm", "first")
-        since = client.status().dhcpds[0].since
         with frozen(farm):
             waiting = threads.submit(client.allocate, "farm", "waiting")
             wait_backlog(farm, 1)
@@ -56,13 +55,15 @@ def test_a_new_range_is_in_use_at_once_and_nobody_is_interrupted(make_farm: Make
         assert waiting.result(60).state is State.BOUND
         more = client.allocate("farm", "more")
         assert (more.address, more.state) == (IPv4Address("10.1.1.5"), State.BOUND)
-        assert client.status().dhcpds[0].since == since
         for number, one in enumerate((first, more)):
             lease = DhcpClient(farm.lab.port(f"p{number}"), str(one.mac)).dora()
             assert lease is not None
             assert lease.address == one.address
+        farm.wait_serving()  # a dhcpd that stands still for long is connected to anew; from here on none does
+        since = client.status().dhcpds[0].since
         farm.reload(pools=WIDER + '[pool.b]\nsubnet = "10.0.0.0/8"\nranges = ["10.1.2.1"]\n')
         farm.wait_loaded(2)
+        assert client.status().dhcpds[0].since == since
         assert client.allocate("b", "of-b").address == IPv4Address("10.1.2.1")
         assert farm.findings() == {
             "pool_exhausted": "The pool 'b' has no unoccupied address left.",
@@ -98,7 +99,7 @@ def test_a_dhcpd_comes_and_goes(make_farm: MakeFarm) -> None:
         assert [one.name for one in client.status().dhcpds] == ["main", "spare"]
         assert client.get("before").state is State.PENDING
         with (
-            farm.client(timeout_s=0.5) as hasty,
+            farm.client(timeout_s=5) as hasty,
             pytest.raises(DhcpdUnavailable, match="dhcpd spare has not"),
         ):
             hasty.allocate("farm", "hasty")
@@ -109,7 +110,7 @@ def test_a_dhcpd_comes_and_goes(make_farm: MakeFarm) -> None:
             assert waiting.result(60).state is State.BOUND
         farm.wait_loaded(2)
         assert [one.name for one in client.status().dhcpds] == ["main"]
-        assert {one.state for one in client.list()} == {State.BOUND}
+        until(lambda: {one.state for one in client.list()} == {State.BOUND}, 60, "all to be bound")
 
 
 def test_another_port_of_a_dhcpd_is_used(make_farm: MakeFarm) -> None:

@@ -77,7 +77,7 @@ def test_a_machine_without_dhcp_is_renumbered(site: Site, name: str, interface: 
     """It answers at its new address, with its new MAC and nothing of the old; the old address is silent."""
     before = site.client.get(name)
     wait_ping(site.lab, before.address, 2 * BOOT_DEADLINE_S, console=site.consoles[name])
-    site.farm.macbind("renumber", name, "--to", to, "--live", "--uri", site.libvirtd.uri)
+    site.farm.macbind("renumber", name, "--to", to, "--live", "--uri", site.libvirtd.uri, "--timeout", "110")
     now = site.client.get(name)
     assert str(now.address) == to
     assert now.mac != before.mac
@@ -100,7 +100,7 @@ def test_a_machine_that_refused_its_new_address_goes_back(site: Site) -> None:
 
     go = partial(renumber, site.client, "udev", "10.1.1.40", live=True, uri=site.libvirtd.uri)
     with pytest.raises(MachineFailed, match=f"but {stranger.mac} has that address") as caught:
-        site.lab.server.call(lambda: go(on_progress=take, wait=Wait(timeout_s=10)))
+        site.lab.server.call(lambda: go(on_progress=take, wait=Wait(timeout_s=30)))
     assert "undo" not in caught.value.details
     said = f"another machine ({stranger.mac}) has 10.1.1.40, the address of 00:16:3e:01:01:28."
     until(lambda: said in site.consoles["udev"].text().lower(), SOON_S, "the refusal on its console")

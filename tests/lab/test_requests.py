@@ -64,7 +64,7 @@ def client(farm: Farm, held: None) -> Iterator[Client]:
 def http(farm: Farm, held: None) -> Iterator[httpx.Client]:
     """Plain HTTP, as any program may speak it."""
     transport = httpx.HTTPTransport(uds=str(farm.socket), verify=False)
-    with httpx.Client(transport=transport, base_url="http://macbind", timeout=20) as http:
+    with httpx.Client(transport=transport, base_url="http://macbind", timeout=60) as http:
         yield http
 
 

@@ -46,8 +46,7 @@ def farm_in(
 
 def sentence(farm: Farm, code: str) -> str:
     """The sentence of this finding, once there is one."""
-    until(lambda: code in farm.findings(), SOON_S, f"the finding {code}")
-    return farm.findings()[code]
+    return until(lambda: farm.findings().get(code, ""), SOON_S, f"the finding {code}")
 
 
 def all_findings(client: Client) -> list[str]:

@@ -18,8 +18,8 @@ subnet = "10.0.0.0/8"
 ranges = ["10.1.1.3-10.1.9.250"]
 """
 OPEN = 'socket_mode = "0666"\n'
-FARM = {"service": OPEN, "command": bounded.command(idle_s=1, receive_s=1)}
-"""Here the service waits a second for its clients."""
+FARM = {"service": OPEN, "command": bounded.command(idle_s=5, receive_s=1)}
+"""Here the service waits a second for the rest of a request, and five for the next one."""
 WILD = "nobody"
 POST = b"POST /v1/release HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 LARGE = request(path="/openapi.json") * 16

@@ -7,6 +7,7 @@ import pytest
 
 from contract.dhcpd_site import Site, open_site, pool_of
 from contract.writing import Controller, hosts_named
+from labkit.wait import until
 from macbind.core.allocation import State
 from macbind.core.findings import DhcpdState
 from macbind.engine.confirmations import Waiter
@@ -84,8 +85,9 @@ def test_ten_thousand_machines_at_once(site: Site, controller: Controller) -> No
     with controller.registry.read() as view:
         assert usage(view, POOL.name).allocated == len(find(view, group="all")) == 10_000
     assert controller.agrees_with(site)
+    before = controller.writer.status().compared_at
     site.dhcpd.kill()
     site.dhcpd.restart(keep_leases=False)
-    controller.wait_state(DhcpdState.COMPARING)
+    until(lambda: controller.writer.status().compared_at != before, DEADLINE_S, "all to be compared again")
     controller.wait_settled(DEADLINE_S)
     assert controller.agrees_with(site)

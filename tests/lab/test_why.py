@@ -93,7 +93,7 @@ def test_a_released_address_rests_and_says_who_had_it(client: Client) -> None:
 
 def test_a_stopped_dhcpd_is_named(farm: Farm, client: Client) -> None:
     """An allocation and a release that wait say for whom."""
-    with farm.client(timeout_s=2) as hasty:
+    with farm.client(timeout_s=5) as hasty:
         farm.dhcpd.freeze()
         try:
             with pytest.raises(DhcpdUnavailable, match="has not confirmed"):

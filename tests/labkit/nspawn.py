@@ -20,7 +20,7 @@ from labkit.wait import until
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_BOOT_S = 180.0
+_BOOT_S = 240.0
 _BOOT = """
 set -e
 work=$1 image=$2

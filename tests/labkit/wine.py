@@ -101,7 +101,7 @@ class Wine:
             cwd=self.place,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=200,
+            timeout=400,
             check=True,
         )
         return {name: list(_outcomes(self.place / name, len(scene.runs))) for name, scene in scenes.items()}

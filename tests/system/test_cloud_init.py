@@ -43,8 +43,8 @@ def test_a_machine_is_what_its_seed_says(tmp_path: Path) -> None:
         port.namespace.ip("link set eth0 down")
         port.namespace.ip("link set eth0 name ens7")
         with Machine(lab, image(CACHE, CLOUD), tmp_path, port=port, added=root) as machine:
-            machine.run("cloud-init", "status", "--wait", status=None)  # it misses ssh
-            assert lab.ping("10.1.1.3", 10)
+            machine.run("cloud-init", "status", "--wait", status=None, deadline_s=240)  # it misses ssh
+            assert lab.ping("10.1.1.3")
             assert "10.1.1.3/8" in machine.run("ip", "-4", "addr", "show", "eth0").stdout
             route = machine.run("ip", "route", "show", "default").stdout
             assert route.startswith("default via 10.1.0.1 dev eth0"), route

@@ -28,8 +28,7 @@ def doctor(site: Installed, *names: str) -> dict[str, Any]:
 
 def test_an_installed_site_is_well(site: Installed) -> None:
     """Also its OMAPI port, which is closed to root: the doctor asks as the service's user."""
-    until(lambda: doctor(site)["exit"] == 0, SOON_S, "the site to be well")
-    found = doctor(site)
+    found = until(lambda: (now := doctor(site))["exit"] == 0 and now, SOON_S, "the site to be well")
     assert found["omapi-port"]["state"] == found["answers"]["state"] == "well"
     site.run("systemctl", "stop", "macbind")
     assert doctor(site, "omapi")["omapi"]["state"] == "well"

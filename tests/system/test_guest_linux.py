@@ -118,7 +118,7 @@ def test_at_boot_before_networkmanager(debian: Machine) -> None:
             "activated"
             in debian.run("nmcli", "-g", "GENERAL.STATE", "connection", "show", "macbind-eth0").stdout
         ),
-        30,
+        60,
         "NetworkManager to bring up the profile",
     )
     assert started(debian, "mac2ip", "ActiveEnterTimestamp") > 0

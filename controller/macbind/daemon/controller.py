@@ -277,7 +277,6 @@ class Controller:
         """
         with self._changing:
             self._change(brought_home(shared, own_part(self.settings)), meant_by=actor)
-            self.report.refused_configuration = None
         return self.registry.configuration()
 
     def _noting_refusal(self, change: Callable[[], None]) -> None:
@@ -295,8 +294,6 @@ class Controller:
             self.report.refused_configuration = refused
             if isinstance(error, PeerError):
                 raise
-        else:
-            self.report.refused_configuration = None
 
     def _compare_file(self) -> None:
         found = outdated_file(self.settings, self.registry.configuration())
@@ -351,8 +348,12 @@ class Controller:
                 tracker.start()
             self._use()
         renewed = sum(one.renewed for one in changes.pools)
-        _log.info("configuration loaded", pools_changed=[one.pool for one in changes.pools], renewed=renewed)
+        log = _log.bind(
+            pools_changed=[one.pool for one in changes.pools], renewed=renewed
+        )  # at the level from before
         self.on_loaded(new)
+        self.report.refused_configuration = None
+        log.info("configuration loaded")
         if is_followed:
             self._look_first(new)
 

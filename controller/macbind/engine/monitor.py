@@ -73,14 +73,16 @@ class Monitor:
         on_defect: OnDefect = lambda _: None,
         last_seen: LastSeen | None = None,
     ) -> None:
-        self._dhcpd, self._name, self._probe_interval_s = dhcpd, dhcpd.name, probe_interval_s
+        self._name, self._probe_interval_s = dhcpd.name, probe_interval_s
         self._exchanges = check
-        self._serving = None if interface is None else Serving(dhcpd.name, interface, own, self._is_here)
+        self._watch = dhcpd.health()  # not in the thread: what the log says before its first turn counts, too
+        self._serving = (
+            None if interface is None else Serving(dhcpd.name, interface, own, self._watch.is_here)
+        )
         self._signs: dict[str, tuple[float, Finding]] = {}
         self._seen: dict[str, tuple[Finding, ...]] = {}  # by the name of the check
         self._reported: frozenset[str] = frozenset()
         self._health = Health()
-        self._watch: HealthWatch | None = None
         self._probe_at = self._check_at = 0.0
         self._hearing = Hearing(LastSeen() if last_seen is None else last_seen)
         self._thread = Supervised(
@@ -108,8 +110,7 @@ class Monitor:
     # -- the loop --------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        now = time.monotonic()
-        watch = self._watch = self._watch or self._dhcpd.health()
+        now, watch = time.monotonic(), self._watch
         self._check("log", lambda: self._read(watch))
         self._check("exchanges", lambda: self._compare(watch))
         if self._serving is not None:
@@ -120,8 +121,7 @@ class Monitor:
         self._conclude()
 
     def _end_watch(self) -> None:
-        if self._watch is not None:
-            self._watch.close()
+        self._watch.close()
         if self._serving is not None:
             self._serving.close()
 
@@ -132,9 +132,6 @@ class Monitor:
             if not serving.silent and serving.answered_at is not None:
                 self._signs.pop("dhcpd_deaf", None)  # whatever its log said
         self._check("others", serving.others)
-
-    def _is_here(self) -> bool:
-        return self._watch is None or self._watch.is_here()
 
     def _check(self, name: str, look: Callable[[], list[Finding]]) -> None:
         """Makes one check; that it cannot be made is a finding, too."""

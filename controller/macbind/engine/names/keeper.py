@@ -177,6 +177,6 @@ class Keeper:
         for one in findings:
             if one.key not in known:
                 _log.warning("finding", part=self._name, code=one.code, finding=str(one))
-        self.findings = findings
-        with self._lock:
+        with self._lock:  # first: who has seen that all is well may count on it
             self._trouble = trouble
+        self.findings = findings

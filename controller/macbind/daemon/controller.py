@@ -348,9 +348,8 @@ class Controller:
                 tracker.start()
             self._use()
         renewed = sum(one.renewed for one in changes.pools)
-        log = _log.bind(
-            pools_changed=[one.pool for one in changes.pools], renewed=renewed
-        )  # at the level from before
+        # Bound at the level from before, and said when all is as the file says.
+        log = _log.bind(pools_changed=[one.pool for one in changes.pools], renewed=renewed)
         self.on_loaded(new)
         self.report.refused_configuration = None
         log.info("configuration loaded")

@@ -23,6 +23,7 @@ from macbind.core.allocation import Allocation, State
 from macbind.core.dhcp_options import DhcpOptions
 from macbind.core.errors import (
     AddressInUse,
+    Conflict,
     DhcpdRefused,
     DhcpdUnavailable,
     NotFound,
@@ -425,6 +426,30 @@ def test_an_older_registry_ends_no_machine_that_it_has_forgotten(make_farm: Call
             (one.address for one in since[1:]), State.BOUND
         ).items()
         assert all(is_served(cable, one) for one in (kept, *since[1:]))
+
+
+def test_a_call_whose_allocation_has_ended_meanwhile_is_told_so(
+    farm: Farm, client: Client, hasty: Client
+) -> None:
+    """While dhcpd is frozen, somebody releases one of a group, or its time is over; nothing of the call is left."""
+
+    def ends(call: Callable[[Client], object], end: Callable[[str], object]) -> None:
+        with farm.client(timeout_s=60) as patient, ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(call, patient)
+            made = until(lambda: list(client.list(pool="thaw")), MENDS_S, "the allocation")
+            end(made[0].name)
+            with pytest.raises(Conflict, match="has ended before dhcpd confirmed it"):
+                waiting.result(MENDS_S)
+        assert list(client.list(pool="thaw")) == []
+
+    farm.dhcpd.freeze()
+    ends(
+        lambda patient: patient.allocate_group("thaw", "g", 2),
+        lambda name: unconfirmed(lambda: hasty.release(name)),
+    )
+    ends(lambda patient: patient.allocate("thaw", "brief", ttl_s=10), lambda _: None)
+    farm.dhcpd.thaw()
+    farm.wait_serving()
 
 
 def test_sigterm_answers_those_who_wait_and_removes_the_socket(make_farm: Callable[..., Farm]) -> None:

@@ -16,9 +16,10 @@ from typing_extensions import override
 from contract.book import Book, ip, make_pool
 from macbind.core.allocation import Allocation, State
 from macbind.core.dhcp_options import DhcpOptions
-from macbind.core.errors import DhcpdRefused, StorageFailed
+from macbind.core.errors import Conflict, DhcpdRefused, StorageFailed
 from macbind.engine.confirmations import Confirmations, Waiter
 from macbind.registry.pending_changes import PendingChange
+from macbind.registry.reserve import change_options
 
 TWO = ("d1", "d2")
 
@@ -303,6 +304,31 @@ def test_the_record_resolves_what_was_missed(book: Book, pending: Allocation) ->
     confirmations.recheck(book.registry)
     assert gone.future.result(0) is None
     assert _empty(confirmations)
+
+
+def test_who_waits_for_what_has_ended_is_told(book: Book, pending: Allocation) -> None:
+    """Also if somebody else has its address; not before it is committed, and not if its binding was made anew."""
+    confirmations, early, waiter, renewed = Confirmations(), Waiter(), Waiter(), Waiter()
+    confirmations.expect_bound(early, replace(pending, generation=pending.generation + 100), TWO)
+    confirmations.expect_bound(waiter, pending, TWO)
+    other = book.one("other")
+    confirmations.expect_bound(renewed, other, TWO)
+    with book.write() as txn:
+        change_options(txn, other, DhcpOptions(hostname="x"))
+    confirmations.recheck(book.registry)
+    assert not waiter.future.done()
+    book.release("a")
+    confirmations.recheck(book.registry)
+    with pytest.raises(Conflict, match=r"'a' \(10\.1\.1\.1\) has ended before dhcpd confirmed it"):
+        waiter.future.result(0)
+    assert not early.future.done()
+    assert not renewed.future.done()
+    again = Waiter()
+    confirmations.expect_bound(again, pending, TWO)
+    book.confirm(*TWO)
+    book.one("b")
+    confirmations.recheck(book.registry)
+    assert isinstance(again.future.exception(0), Conflict)
 
 
 def test_a_later_generation_proves_a_release(book: Book, pending: Allocation) -> None:

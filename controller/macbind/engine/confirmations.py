@@ -12,11 +12,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from macbind.core.allocation import Allocation, State
-from macbind.core.errors import MacbindError, StorageFailed
-from macbind.registry.pending_changes import Confirmed, PendingChange
+from macbind.core.errors import Conflict, MacbindError, StorageFailed
+from macbind.registry.pending_changes import Confirmed, PendingChange, ended
 from macbind.registry.queries import find
 from macbind.registry.store import Registry
 
@@ -33,6 +34,8 @@ class Waiter:
         self.confirmed: set[_Key] = set()
         self.either: dict[tuple[IPv4Address, int], tuple[str, ...]] = {}
         """The bindings of which one DHCP server is enough, and of which."""
+        self.allocations: dict[tuple[IPv4Address, int], Allocation] = {}
+        """Whose bindings are awaited."""
         self.has_to_wait = False
         self.since = time.monotonic()
 
@@ -113,6 +116,7 @@ class Confirmations:
                 waiter.either[allocation.address, allocation.generation] = names
             for name in names:
                 if self._is_doubtful(name) or not (is_bound or name in confirmed_by):
+                    waiter.allocations[allocation.address, allocation.generation] = allocation
                     self._expect(waiter, (name, allocation.address, allocation.generation))
 
     def expect_gone(self, waiter: Waiter, released: Allocation, dhcpds: Iterable[str]) -> None:
@@ -134,6 +138,7 @@ class Confirmations:
             self._leave(waiter)
             waiter.confirmed.clear()
             waiter.either.clear()
+            waiter.allocations.clear()
             if waiter.has_to_wait:
                 # A report may be about to resolve the old one: that says nothing of what is awaited next.
                 waiter.has_to_wait, waiter.future = False, Future()
@@ -228,29 +233,39 @@ class Confirmations:
                 waiter.missing.add(new)
                 if old[2] is not None and new[2] is not None and (old[1], old[2]) in waiter.either:
                     waiter.either[new[1], new[2]] = waiter.either[old[1], old[2]]
+                if old[2] is not None and new[2] is not None:
+                    before = waiter.allocations[old[1], old[2]]
+                    waiter.allocations[new[1], new[2]] = replace(before, generation=new[2])
                 self._waiting[new].add(waiter)
 
     def recheck(self, registry: Registry, *, older_than_s: float = 0.0) -> None:
         """Resolves what the registry records as confirmed: another controller writes there, too.
 
+        Who waits for an allocation that has ended meanwhile is told so.
+
         Args:
             registry: Asked once for all waiting addresses.
             older_than_s: Leaves out those who have waited less than this, in seconds.
         """
-        asked = registry.ids.dhcpds
         horizon = time.monotonic() - older_than_s
         with self._lock:
-            keys = {
-                key: self._released.get(key, 0)
+            waiting = [
+                key
                 for key, waiters in self._waiting.items()
-                if key[0] in asked
-                and not self._is_doubtful(key[0])
-                and any(waiter.since <= horizon for waiter in waiters)
+                if key[0] in registry.ids.dhcpds and any(waiter.since <= horizon for waiter in waiters)
+            ]
+            keys = {key: self._released.get(key, 0) for key in waiting if not self._is_doubtful(key[0])}
+            awaited = {
+                key: waiter.allocations[key[1], key[2]]
+                for key in waiting
+                if key[2] is not None
+                for waiter in self._waiting[key]
             }
-        if not keys:
+        if not waiting:
             return
         with registry.read() as view:
             confirmed = Confirmed(view, {address for _, address, _ in keys})
+            over = {(one.address, one.generation) for one in ended(view, list(awaited.values()))}
         self._resolve(
             (dhcpd, address, generation)
             for (dhcpd, address, generation), released in keys.items()
@@ -260,3 +275,15 @@ class Confirmations:
                 else confirmed.holds(dhcpd, address, generation)
             )
         )
+        for (dhcpd, _, _), one in awaited.items():
+            if (one.address, one.generation) in over:
+                self.refused(dhcpd, one.address, one.generation, _has_ended(one))
+
+
+def _has_ended(one: Allocation) -> Conflict:
+    return Conflict(
+        f"'{one.name}' ({one.address}) has ended before dhcpd confirmed it: it was released, or its time was over.",
+        hint="Ask again.",
+        name=one.name,
+        address=str(one.address),
+    )

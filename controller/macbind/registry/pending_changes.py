@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy import (
     select,
 )
 
+from macbind.core.allocation import Allocation
 from macbind.core.binding import Binding, binding_name
 from macbind.core.binding_plan import Change, Ensure, Remove
 from macbind.core.dhcp_options import DhcpOptions
@@ -36,6 +37,7 @@ from macbind.registry.resting import free
 from macbind.registry.tables import allocation as al
 from macbind.registry.tables import confirmed as co
 from macbind.registry.tables import pending as pe
+from macbind.registry.tables import pool as pool_table
 from macbind.registry.transaction import DELETE_PENDING, Transaction, View
 
 _NO_OPTIONS = "{}"
@@ -57,6 +59,9 @@ _LIVE_PAGE = Statement(
 )
 _LIVE_AT = Statement(
     select(*_DESIRED).where(al.c.ip.in_(bindparam("ips", expanding=True)), al.c.free_at.is_(None))
+)
+_HOLDERS = Statement(
+    select(al.c.ip, al.c.name).where(al.c.ip.in_(bindparam("ips", expanding=True)), al.c.free_at.is_(None))
 )
 _PENDING = Statement(
     select(pe.c.ip.label("pending_ip"), pe.c.seq, *_DESIRED)
@@ -229,6 +234,22 @@ class Confirmed:
         if key in self._held:
             return self._held[key] > generation
         return key not in self._unsure or self._now.get(int(address), generation) > generation
+
+
+def ended(view: View, allocations: Collection[Allocation]) -> list[Allocation]:
+    """Those that were made and are not held any more: nobody will confirm their bindings."""
+    if not allocations:
+        return []
+    made = {row.name: row.rev for row in view.db.execute(select(pool_table.c.name, pool_table.c.rev))}
+    ips = [int(one.address) for one in allocations]
+    held = {
+        ip: name for some in chunks(ips, view.sizes.rows) for ip, name in _HOLDERS.all(view.db, {"ips": some})
+    }
+    return [
+        one
+        for one in allocations
+        if made.get(one.pool, 0) >= one.generation and held.get(int(one.address)) != one.name
+    ]
 
 
 def backlog(view: View, dhcpd: str) -> int:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 from macbind.core.errors import RegistryUnavailable
 
 _T = TypeVar("_T")
-_MOMENT_S = 1.0
+_MOMENT_S = 2.5
 """A use case ends so soon after its deadline, unless the registry holds it up; in seconds."""
 
 

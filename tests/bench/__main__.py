@@ -20,6 +20,7 @@ GROUPS = {
     "load": "DHCP while the writer runs flat out",
     "destroy": "destroyed machines",
     "several": "several controllers",
+    "farm": "a farm of a million machines",
     "static": "rendering a static pool",
     "command": "the start of the command line",
 }

@@ -121,17 +121,18 @@ class Postgres:
 
     def run(self, *statements: str) -> None:
         """Executes statements outside of any transaction."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             for statement in statements:
                 connection.execute(statement.encode())
 
     def value(self, query: str) -> Any:
         """The first value that a query finds."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             row = connection.execute(query.encode()).fetchone()
         return None if row is None else row[0]
 
-    def _connected(self) -> psycopg.Connection[Any]:
+    def connected(self) -> psycopg.Connection[Any]:
+        """A connection on which each statement is a transaction."""
         return psycopg.connect(
             host=str(self.directory),
             user="macbind",

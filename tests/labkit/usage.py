@@ -39,3 +39,9 @@ def processor_s(pid: int) -> float:
 def forget_peak(pid: int) -> None:
     """Begins to measure the peak of a process's memory anew (proc(5), clear_refs)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def exact_processor_s(pid: int) -> float:
+    """The same for a process whose threads all live on, to the nanosecond (proc(5), schedstat)."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9

@@ -13,14 +13,14 @@ from typing import Any
 
 import libvirt
 
-from bench.farm_simulation import Costs, Demand, most_standing, on_paper, saturation, simulate
+from bench.farm_simulation import Costs, Demand, on_paper, saturation, simulate
 from bench.rows import TOLD, By, Result, Row, at_least
 from bench.sites import POOLS, bare_database, directory, open_farm, timed
 from labkit.dhcp import DhcpClient
 from labkit.farm import Farm
 from labkit.net import Lab
 from labkit.postgres import Postgres
-from labkit.usage import Usage, exact_processor_s, processor_s
+from labkit.usage import exact_processor_s, processor_s
 from labkit.virt import Libvirtd
 from labkit.wait import until
 from macbind.client.client import Client
@@ -100,11 +100,8 @@ def measure_calls(farm: Farm, count: int) -> Calls:
 def costs_of(calls: Calls, flush_s: float) -> Costs:
     """What calls took, taken apart: what a call costs, what a transaction does, and what each machine adds."""
     request = calls.nothing.service
-    once = max(
-        0.0,
-        calls.allocate.service + calls.release.service - 2 * request
-        - calls.group.service - calls.group_release.service,
-    ) / 2  # fmt: skip
+    alone, grouped = (calls.allocate, calls.release), (calls.group, calls.group_release)
+    once = max(0.0, sum(one.service for one in alone) / 2 - request - sum(one.service for one in grouped) / 2)
     return Costs(
         request=request,
         once=once,
@@ -130,13 +127,11 @@ def measure_dhcp(farm: Farm, times: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a standing machine costs: service and dhcpd at a comparison, dhcpd at its start, and memory of both."""
+    """What a standing machine costs: service and dhcpd at a comparison, and dhcpd at its start."""
 
     compare: float
     look_up: float
     start: float
-    service_bytes: float
-    dhcpd_bytes: float
 
 
 def measure_standing(farm: Farm, population: int) -> Standing:
@@ -151,8 +146,6 @@ def measure_standing(farm: Farm, population: int) -> Standing:
         (processor_s(farm.pid) - service) / population,
         (exact_processor_s(farm.dhcpd.pid) - started) / population,
         started / population,
-        Usage.of(farm.pid).peak / population,
-        Usage.of(farm.dhcpd.pid).peak / population,
     )
 
 
@@ -264,16 +257,9 @@ def measure_costs(times: int, population: int, few: int, many: int) -> Measured:
         standing = measure_standing(farm, population)
     costs = costs_of(calls, flush)
     event, each, scan = measure_watching(few, many, costs.once + costs.release)
-    costs = replace(
-        costs,
-        exchange=exchange,
-        renewal=renewal,
-        compare=standing.compare,
-        look_up=standing.look_up,
-        event=event,
-        event_each=each,
-        scan=scan,
-    )
+    compare, look_up = standing.compare, standing.look_up
+    costs = replace(costs, exchange=exchange, renewal=renewal, compare=compare, look_up=look_up)
+    costs = replace(costs, event=event, event_each=each, scan=scan)
     with Postgres() as database, open_farm(registry=database.emptied()) as farm:
         other = costs_of(measure_calls(farm, times), _commit_s(database))
     names = ("request", "once", "allocate", "release", "flush")
@@ -307,11 +293,9 @@ def _costs(measured: Measured) -> list[Row]:
             ("end in a group", calls.group_release),
         )
     ]
-    rows += [
-        _told("- the farm: bytes of dhcpd's lease file, an allocation", "", calls.allocate.leases),
-        _told("- the farm: bytes of dhcpd's lease file, a release", "", calls.release.leases),
-        _told("- the farm: dhcpd's start, each binding", "ms", standing.start * 1000),
-    ]
+    rows.append(_told("- the farm: bytes of dhcpd's lease file, an allocation", "", calls.allocate.leases))
+    rows.append(_told("- the farm: bytes of dhcpd's lease file, a release", "", calls.release.leases))
+    rows.append(_told("- the farm: dhcpd's start, each binding", "ms", standing.start * 1000))
     return rows
 
 
@@ -332,8 +316,8 @@ def _farms(measured: Measured, seconds: int) -> list[Row]:
     rate, part = saturation(costs, base)
     rows.append(Row(f"births a second until {part} is full", "asked for", "/s", at_least(1), [rate], [RATE]))
     for what, some, demand in (
-        ("two controllers", measured.with_postgres, replace(base, controllers=2)),
-        ("PostgreSQL", measured.with_postgres, base),
+        ("two controllers on PostgreSQL", measured.with_postgres, replace(base, controllers=2)),
+        ("one controller on PostgreSQL", measured.with_postgres, base),
         ("groups of 10", costs, replace(base, group=10)),
         ("two DHCP servers", costs, replace(base, servers=2)),
         ("leases of an hour", costs, replace(base, lease_s=3600.0)),
@@ -347,20 +331,19 @@ def _farms(measured: Measured, seconds: int) -> list[Row]:
         loads = on_paper(some, demand)
         first = min(loads, key=lambda name: loads[name].saturates_at)
         baseline = f"on paper, {first} first"
-        shown = _told(
-            f"- {what}: births a second until {part} is full", "/s", rate, baseline, loads[first].saturates_at
-        )
-        rows.append(shown)
-        if demand == base and some is costs:
-            rows.append(
-                Row(f"births a second until {part} is full", "asked for", "/s", at_least(1), [rate], [RATE])
-            )
-    for what, some in (
-        (f"machines that a controller can watch, {RATE:g} born a second", costs),
-        ("- the same, if an event cost no more among many domains", replace(costs, event_each=0.0)),
-    ):
-        most = float(most_standing(some, replace(base, hypervisors=100)))
-        target = at_least(1) if some is costs else TOLD
-        row = Row(what, "asked for", "", target, [most], [base.standing], detail=some is not costs)
-        rows.append(row)
+        what = f"- {what}: births a second until {part} is full"
+        rows.append(_told(what, "/s", rate, baseline, loads[first].saturates_at))
+    for standing in (1_000, 10_000):
+        watched = replace(base, standing=standing, hypervisors=100)
+        (rate, part), paper = saturation(costs, watched), on_paper(costs, watched)
+        what = f"- {standing:,} machines watched: births a second until {part} is full"
+        rows.append(_told(what, "/s", rate, "on paper", paper["service"].saturates_at))
+    watched = replace(base, hypervisors=100, seconds=60)
+    waits, most = simulate(costs, watched).backlog, on_paper(costs, watched)["service"].saturates_at
+    rows.append(
+        Row(f"{farm}, all watched: can be born on paper", "asked for", "/s", at_least(1), [most], [RATE])
+    )
+    rows.append(_told(f"- {farm}, all watched: calls without an answer after a minute", "", waits))
+    scans = base.standing * costs.scan / base.scan_s
+    rows.append(_told("- the lists of all hypervisors each minute, on paper", "processors", scans))
     return rows

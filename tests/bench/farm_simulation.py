@@ -112,7 +112,10 @@ class Load:
     @property
     def saturates_at(self) -> float:
         """Births a second that fill it; 0 if the standing machines alone do."""
-        return max(0.0, 1 - self.standing) / self.each if self.each else float("inf")
+        left = max(0.0, 1 - self.standing)
+        if not left:
+            return 0.0
+        return left / self.each if self.each else float("inf")
 
 
 def on_paper(costs: Costs, demand: Demand) -> dict[str, Load]:
@@ -146,16 +149,6 @@ def _controllers(demand: Demand) -> tuple[str, ...]:
 
 def _servers(demand: Demand) -> tuple[str, ...]:
     return ("dhcpd",) if demand.servers == 1 else tuple(f"dhcpd {n + 1}" for n in range(demand.servers))
-
-
-def most_standing(costs: Costs, demand: Demand) -> int:
-    """The most machines with which every part can do, on paper, what the demand asks for."""
-    low, high = 0, demand.standing
-    while low < high:
-        middle = (low + high + 1) // 2
-        loads = on_paper(costs, replace(demand, standing=middle)).values()
-        low, high = (middle, high) if all(load.at(demand.rate) <= 1 for load in loads) else (low, middle - 1)
-    return low
 
 
 class Station:

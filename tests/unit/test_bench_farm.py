@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.farm_simulation import Costs, Demand, Station, most_standing, on_paper, saturation, simulate
+from bench.farm_simulation import Costs, Demand, Station, on_paper, saturation, simulate
 
 COSTS = Costs(
     request=0.001,
@@ -99,6 +99,7 @@ def test_more_parts_share_the_work() -> None:
 
 def test_a_scan_bounds_the_machines_that_can_be_watched() -> None:
     """At 0.2 ms a domain each minute a processor reads 300,000, and nothing else."""
-    costs, demand = Costs(scan=0.0002), Demand(hypervisors=100)
-    assert most_standing(costs, demand) == 300_000
-    assert most_standing(costs, replace(demand, hypervisors=0)) == demand.standing
+    costs, demand = Costs(scan=0.0002), Demand(standing=300_000, hypervisors=100)
+    assert on_paper(costs, demand)["service"].saturates_at == 0
+    assert on_paper(costs, replace(demand, standing=150_000))["service"].standing == pytest.approx(0.5)
+    assert on_paper(costs, replace(demand, hypervisors=0))["service"].standing == 0

@@ -3,6 +3,7 @@
 Pure: measured costs and a demand go in, numbers come out; the same seed gives the same numbers. A part works off
 what reaches it in the order of arrival. Requests that wait share a transaction and its flush. What a writer finds
 due is one batch. A comparison yields to what is due, and a scan reads one domain at a time, as in the product.
+Half of what a change costs the service is its committer's, and half its writer's; the loads do not depend on that.
 """
 
 import random

@@ -8,6 +8,7 @@ happened while nobody watched, a reboot or two, nobody can know.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -39,6 +40,8 @@ _log = structlog.get_logger()
 
 FIRST_LOOK_S = 5.0
 """How long the service waits at its start for what is there already."""
+_REPORT_SHARE = 20.0
+"""The look for findings rests for so many times as long as it took."""
 
 
 class DomainTracker:
@@ -74,6 +77,8 @@ class DomainTracker:
         self._waiting = Waiting(registry, self._sightings, self._life, clock, now)
         self._evidence = DomainEvidence(registry, committer, self._sightings, ACTOR)
         self._reported: set[Finding] = set()
+        self._reporting = threading.Lock()
+        self._is_news, self._report_at = False, float("-inf")
         self.watchers = {
             name: watch(name, one.uri, self, on_defect=on_defect) for name, one in hypervisors.items()
         }
@@ -112,9 +117,8 @@ class DomainTracker:
     def look_again(self, macs: AbstractSet[MacAddress]) -> None:
         """Has the domains with these MACs looked at again: their allocations may be younger than they are."""
         now = self._clock()
-        for domain in self._sightings.domains():
-            if domain.macs & macs:
-                self.watchers[domain.hypervisor].ask_again(domain.uuid, now)
+        for domain in self._sightings.having(macs):
+            self.watchers[domain.hypervisor].ask_again(domain.uuid, now)
 
     def status(self) -> tuple[HypervisorStatus, ...]:
         """How things stand with each hypervisor."""
@@ -185,7 +189,8 @@ class DomainTracker:
         self._verdicts.carry_out(hypervisor, looks, pools)
         macs = {mac for one in (before, domain) if one is not None for mac in one.macs}
         self._evidence.take_look(hypervisor, macs, event.cause)
-        self._report_findings()
+        self._is_news = True
+        self._report_news()
 
     def _adopt(self, domains: Iterable[Domain]) -> None:
         """Records which domain uses which allocation, where that is new."""
@@ -199,6 +204,7 @@ class DomainTracker:
         """Releases allocations whose domain never appeared, once every hypervisor has been watched long enough."""
         if not self.watchers:
             return
+        self._report_news()
         self._waiting.note_time()
         if self._has_watched_all() and (due := self._waiting.abandoned()):
             self._verdicts.release(due, "no domain with its MAC appeared in time")
@@ -252,9 +258,17 @@ class DomainTracker:
         """What an admin should look at."""
         return [*self._findings.all(), *self._waiting.findings()]
 
+    def _report_news(self) -> None:
+        """Reports findings after events. All domains are looked at for it, so a burst of events is one look."""
+        if self._is_news and self._clock() >= self._report_at:
+            self._report_findings()
+
     def _report_findings(self) -> None:
         """Logs each finding once, when it appears."""
-        now = set(self.findings())
-        for finding in sorted(now - self._reported, key=str):
-            _log.warning("finding", code=finding.code, finding=str(finding))
-        self._reported = now
+        with self._reporting:
+            self._is_news, began = False, self._clock()
+            now = set(self.findings())
+            for finding in sorted(now - self._reported, key=str):
+                _log.warning("finding", code=finding.code, finding=str(finding))
+            self._reported = now
+            self._report_at = self._clock() + _REPORT_SHARE * (self._clock() - began)

@@ -99,9 +99,10 @@ class DomainEvidence:
 
     def _back(self, away: Iterable[Evidence]) -> set[IPv4Address]:
         """The addresses whose saved or migrated domain a hypervisor shows again."""
-        domains = [one for one in self._sightings.domains() if one.state in _SHOWS]
-        shown = {(mac, one.name) for one in domains for mac in one.macs}
-        return {one.address for one in away if (one.mac, one.holder) in shown}
+        known = list(away)
+        domains = self._sightings.having({one.mac for one in known if one.mac is not None})
+        shown = {(mac, one.name) for one in domains if one.state in _SHOWS for mac in one.macs}
+        return {one.address for one in known if (one.mac, one.holder) in shown}
 
     def _commit(self, work: object) -> None:
         self._committer.submit(self._actor, work).result()  # type: ignore[arg-type]
@@ -114,7 +115,10 @@ class DomainEvidence:
         known: Iterable[Evidence],
     ) -> list[Evidence]:
         """Evidence of all domains of a hypervisor that have some MACs, or any."""
-        domains = [one for one in self._sightings.domains() if one.hypervisor == hypervisor]
+        if macs is None:
+            domains = [one for one in self._sightings.domains() if one.hypervisor == hypervisor]
+        else:
+            domains = self._sightings.having(macs, hypervisor)
         having = [
             (domain, mac)
             for domain in sorted(domains, key=lambda one: one.name)
@@ -138,9 +142,9 @@ class DomainEvidence:
                 found[address] = Evidence(
                     Source.DOMAIN, hypervisor, address, mac, domain.name, since=now, seen_at=now
                 )
-        unread = {one.name for one in domains if one.state is DomainState.UNREAD and not one.macs}
-        kept = [one for (address, holder), one in before.items() if holder in unread and address not in found]
-        return [*found.values(), *kept]
+        left = [one for (address, _), one in before.items() if address not in found]
+        unread = self._sightings.unread(hypervisor) if left else set[str]()
+        return [*found.values(), *(one for one in left if one.holder in unread)]
 
     def _is_in_use(self, domain: Domain, pool: Pool, *, was_known: bool) -> bool:
         if domain.state is DomainState.UNREAD:

@@ -105,7 +105,7 @@ class Settling:
 
     def _user_of(self, claim: Claim) -> str | None:
         """The domain that has one of the MACs of an allocation that has no recorded user."""
-        return next((one.uuid for one in self._sightings.domains() if claim.macs & one.macs), None)
+        return next((one.uuid for one in self._sightings.having(claim.macs)), None)
 
 
 def end_renumbering(txn: Transaction, seen: Renumbering, how: Settlement) -> bool:

@@ -62,6 +62,7 @@ class Seen:
 
     Attributes:
         domains: Its domains by UUID; until the first list, those of the connection before.
+        having: The UUIDs of those that have a MAC.
         since: Since when it has been watched; None until the first list.
         looked_at: When a domain was last looked at.
         missing_since: Since when the domain of an allocation has been missing or off, as far as was seen.
@@ -76,6 +77,7 @@ class Seen:
     """
 
     domains: dict[str, Domain] = field(default_factory=dict)
+    having: dict[MacAddress, set[str]] = field(default_factory=dict)
     since: float | None = None
     looked_at: dict[str, float] = field(default_factory=dict)
     missing_since: dict[str, float] = field(default_factory=dict)
@@ -100,7 +102,9 @@ class Seen:
         kept = {uuid: domain for uuid, domain in self.domains.items() if uuid in newer}
         before = {uuid: Vanished(one, began_at) for uuid, one in self.domains.items()} | self.vanished
         self.vanished = {uuid: one for uuid, one in before.items() if uuid not in listed and uuid not in kept}
-        self.domains, self.looked_at = listed | kept, newer
+        self.domains, self.looked_at, self.having = listed | kept, newer, {}
+        for domain in self.domains.values():
+            self._note_macs(domain)
         runs = {uuid: domain.run for uuid, domain in listed.items() if domain.run != NO_RUN}
         known = {uuid: run for uuid, run in self.runs.items() if uuid in self.domains or uuid in newer}
         self.runs = known | runs
@@ -131,6 +135,7 @@ class Seen:
         if domain is None:
             before = self.domains.pop(uuid, None)
             if before is not None:
+                self._forget_macs(before)
                 vanished = Vanished(before, at)
             says_why = event.cause is not None and not (event.cause in _ENDS and uuid in self.persistent)
             if vanished is not None and not says_why and at - vanished.at < transition_s:
@@ -138,10 +143,23 @@ class Seen:
         else:
             domain = self._known(domain)
             self._note_life(domain, has_run=event.started or event.cause in _ENDS)
+            if uuid in self.domains:
+                self._forget_macs(self.domains[uuid])
             self.domains[uuid] = domain
+            self._note_macs(domain)
             if domain.run != NO_RUN:
                 self.runs[uuid] = domain.run
         return NOTHING_SAID if is_old else event
+
+    def _note_macs(self, domain: Domain) -> None:
+        for mac in domain.macs:
+            self.having.setdefault(mac, set()).add(domain.uuid)
+
+    def _forget_macs(self, domain: Domain) -> None:
+        for mac in domain.macs:
+            self.having[mac].discard(domain.uuid)
+            if not self.having[mac]:
+                del self.having[mac]
 
     def _known(self, domain: Domain) -> Domain:
         """A domain that cannot be read, with the name and the MACs it had."""
@@ -201,6 +219,7 @@ class Sightings:
             old = self.of[hypervisor]
             self.of[hypervisor] = Seen(
                 old.domains,
+                old.having,
                 is_first=old.is_first,
                 appeared=old.appeared,
                 ran=old.ran,
@@ -213,14 +232,26 @@ class Sightings:
         with self.lock:
             return [domain for seen in self.of.values() for domain in seen.domains.values()]
 
+    def having(self, macs: Iterable[MacAddress], hypervisor: str | None = None) -> list[Domain]:
+        """The domains that have one of these MACs, of one hypervisor or of all; it looks at no others."""
+        with self.lock:
+            return [
+                seen.domains[uuid]
+                for name, seen in self.of.items()
+                if hypervisor in (None, name)
+                for uuid in sorted({uuid for mac in macs for uuid in seen.having.get(mac, ())})
+            ]
+
     def vanished(self, hypervisor: str) -> set[str]:
         """The names of domains that a hypervisor has not shown once, without saying why."""
         with self.lock:
             return {one.domain.name for one in self.of[hypervisor].vanished.values()}
 
-    def macs(self) -> set[MacAddress]:
-        """The MACs that any domain has."""
-        return {mac for domain in self.domains() for mac in domain.macs}
+    def unread(self, hypervisor: str) -> set[str]:
+        """The names of domains of which a hypervisor shows that they are there, and not even their MACs."""
+        with self.lock:
+            domains = self.of[hypervisor].domains.values()
+            return {one.name for one in domains if one.state is DomainState.UNREAD and not one.macs}
 
     def watched_since(self) -> dict[str, float | None]:
         """Since when each has been watched without a break; None before the first list."""
@@ -277,8 +308,8 @@ class Sightings:
         """
         others = [
             one
-            for one in self.domains()
-            if claim.macs & one.macs and (one.hypervisor, one.uuid) != (claim.hypervisor, claim.uuid)
+            for one in self.having(claim.macs)
+            if (one.hypervisor, one.uuid) != (claim.hypervisor, claim.uuid)
         ]
         same = [one for one in others if one.uuid == claim.uuid and one.state is DomainState.ACTIVE]
         if same or may_live:

@@ -54,13 +54,12 @@ class Waiting:
         timeouts = [p.claim_timeout_s for p in self._registry.pools.values() if p.claim_timeout_s]
         if not timeouts:
             return []
-        present = self._sightings.macs()
         with self._registry.read() as view:
             waiting = claims.unused_since(view, now - timedelta(seconds=min(timeouts)))
             due = [
                 claim
                 for claim in waiting
-                if not claim.macs & present
+                if not self._sightings.having(claim.macs)
                 for pool in [view.pools[claim.pool]]
                 for waited in [self._steady.since(claim.waits_since, now)]
                 if is_abandoned(claim, pool.release, pool.claim_timeout_s, waited)

@@ -13,12 +13,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from typing_extensions import override
 
 from contract.domain_site import DEADLINE_S, OVER_S, TRANSITION_S, URI, Bench
 from labkit.wait import until
 from macbind.config.tables import HypervisorSettings
 from macbind.core.allocation import Renumbering
 from macbind.core.domain import NO_RUN, NOTHING_SAID, Domain, DomainEvent, DomainState, Phase, StopCause
+from macbind.core.findings import Finding
 from macbind.core.pool import ReleasePolicy
 from macbind.core.settlement import Settlement
 from macbind.engine.domain_tracker import DomainTracker
@@ -36,6 +38,29 @@ def test_destroying_a_transient_domain_releases(bench: Bench) -> None:
     bench.until_used("vm")
     domain.destroy()
     assert bench.until_free("vm") == "its domain is gone"
+
+
+def test_a_burst_of_events_is_one_look_for_findings(bench: Bench) -> None:
+    """All domains are looked at for it, so it rests then; what the last event has shown is looked for later."""
+    time_s, looks = [0.0], [0.0]
+
+    class Counting(DomainTracker):
+        @override
+        def findings(self) -> list[Finding]:
+            looks.append(time_s[0])
+            time_s[0] += 1.0  # so long does it take
+            return super().findings()
+
+    here = HypervisorSettings.model_construct(uri=URI, transition_s=TRANSITION_S, grace_s=30.0)
+    tracker = Counting(bench.registry, bench.committer, {"test": here}, clock=lambda: time_s[0])
+    looks.clear()
+    for number in range(20):
+        tracker.changed("test", f"uuid-{number}", None)
+    assert looks == [0.0]
+    for after_s in (19.0, 1.5, 30.0):
+        time_s[0] += after_s
+        tracker.release_abandoned()
+    assert looks == [0.0, 21.5]
 
 
 def test_a_domain_with_several_interfaces_releases_all_of_them(bench: Bench) -> None:

@@ -45,9 +45,9 @@ def test_what_has_the_mac_of_its_address_is_allocated_again(book: Book) -> None:
     book.open(make_pool())
     book.one("held")
     book.show(
-        book.seen("10.1.1.1", "macbind-10.1.1.1-7", own("10.1.1.1")),
-        book.seen("10.1.1.3", "macbind-10.1.1.3-8", own("10.1.1.3")),
-        book.seen("10.1.1.4", "macbind-10.1.1.4-9", own("10.1.1.4")),
+        book.seen("10.1.1.1", "macbind-10.1.1.1-g7", own("10.1.1.1")),
+        book.seen("10.1.1.3", "macbind-10.1.1.3-g8", own("10.1.1.3")),
+        book.seen("10.1.1.4", "macbind-10.1.1.4-g9", own("10.1.1.4")),
         book.seen("10.1.1.5", "scanner", STRANGE),
     )
     show_domain(book, "10.1.1.4", "build-7")
@@ -55,7 +55,7 @@ def test_what_has_the_mac_of_its_address_is_allocated_again(book: Book) -> None:
     expected = [("10.1.1.3", "host-10-1-1-3", "new"), ("10.1.1.4", "build-7", "new")]
     assert (shown(plan), plan.applied, made) == (expected, False, [])
     assert addresses(book.find()) == ["10.1.1.1"]
-    why = "Seen: a domain of the hypervisor 'local' that has its MAC; a host of dhcpd 'd1' that macbind did not make."
+    why = "Seen: a domain of the hypervisor 'local' that has its MAC; the binding 'macbind-10.1.1.4-g9' of dhcpd 'd1'."
     assert plan.rows[1].why == why
     plan, made = recovered(book, apply=True)
     assert (shown(plan), plan.applied) == (expected, True)

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address
 from sqlalchemy import select
 
 from macbind.core.allocation import Allocation, check_name
+from macbind.core.binding import owner_of
 from macbind.core.errors import RequestError
 from macbind.core.evidence import Evidence, Source
 from macbind.core.import_decision import Wish
@@ -57,7 +58,7 @@ class Lost:
     @property
     def described(self) -> str:
         """What shows it, in a sentence."""
-        return f"Seen: {'; '.join(dict.fromkeys(one.described for one in self.shown))}."
+        return f"Seen: {'; '.join(dict.fromkeys(map(_described, self.shown)))}."
 
 
 def lost(view: View) -> list[Lost]:
@@ -139,6 +140,12 @@ def _is_name(name: str) -> bool:
     except RequestError:
         return False
     return True
+
+
+def _described(one: Evidence) -> str:
+    if one.source is Source.HOST and owner_of(one.holder) is not None:
+        return f"the binding '{one.holder}' of dhcpd '{one.origin}'"
+    return one.described
 
 
 def _explained(row: ImportRow, one: Lost) -> ImportRow:

@@ -55,8 +55,8 @@ def test_what_has_the_mac_of_its_address_is_allocated_again(book: Book) -> None:
     expected = [("10.1.1.3", "host-10-1-1-3", "new"), ("10.1.1.4", "build-7", "new")]
     assert (shown(plan), plan.applied, made) == (expected, False, [])
     assert addresses(book.find()) == ["10.1.1.1"]
-    why = "Seen: a domain of the hypervisor 'local' that has its MAC; the binding 'macbind-10.1.1.4-g9' of dhcpd 'd1'."
-    assert plan.rows[1].why == why
+    why = "Seen: a domain of the hypervisor 'local' that has its MAC; the binding '{}' of dhcpd 'd1'."
+    assert plan.rows[1].why == why.format("macbind-10.1.1.4-g9")
     plan, made = recovered(book, apply=True)
     assert (shown(plan), plan.applied) == (expected, True)
     assert [(one.name, str(one.mac), one.domain, one.pinned) for one in made] == [

@@ -247,12 +247,12 @@ class Confirmations:
             registry: Asked once for all waiting addresses.
             older_than_s: Leaves out those who have waited less than this, in seconds.
         """
-        horizon = time.monotonic() - older_than_s
+        asked, horizon = registry.ids.dhcpds, time.monotonic() - older_than_s
         with self._lock:
             waiting = [
                 key
                 for key, waiters in self._waiting.items()
-                if key[0] in registry.ids.dhcpds and any(waiter.since <= horizon for waiter in waiters)
+                if key[0] in asked and any(waiter.since <= horizon for waiter in waiters)
             ]
             keys = {key: self._released.get(key, 0) for key in waiting if not self._is_doubtful(key[0])}
             awaited = {

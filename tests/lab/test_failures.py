@@ -48,6 +48,7 @@ routers = ["10.0.0.1"]
             "key": 9,
             "locked": 9,
             "empty": 99,
+            "ended": 9,
         }.items(),
         1,
     )
@@ -436,18 +437,18 @@ def test_a_call_whose_allocation_has_ended_meanwhile_is_told_so(
     def ends(call: Callable[[Client], object], end: Callable[[str], object]) -> None:
         with farm.client(timeout_s=60) as patient, ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(call, patient)
-            made = until(lambda: list(client.list(pool="thaw")), MENDS_S, "the allocation")
+            made = until(lambda: list(client.list(pool="ended")), MENDS_S, "the allocation")
             end(made[0].name)
             with pytest.raises(Conflict, match="has ended before dhcpd confirmed it"):
                 waiting.result(MENDS_S)
-        assert list(client.list(pool="thaw")) == []
+        assert list(client.list(pool="ended")) == []
 
     farm.dhcpd.freeze()
     ends(
-        lambda patient: patient.allocate_group("thaw", "g", 2),
+        lambda patient: patient.allocate_group("ended", "g", 2),
         lambda name: unconfirmed(lambda: hasty.release(name)),
     )
-    ends(lambda patient: patient.allocate("thaw", "brief", ttl_s=10), lambda _: None)
+    ends(lambda patient: patient.allocate("ended", "brief", ttl_s=10), lambda _: None)
     farm.dhcpd.thaw()
     farm.wait_serving()
 

@@ -23,6 +23,12 @@ from macbind.core.import_plan import ImportVerdict
 if TYPE_CHECKING:
     from macbind.core.import_plan import ImportPlan, ImportRow
 
+Apply = Annotated[
+    bool, typer.Option("--apply", help="Do it, all or nothing. Without it only the plan is printed.")
+]
+SkipConflicts = Annotated[
+    bool, typer.Option("--skip-conflicts", help="With --apply: leave out what is in conflict or impossible.")
+]
 _FORMS = ("dhcpd", "csv", "libvirt", "kea", "macbind")
 _UNUSABLE = 2
 """The exit status of a list that cannot be read."""
@@ -48,13 +54,8 @@ def import_(
             autocompletion=lambda incomplete: [one for one in _FORMS if one.startswith(incomplete)],
         ),
     ] = None,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Do it, all or nothing. Without it only the plan is printed.")
-    ] = False,
-    skip_conflicts: Annotated[
-        bool,
-        typer.Option("--skip-conflicts", help="With --apply: leave out what is in conflict or impossible."),
-    ] = False,
+    apply: Apply = False,
+    skip_conflicts: SkipConflicts = False,
     reason: Why = None,
     timeout: Timeout = 60.0,
     socket: Socket = None,
@@ -83,13 +84,8 @@ def import_(
 
 @prints(RECOVERED)
 def recover(
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Do it, all or nothing. Without it only the plan is printed.")
-    ] = False,
-    skip_conflicts: Annotated[
-        bool,
-        typer.Option("--skip-conflicts", help="With --apply: leave out what is in conflict or impossible."),
-    ] = False,
+    apply: Apply = False,
+    skip_conflicts: SkipConflicts = False,
     reason: Why = None,
     timeout: Timeout = 60.0,
     socket: Socket = None,

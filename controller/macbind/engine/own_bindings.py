@@ -95,7 +95,7 @@ def _finding(dhcpd: str, listed: Mapping[str, tuple[str, IPv4Address | None]]) -
         "other_registry",
         f"dhcpd '{dhcpd}' has the binding {first}, which this registry never made: another macbind tells this dhcpd, "
         f"or the registry is older than dhcpd's bindings. It is left alone, and its address is passed over.{more}",
-        f"Let one registry tell a dhcpd. `macbind recover` takes all of them over, "
+        "Let one registry tell a dhcpd. If the other one is gone for good, `macbind recover` takes all of them over, "
         f"`macbind reserve NAME {address or 'ADDRESS'}` a single one; `macbind unreserve NAME` then ends it.",
         dhcpd,
     )
